@@ -1,0 +1,1 @@
+"""Clouds: who answers when the policy calls."""

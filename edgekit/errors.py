@@ -1,0 +1,32 @@
+"""The errors a user can cause. Each is one line: what failed: value. why. what to do.
+
+Only ``edgekit.cli`` turns them into an exit code; library code raises them.
+"""
+
+
+class EdgekitError(Exception):
+    """Bad usage, configuration or input (exit code 2)."""
+
+    exit_code = 2
+
+
+class CheckFailed(EdgekitError):
+    """The work ran, and what it checked does not hold (exit code 1)."""
+
+    exit_code = 1
+
+
+class BackendMissing(EdgekitError):
+    """A target's package is not installed on this host; the message says how to get it."""
+
+
+class ConfigError(EdgekitError):
+    """A configuration, recipe or preset is wrong. ``problems`` holds every fault found, not just the first."""
+
+    def __init__(self, source: str, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__(f"{source}: {'; '.join(problems)}. Edit it and try again.")
+
+
+class BundleError(EdgekitError):
+    """A bundle or run cannot be read: missing file, changed byte, newer format."""

@@ -1,0 +1,1 @@
+"""How well a policy, with its cloud, answers a task."""

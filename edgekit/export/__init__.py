@@ -1,0 +1,1 @@
+"""Lower a quantized policy to a phone's format."""

@@ -1,0 +1,1 @@
+"""One file per target, the same names in each: ARTIFACT, missing(), lower()."""

@@ -1,0 +1,1 @@
+"""The on-device policy: model, tokenizer, checkpoint folder, and the PyTorch reference."""

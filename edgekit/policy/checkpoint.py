@@ -1,0 +1,142 @@
+"""A policy folder: a plain Hugging Face model directory plus routing.json, read and written here.
+
+config.json, model.safetensors, tokenizer.json, tokenizer_config.json load with
+``transformers.AutoModelForCausalLM.from_pretrained``; no transformers import is needed to read them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from tokenizers import Tokenizer
+
+from edgekit.atomic_write import write_file
+from edgekit.errors import BundleError
+from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.routing.spec import RoutingSpec, load_routing
+from edgekit.routing.vocabulary import Vocabulary
+
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+
+
+@dataclass
+class Policy:
+    """A model with its tokenizer and its routing data."""
+
+    model: PolicyModel
+    tokenizer: Tokenizer
+    routing: RoutingSpec
+    vocabulary: Vocabulary
+
+    def encode(self, prompt: str) -> list[int]:
+        """Token ids of the rendered ``prompt``, ready for prefill."""
+        return self.tokenizer.encode(self.routing.render(prompt), add_special_tokens=False).ids
+
+
+def read_config(path: Path) -> ModelConfig:
+    """Read a Hugging Face config.json. Raises :class:`BundleError` for an unsupported architecture."""
+    data = _read_json(path)
+    family = data.get("model_type")
+    if family not in FAMILIES:
+        raise BundleError(f"unsupported model: {family} in {path}. edgekit reads {', '.join(FAMILIES)}. Use one.")
+    if data.get("rope_scaling"):
+        raise BundleError(f"unsupported rope_scaling in {path}. Only plain RoPE is read. Use another model.")
+    heads = data["num_attention_heads"]
+    return ModelConfig(
+        vocab_size=data["vocab_size"],
+        hidden_size=data["hidden_size"],
+        intermediate_size=data["intermediate_size"],
+        num_hidden_layers=data["num_hidden_layers"],
+        num_attention_heads=heads,
+        num_key_value_heads=data.get("num_key_value_heads") or heads,
+        head_dim=data.get("head_dim") or data["hidden_size"] // heads,
+        max_position_embeddings=data["max_position_embeddings"],
+        rope_theta=data.get("rope_theta", 10_000.0),
+        rms_norm_eps=data.get("rms_norm_eps", 1e-6),
+        tie_word_embeddings=data.get("tie_word_embeddings", False),
+        attention_bias=family == "qwen2" or data.get("attention_bias", False),
+        qk_norm=family == "qwen3",
+    )
+
+
+def huggingface_config(config: ModelConfig, eos_token_id: int) -> dict[str, Any]:
+    """The config.json of ``config`` as an ordinary checkpoint."""
+    family = "qwen3" if config.qk_norm else "qwen2" if config.attention_bias else "llama"
+    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    names += ("num_key_value_heads", "head_dim", "max_position_embeddings", "rope_theta", "rms_norm_eps")
+    return {
+        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family] + "ForCausalLM"],
+        "model_type": family,
+        **{name: getattr(config, name) for name in names},
+        "tie_word_embeddings": config.tie_word_embeddings,
+        "hidden_act": "silu",
+        "bos_token_id": None,
+        "eos_token_id": eos_token_id,
+        "torch_dtype": "float32",
+    }
+
+
+def state_tensors(model: PolicyModel) -> dict[str, torch.Tensor]:
+    """The model's weights under Hugging Face names; a tied head is stored once."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
+    if model.config.tie_word_embeddings:
+        tensors.pop("lm_head.weight")
+    return tensors
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write the policy folder, each file atomically."""
+    eos = policy.routing.stop_token_ids[0]
+    files = {
+        "config.json": json.dumps(huggingface_config(policy.model.config, eos), indent=2) + "\n",
+        "generation_config.json": json.dumps({"eos_token_id": eos}, indent=2) + "\n",
+        "model.safetensors": save(state_tensors(policy.model), metadata={"format": "pt"}),
+        "tokenizer.json": policy.tokenizer.to_str(pretty=True) + "\n",
+        "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n",
+    }
+    for name, data in files.items():
+        write_file(folder / name, data)
+    policy.routing.save(folder / "routing.json")
+
+
+def load_policy(folder: Path) -> Policy:
+    """Read a policy folder. Raises :class:`BundleError` naming the file at fault."""
+    config = read_config(folder / "config.json")
+    routing = load_routing(folder / "routing.json")
+    tokenizer_path = folder / "tokenizer.json"
+    vocabulary = load_vocabulary(tokenizer_path, routing)
+    model = PolicyModel(config)
+    weights = folder / "model.safetensors"
+    try:
+        tensors = load_file(weights)
+        if config.tie_word_embeddings:
+            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
+        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None
+    return Policy(model.eval(), Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary)
+
+
+def load_vocabulary(tokenizer_json: Path, routing: RoutingSpec) -> Vocabulary:
+    """The id-to-bytes table the routing decoder needs for ``routing``."""
+    visible = (routing.marker.text, routing.answer.open, routing.answer.close)
+    return Vocabulary.from_tokenizer_json(tokenizer_json, visible=visible)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise BundleError(f"no such file: {path}. Not a policy folder. Check the path.") from None
+    except ValueError as error:
+        raise BundleError(f"unreadable JSON: {path}. {error}. Write the folder again.") from None
+    if not isinstance(data, dict):
+        raise BundleError(f"unreadable JSON: {path}. Not an object. Write the folder again.")
+    return data

@@ -1,0 +1,74 @@
+"""The PyTorch truth: a policy (or its quantized twin) behind the StepModel interface, and in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from edgekit.policy.checkpoint import Policy
+from edgekit.policy.model import KVCache, PolicyModel, step
+from edgekit.routing.decode_loop import DecodeSession, Logits
+from edgekit.routing.decoder import Decision
+
+
+class ReferenceModel:
+    """A :class:`StepModel` over the torch model."""
+
+    def __init__(self, model: PolicyModel) -> None:
+        self.model = model
+        self.context_length = model.config.max_position_embeddings
+        self.reset()
+
+    def reset(self) -> None:
+        self._cache = KVCache(self.model.config, 1, self.context_length)
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        return step(self.model, torch.tensor([list(token_ids)]), self._cache)[0].numpy()
+
+    def decode(self, token_id: int) -> Logits:
+        return self.prefill([token_id])
+
+
+def decode_batch(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    *,
+    marker_bias: float | None = None,
+    batch_size: int = 128,
+    context_length: int | None = None,
+) -> list[Decision]:
+    """Greedy decisions for many prompts (token ids), stepped together; the same sessions as ``decode``."""
+    limit = context_length or policy.model.config.max_position_embeddings
+    decisions: dict[int, Decision] = {}
+    order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    for begin in range(0, len(order), batch_size):
+        rows = order[begin : begin + batch_size]
+        sessions = [
+            DecodeSession(policy.routing, policy.vocabulary, len(prompts[row]), limit, marker_bias) for row in rows
+        ]
+        for row, decision in zip(rows, _step_together(policy, [prompts[row] for row in rows], sessions), strict=True):
+            decisions[row] = decision
+    return [decisions[index] for index in range(len(prompts))]
+
+
+def _step_together(
+    policy: Policy, prompts: Sequence[Sequence[int]], sessions: Sequence[DecodeSession]
+) -> list[Decision]:
+    width = max(len(prompt) for prompt in prompts)
+    length = min(width + policy.routing.max_new_tokens, policy.model.config.max_position_embeddings + width)
+    cache = KVCache(policy.model.config, len(prompts), length)
+    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts])
+    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    alive = list(sessions)
+    while True:
+        logits = step(policy.model, tokens, cache).numpy()
+        following = [session.advance(row) for session, row in zip(alive, logits, strict=True)]
+        keep = [index for index, token in enumerate(following) if token is not None]
+        if not keep:
+            return [session.decision() for session in sessions]
+        if len(keep) < len(alive):
+            cache.select(torch.tensor(keep))
+            alive = [alive[index] for index in keep]
+        tokens = torch.tensor(np.array([[following[index]] for index in keep], np.int64))

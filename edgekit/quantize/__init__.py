@@ -1,0 +1,1 @@
+"""Quantize once: a recipe's rules into integer weights, in torch, for every target alike."""

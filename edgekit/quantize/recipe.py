@@ -1,0 +1,45 @@
+"""What to quantize, as data: ordered rules, first match wins. Knows no tensor and no backend."""
+
+from __future__ import annotations
+
+import fnmatch
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class QuantRule(BaseModel):
+    """Weights whose module name matches ``match`` (a glob such as ``*.mlp.*`` or ``lm_head``).
+
+    ``bits`` 4 or 8 are symmetric integers with one scale per ``group_size`` inputs (0: one per
+    output channel); 16 and 32 leave the weight a float.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    match: str
+    bits: Literal[4, 8, 16, 32]
+    group_size: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> QuantRule:
+        if self.bits == 4 and self.group_size == 0:
+            raise ValueError("4 bits need a group_size (32)")
+        if self.bits in (16, 32) and self.group_size:
+            raise ValueError("group_size is for 4 and 8 bits only")
+        return self
+
+
+class QuantRecipe(BaseModel):
+    """Ordered rules, and how activations enter a quantized linear.
+
+    ``activations`` int8 quantizes each token's input to 8 bits, asymmetric, at run time (what XNNPACK
+    does); the quantized reference does the same, so it belongs to the quantization hop.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    rules: tuple[QuantRule, ...] = ()
+    activations: Literal["float", "int8"] = "float"
+
+    def rule_for(self, name: str) -> QuantRule | None:
+        """The first rule matching a linear's or embedding's module name, e.g. ``model.layers.0.mlp.up_proj``."""
+        return next((rule for rule in self.rules if fnmatch.fnmatchcase(name, rule.match)), None)

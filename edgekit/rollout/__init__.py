@@ -1,0 +1,1 @@
+"""Sample groups of responses from the policy."""

@@ -1,0 +1,95 @@
+"""The one decode loop: greedy decoding of a policy with the routing-token decoder watching.
+
+Training-time evaluation, the PyTorch reference, every simulator and ``edgekit run`` use it. A
+:class:`DecodeSession` holds one prompt's state, so a caller with many prompts can step them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import EdgekitError
+from edgekit.routing.decoder import Decision, RoutingDecoder
+from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.vocabulary import Vocabulary
+
+Logits = NDArray[np.float32]
+
+
+class StepModel(Protocol):
+    """A policy that runs token by token with its KV cache inside."""
+
+    context_length: int
+
+    def reset(self) -> None:
+        """Forget the KV cache."""
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        """Take a whole prompt from position 0; returns the next token's logits, (vocab,) float32."""
+
+    def decode(self, token_id: int) -> Logits:
+        """Take one more token; returns the next token's logits, (vocab,) float32."""
+
+
+@dataclass
+class DecodeSession:
+    """One prompt being decoded greedily. ``marker_bias`` None means the spec's; -inf forbids the marker."""
+
+    spec: RoutingSpec
+    vocabulary: Vocabulary
+    prompt_tokens: int
+    context_length: int
+    marker_bias: float | None = None
+    on_text: Callable[[str], None] | None = None
+    marker_margin: float = float("-inf")
+    logits: list[Logits] | None = None
+    _firsts: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        room = self.context_length - self.prompt_tokens
+        if room < 1:
+            raise EdgekitError(
+                f"prompt too long: {self.prompt_tokens} tokens. The context holds {self.context_length}. Shorten it."
+            )
+        self._limit = min(self.spec.max_new_tokens, room)
+        self._bias = self.spec.marker_bias if self.marker_bias is None else self.marker_bias
+        self._firsts = np.array(sorted({ids[0] for ids in self.spec.marker.token_ids}))
+        self._decoder = RoutingDecoder(self.spec, self.vocabulary)
+
+    def advance(self, logits: Logits) -> int | None:
+        """Choose the next token from ``logits`` (vocab,); None when the response has ended."""
+        if self.logits is not None:
+            self.logits.append(np.array(logits, np.float32))
+        firsts = self._firsts
+        marker = np.float32(logits[firsts].max())
+        biased = np.array(logits, np.float32)
+        biased[firsts] = -np.inf
+        best = int(biased.argmax())
+        raw_margin = float(marker - biased[best])
+        self.marker_margin = max(self.marker_margin, raw_margin + (0.0 if np.isinf(self._bias) else self._bias))
+        calls = raw_margin + self._bias > 0
+        token = int(firsts[int(logits[firsts].argmax())]) if calls else best
+        shown = self._decoder.push(token)
+        if shown and self.on_text is not None:
+            self.on_text(shown)
+        finished = self._decoder.done or len(self._decoder.token_ids) >= self._limit
+        return None if finished else token
+
+    def decision(self) -> Decision:
+        """The decision, after ``advance`` returned None."""
+        decision = self._decoder.finish()
+        return replace(decision, marker_margin=self.marker_margin, prompt_tokens=self.prompt_tokens)
+
+
+def decode(model: StepModel, prompt_ids: Sequence[int], session: DecodeSession) -> Decision:
+    """Decode one prompt on ``model`` from an empty cache."""
+    model.reset()
+    token = session.advance(model.prefill(prompt_ids))
+    while token is not None:
+        token = session.advance(model.decode(token))
+    return session.decision()

@@ -1,0 +1,49 @@
+"""Token ids to bytes, read straight from a byte-level tokenizer.json (no tokenizer library needed)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from edgekit.errors import BundleError
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The printable stand-in of every byte in byte-level BPE vocabularies (GPT-2's table)."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in printable}
+    others = (byte for byte in range(256) if byte not in set(printable))
+    return table | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+class Vocabulary:
+    """What each token id spells, as bytes; a token may hold part of a UTF-8 character.
+
+    Special tokens (end of text and the like) spell nothing in the visible text, except those
+    listed in ``visible``: delimiters and the marker, whose text the routing decoder must see.
+    """
+
+    def __init__(self, pieces: dict[int, bytes]) -> None:
+        self._pieces = pieces
+
+    def __getitem__(self, token_id: int) -> bytes:
+        return self._pieces.get(token_id, b"")
+
+    @classmethod
+    def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
+        """Read ``path``. Raises :class:`BundleError` if it is no byte-level BPE tokenizer."""
+        try:
+            data = json.loads(path.read_text(encoding="utf-8"))
+            vocabulary: dict[str, int] = data["model"]["vocab"]
+            added = data.get("added_tokens", [])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
+        alphabet = byte_alphabet()
+        pieces: dict[int, bytes] = {}
+        for text, token_id in vocabulary.items():
+            if all(character in alphabet for character in text):
+                pieces[token_id] = bytes(alphabet[character] for character in text)
+        for token in added:
+            hidden = token["special"] and token["content"] not in visible
+            pieces[token["id"]] = b"" if hidden else token["content"].encode()
+        return cls(pieces)

@@ -1,0 +1,1 @@
+"""Run a bundle's artifact on this host."""

@@ -1,0 +1,1 @@
+"""Compare an artifact's decisions with the reference's."""

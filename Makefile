@@ -1,0 +1,34 @@
+# make demo and make test need only python3 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT := out/demo
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: demo test test-all style bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python -m edgekit demo --out $(OUT)
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(VENV)/.installed style
+	$(BIN)/python -m pytest
+
+style: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed
+	$(BIN)/python benchmarks/decode_speed.py
+
+clean:
+	rm -rf out .pytest_cache .ruff_cache .mypy_cache .hypothesis

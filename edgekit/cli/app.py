@@ -1,0 +1,69 @@
+"""The command line: one verb a file, errors in one line, exit codes in one place."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+import typer
+
+from edgekit.cli import bench, calibrate, doctor, evaluate, export, inspect, run, train, verify, warm_start
+from edgekit.errors import EdgekitError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="edgekit",
+    help="Train a small model to know when to call the cloud, put it on a phone, prove it decides the same.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("doctor")(doctor.doctor)
+app.command("train")(train.train)
+app.command("eval")(evaluate.evaluate)
+app.command("calibrate")(calibrate.calibrate)
+app.command("export")(export.export)
+app.command("verify")(verify.verify)
+app.command("run")(run.run)
+app.command("bench")(bench.bench)
+app.command("inspect")(inspect.inspect)
+app.command("warm-start")(warm_start.warm_start)
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Every foreseeable failure is one line on stderr."""
+    try:
+        result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except EdgekitError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.ctx.get_help() if error.ctx else str(error))
+        return 2
+    except click.ClickException as error:
+        return _fail(f"{error.format_message()} See edgekit --help.", 2)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted. Nothing half-written was left behind; training goes on with --resume.", INTERRUPTED)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            return _fail(f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space.", 2)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            return _fail(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.", 2)
+        raise
+
+
+def _fail(message: str, code: int) -> int:
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Entry point of the ``edgekit`` script."""
+    # Spinning threads halve the speed of small models on shared cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run_command())

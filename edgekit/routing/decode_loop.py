@@ -49,6 +49,7 @@ class DecodeSession:
     marker_margin: float = float("-inf")
     logits: list[Logits] | None = None
     _firsts: NDArray[np.int64] = field(init=False)
+    _shown: int = 0
 
     def __post_init__(self) -> None:
         room = self.context_length - self.prompt_tokens
@@ -75,14 +76,19 @@ class DecodeSession:
         calls = raw_margin + self._bias > 0
         token = int(firsts[int(logits[firsts].argmax())]) if calls else best
         shown = self._decoder.push(token)
+        self._shown += len(shown)
         if shown and self.on_text is not None:
             self.on_text(shown)
         finished = self._decoder.done or len(self._decoder.token_ids) >= self._limit
         return None if finished else token
 
     def decision(self) -> Decision:
-        """The decision, after ``advance`` returned None."""
+        """The decision, after ``advance`` returned None; ``on_text`` gets what was still held back."""
         decision = self._decoder.finish()
+        rest = decision.text[self._shown :]
+        if rest and self.on_text is not None:
+            self.on_text(rest)
+        self._shown = len(decision.text)
         return replace(decision, marker_margin=self.marker_margin, prompt_tokens=self.prompt_tokens)
 
 

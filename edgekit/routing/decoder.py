@@ -50,6 +50,7 @@ class RoutingDecoder:
     token_ids: list[int] = field(default_factory=list)
     reason: str | None = None
     _shown: str = ""
+    _held: str = ""
     _text: str = ""
     _line_starts: list[bool] = field(default_factory=list)
 
@@ -69,19 +70,22 @@ class RoutingDecoder:
         self.token_ids.append(token_id)
         if self._completes_marker():
             self.reason = "marker"
-        elif token_id in self.spec.stop_token_ids:
+            self._held = ""
+            return ""
+        if token_id in self.spec.stop_token_ids:
             self.reason = "stop"
-        else:
-            self._text += self._utf8.decode(self.vocabulary[token_id])
-            if self._answer() is not None:
-                self.reason = "answer"
-        return self._release(final=self.done)
+            return self._show(self._utf8.decode(b"", final=True), final=True)
+        fresh = self._utf8.decode(self.vocabulary[token_id])
+        surplus = self._close_answer(fresh)
+        return self._show(fresh[: len(fresh) - surplus], final=self.done)
 
     def finish(self) -> Decision:
-        """The decision; call once the stream has ended, by itself or by the length limit."""
-        if self.reason != "marker":
-            self._text += self._utf8.decode(b"", final=True)
-        self._release(final=True)
+        """The decision; call once the stream has ended, by itself or by the length limit.
+
+        Text held back because the limit cut it off where the marker may have begun is not shown.
+        """
+        if not self.done:
+            self._show(self._utf8.decode(b"", final=True), final=False)
         answer = self._answer() if self.reason != "marker" else None
         if self.reason == "marker":
             route: Route = "cloud"
@@ -100,26 +104,56 @@ class RoutingDecoder:
         return False
 
     def _at_line_start(self) -> bool:
+        """Whether a marker beginning with the next token counts; half a character is already text."""
         inside = self._text.rfind(self.spec.answer.open) > self._text.rfind(self.spec.answer.close)
-        return not inside and not self._text.rpartition("\n")[2].strip()
+        half_character = bool(self._utf8.getstate()[0])
+        return not inside and not half_character and not self._text.rpartition("\n")[2].strip()
+
+    def _close_answer(self, fresh: str) -> int:
+        """Append ``fresh``; if it closes the answer, end there and return how many characters came after."""
+        self._text += fresh
+        answer = self.spec.answer
+        opened = self._text.find(answer.open)
+        closed = self._text.find(answer.close, opened + len(answer.open)) if opened >= 0 else -1
+        if closed < 0:
+            return 0
+        self.reason = "answer"
+        surplus = len(self._text) - (closed + len(answer.close))
+        self._text = self._text[: len(self._text) - surplus]
+        return surplus
 
     def _answer(self) -> str | None:
-        before, opened, rest = self._text.partition(self.spec.answer.open)
+        _, opened, rest = self._text.partition(self.spec.answer.open)
         inside, closed, _ = rest.partition(self.spec.answer.close)
+        while self.spec.marker.text in inside:
+            inside = inside.replace(self.spec.marker.text, "")
         return inside.strip() if opened and closed else None
 
-    def _release(self, *, final: bool) -> str:
-        """Show what can no longer be part of the marker's text; the marker itself is cut out."""
-        marker = self.spec.marker.text
-        visible = self._text
-        while marker in visible:
-            visible = visible.replace(marker, "")
-        held = next((n for n in range(len(marker) - 1, 0, -1) if visible.endswith(marker[:n])), 0)
-        if held and (not final or self.reason == "marker" or self._cut_short()):
-            visible = visible[: len(visible) - held]
-        fresh = visible[len(self._shown) :]
-        self._shown += fresh
-        return fresh
+    def _show(self, fresh: str, *, final: bool) -> str:
+        """Add ``fresh`` to what is shown, holding back a tail that may become the marker's text.
 
-    def _cut_short(self) -> bool:
-        return self.reason is None and len(self.token_ids) >= self.spec.max_new_tokens
+        A marker's text is dropped once whole. ``final`` shows the tail: nothing can complete it.
+        """
+        marker, before = self.spec.marker.text, len(self._shown)
+        for character in fresh:
+            self._held += character
+            whole = self._shown + self._held
+            if whole.endswith(marker):
+                self._held = self._held[: max(0, len(self._held) - len(marker))]
+                whole = self._shown + self._held
+            tail = min(self._marker_tail(whole[-len(marker) :]), len(self._held))
+            self._shown += self._held[: len(self._held) - tail]
+            self._held = self._held[len(self._held) - tail :]
+        if final:
+            self._shown, self._held = self._shown + self._held, ""
+        return self._shown[before:]
+
+    def _marker_tail(self, text: str) -> int:
+        """Length of the longest end of ``text`` that begins the marker's text without completing it."""
+        marker = self.spec.marker.text
+        start = text.find(marker[0])
+        while start >= 0:
+            if len(text) - start < len(marker) and marker.startswith(text[start:]):
+                return len(text) - start
+            start = text.find(marker[0], start + 1)
+        return 0

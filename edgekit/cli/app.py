@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Sequence
 
-import click
 import typer
 
 from edgekit.cli import bench, calibrate, doctor, evaluate, export, inspect, run, train, verify, warm_start
@@ -42,12 +41,9 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         return result if isinstance(result, int) else 0
     except EdgekitError as error:
         return _fail(str(error), error.exit_code)
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.ctx.get_help() if error.ctx else str(error))
-        return 2
-    except click.ClickException as error:
+    except typer.TyperException as error:
         return _fail(f"{error.format_message()} See edgekit --help.", 2)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _fail("interrupted. Nothing half-written was left behind; training goes on with --resume.", INTERRUPTED)
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -1,0 +1,49 @@
+"""``edgekit doctor``."""
+
+from __future__ import annotations
+
+import platform
+from importlib import import_module
+
+from rich.table import Table
+
+from edgekit import __version__
+from edgekit.cli.terminal import JsonOption, out, print_json
+
+
+def doctor(json: JsonOption = False) -> None:
+    """Say what can run on this host: each target, its version, what is missing and how to get it.
+
+    Example: edgekit doctor
+    """
+    import torch
+
+    from edgekit.export.targets import TARGETS
+    from edgekit.simulate import SIMULATORS
+
+    rows = []
+    for target in TARGETS:
+        lowering, simulator = import_module(TARGETS[target]), import_module(SIMULATORS[target])
+        missing_export, missing_run = lowering.missing(), simulator.missing()
+        rows.append(
+            {
+                "target": target,
+                "export": missing_export is None,
+                "run": missing_run is None,
+                "runtime": None if missing_export else lowering.runtime(),
+                "missing": missing_export or missing_run,
+            }
+        )
+    report = {"edgekit": __version__, "python": platform.python_version(), "torch": torch.__version__, "targets": rows}
+    if json:
+        print_json(report)
+        return
+    table = Table(title=f"edgekit {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    for column in ("target", "export", "run on this host", "runtime", "missing"):
+        table.add_column(column)
+    for row in rows:
+        runtime = row["runtime"]
+        version = f"{runtime['name']} {runtime['version']}" if isinstance(runtime, dict) else "-"
+        marks = ["yes" if row[key] else "no" for key in ("export", "run")]
+        table.add_row(str(row["target"]), *marks, version, str(row["missing"] or ""))
+    out.print(table)

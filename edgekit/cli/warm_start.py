@@ -1,0 +1,25 @@
+"""``edgekit warm-start``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.terminal import err, progress
+
+
+def warm_start(
+    out: Annotated[Path, typer.Option(help="The policy folder to write.")] = Path("out/base"),
+    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
+) -> None:
+    """Make the built-in policy's supervised base again from a seed (what the package ships).
+
+    Example: edgekit warm-start --out out/base --seed 0
+    """
+    from edgekit.train.warm_start import make_base
+
+    with progress("warm start") as update:
+        make_base(out, seed=seed, on_progress=update)
+    err.print(f"base policy: {out}")

@@ -1,0 +1,56 @@
+"""A run's report: learning curves as a picture and a page that shows them."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+from edgekit.atomic_write import write_file
+
+# Okabe and Ito's colours: told apart with colour-blindness, and by lightness in print.
+BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
+
+
+def write_report(run_dir: Path) -> Path:
+    """Draw ``run_dir``/metrics.jsonl into report/learning_curves.png and report/index.md; returns the page."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line) for line in lines]
+    write_file(run_dir / "report" / "learning_curves.png", _draw(steps))
+    last = steps[-1]
+    rows = [f"| {key} | {value:.4g} |" for key, value in last.items() if isinstance(value, int | float)]
+    page = ["# Training report", "", "![learning curves](learning_curves.png)", ""]
+    page += [f"Last step ({last['step']}):", "", "| metric | value |", "| --- | --- |", *rows, ""]
+    index = run_dir / "report" / "index.md"
+    write_file(index, "\n".join(page))
+    return index
+
+
+def _draw(steps: list[dict[str, Any]]) -> bytes:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    reward, decisions, prompts = figure.subplots(1, 3)
+    x = [step["step"] for step in steps]
+    reward.plot(x, [step["reward"] for step in steps], color=BLUE)
+    reward.set(title="mean reward of sampled responses", xlabel="step")
+    decisions.plot(x, [step["local_accuracy"] for step in steps], color=BLUE, label="answered locally and right")
+    decisions.plot(x, [step["kept_accuracy"] for step in steps], color=GREEN, ls="-.", label="right among those kept")
+    decisions.plot(x, [step["call_fraction"] for step in steps], color=ORANGE, ls="--", label="called the cloud")
+    held_out = [step for step in steps if "eval_local_accuracy" in step]
+    held_out_x = [step["step"] for step in held_out]
+    alone = [step["eval_local_accuracy"] for step in held_out]
+    decisions.plot(held_out_x, alone, "o", color=BLACK, ms=4, label="held out, alone, greedy")
+    decisions.set(title="share of responses", xlabel="step", ylim=(0, 1))
+    decisions.legend(fontsize=7)
+    prompts.plot(x, [step["d1"] for step in steps], color=BLUE, label="D1: solvable")
+    prompts.plot(x, [step["d2"] for step in steps], color=ORANGE, ls="--", label="D2: kept of the unsolved")
+    prompts.set(title="prompts that teach", xlabel="step")
+    prompts.legend(fontsize=7)
+    for axes in (reward, decisions, prompts):
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    return buffer.getvalue()

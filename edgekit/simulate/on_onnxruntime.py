@@ -22,7 +22,7 @@ def missing() -> str | None:
     return "onnxruntime not installed: pip install 'edgekit[onnx]'" if absent else None
 
 
-def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> StepModel:
+def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> StepModel:  # noqa: ARG001
     """Load model.onnx at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
 
     Raises BackendMissing without ONNX Runtime, BundleError if the file cannot be loaded.

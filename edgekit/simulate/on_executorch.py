@@ -1,0 +1,70 @@
+"""Run an exported ExecuTorch policy in the ExecuTorch runtime, the library the phone ships."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edgekit.errors import BackendMissing, BundleError
+from edgekit.routing.decode_loop import Logits, StepModel
+
+
+def missing() -> str | None:
+    """None if the ExecuTorch runtime is here, else what to install."""
+    absent = importlib.util.find_spec("executorch") is None
+    return "executorch not installed: pip install 'edgekit[executorch]'" if absent else None
+
+
+def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> StepModel:  # noqa: ARG001
+    """Load model.pte at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
+
+    Raises BackendMissing without ExecuTorch, BundleError if the file cannot be loaded.
+    """
+    absent = missing()
+    if absent:
+        raise BackendMissing(f"cannot run {path.name}: {absent}.")
+    return ExecutorchModel(path, context_length)
+
+
+class ExecutorchModel:
+    """A :class:`StepModel` over the method ``forward``, whose KV cache lives inside the program."""
+
+    def __init__(self, path: Path, context_length: int) -> None:
+        from executorch.runtime import Runtime, Verification
+
+        try:
+            self._program = Runtime.get().load_program(path, verification=Verification.InternalConsistency)
+            method = self._program.load_method("forward")
+        except Exception as error:  # the runtime raises plain RuntimeErrors and OSErrors
+            reason = " ".join(str(error).split())[:200]
+            raise BundleError(f"cannot load {path}: {reason}. The file is damaged or too new. Export again.") from None
+        if method is None:
+            raise BundleError(f"cannot load {path}: no method forward. It is not an edgekit export. Export again.")
+        self._method = method
+        self.context_length = context_length
+        self.runtime = f"executorch {importlib.metadata.version('executorch')} (XNNPACK)"
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to position 0. Old cache entries may stay: attention masks every slot beyond the position."""
+        self._position = 0
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        """The whole prompt in one call."""
+        return self._run(token_ids)
+
+    def decode(self, token_id: int) -> Logits:
+        """One token."""
+        return self._run([token_id])
+
+    def _run(self, token_ids: Sequence[int]) -> Logits:
+        import torch  # the runtime's Python interface takes torch tensors
+
+        inputs = (torch.tensor([list(token_ids)]), torch.tensor([self._position]))
+        logits = self._method.execute(inputs)[0]
+        self._position += len(token_ids)
+        return np.array(logits[0].numpy(), np.float32)

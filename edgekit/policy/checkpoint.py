@@ -20,7 +20,7 @@ from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.routing.spec import RoutingSpec, load_routing
-from edgekit.routing.vocabulary import Vocabulary
+from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
@@ -68,7 +68,13 @@ def read_config(path: Path) -> ModelConfig:
 def huggingface_config(config: ModelConfig, eos_token_id: int) -> dict[str, Any]:
     """The config.json of ``config`` as an ordinary checkpoint."""
     family = "qwen3" if config.qk_norm else "qwen2" if config.attention_bias else "llama"
-    names = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    names: tuple[str, ...] = (
+        "vocab_size",
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+    )
     names += ("num_key_value_heads", "head_dim", "max_position_embeddings", "rope_theta", "rms_norm_eps")
     return {
         "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family] + "ForCausalLM"],
@@ -122,12 +128,6 @@ def load_policy(folder: Path) -> Policy:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None
     return Policy(model.eval(), Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary)
-
-
-def load_vocabulary(tokenizer_json: Path, routing: RoutingSpec) -> Vocabulary:
-    """The id-to-bytes table the routing decoder needs for ``routing``."""
-    visible = (routing.marker.text, routing.answer.open, routing.answer.close)
-    return Vocabulary.from_tokenizer_json(tokenizer_json, visible=visible)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

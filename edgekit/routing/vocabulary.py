@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from edgekit.errors import BundleError
+from edgekit.routing.spec import RoutingSpec
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -47,3 +48,9 @@ class Vocabulary:
             hidden = token["special"] and token["content"] not in visible
             pieces[token["id"]] = b"" if hidden else token["content"].encode()
         return cls(pieces)
+
+
+def load_vocabulary(tokenizer_json: Path, routing: RoutingSpec) -> Vocabulary:
+    """The id-to-bytes table the routing decoder needs for ``routing``."""
+    visible = (routing.marker.text, routing.answer.open, routing.answer.close)
+    return Vocabulary.from_tokenizer_json(tokenizer_json, visible=visible)

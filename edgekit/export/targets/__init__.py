@@ -1,1 +1,41 @@
-"""One file per target, the same names in each: ARTIFACT, missing(), lower()."""
+"""One file per target, the same names in each: ARTIFACT, missing(), runtime(), lower(). A new target is one line."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
+
+from edgekit.errors import EdgekitError
+
+if TYPE_CHECKING:
+    from edgekit.export.recipe import ExportRecipe
+    from edgekit.policy.model import PolicyModel
+
+TARGETS = {
+    "onnx": "edgekit.export.targets.to_onnx",
+    "executorch": "edgekit.export.targets.to_executorch",
+    "coreml": "edgekit.export.targets.to_coreml",
+}
+
+
+class TargetModule(Protocol):
+    """What a target's file offers."""
+
+    ARTIFACT: str
+
+    def missing(self) -> str | None:
+        """None if this host can lower to the target, else one sentence that says what to install."""
+
+    def runtime(self) -> dict[str, str]:
+        """``name`` and ``version`` of the runtime the artifact is made for."""
+
+    def lower(self, model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
+        """Write the quantized ``model`` as ``folder/ARTIFACT``; returns that path."""
+
+
+def get_target(name: str) -> TargetModule:
+    """The target called ``name``. Raises :class:`EdgekitError` for an unknown one."""
+    if name not in TARGETS:
+        raise EdgekitError(f"unknown target: {name}. edgekit exports to {', '.join(TARGETS)}. Choose one.")
+    return cast(TargetModule, import_module(TARGETS[name]))

@@ -1,0 +1,98 @@
+"""Filling a bundle's folder around an artifact. The manifest is written last, over everything else."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from edgekit.atomic_write import write_file
+from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, conformance_text
+from edgekit.bundle.manifest import (
+    MANIFEST,
+    Manifest,
+    ModelFacts,
+    RuntimeFacts,
+    describe_file,
+    describe_files,
+    read_manifest,
+)
+from edgekit.routing.spec import RoutingSpec
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+
+README = """# edgekit bundle: {target}, {precision}
+
+A language-model policy that answers by itself or calls for a cloud. Runtime: {runtime}.
+
+- `{artifact}`: the model, {parameters:,} parameters, context of {context} tokens.
+- `tokenizer.json`: text to token ids. `routing.json`: how to decode, and which tokens are the call for the cloud.
+- `conformance.jsonl`: prompts with the decisions this bundle must make; replay them on the device.
+- `manifest.json`: format, recipe, and the sha256 of every file.
+
+Check it: `edgekit verify .`
+"""
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """What the manifest says besides the files."""
+
+    target: Literal["onnx", "executorch", "coreml"]
+    precision: str
+    recipe: dict[str, Any]
+    model: ModelFacts
+    runtime: RuntimeFacts
+    provenance: dict[str, str]
+
+
+def pack(
+    folder: Path,
+    artifact: str,
+    facts: BundleFacts,
+    *,
+    policy_folder: Path,
+    routing: RoutingSpec,
+    cases: Sequence[ConformanceCase],
+) -> Manifest:
+    """Complete ``folder``, which holds the artifact already, to a bundle; the caller makes it appear whole."""
+    for name in TOKENIZER_FILES:
+        if (policy_folder / name).exists():
+            shutil.copyfile(policy_folder / name, folder / name)
+    routing.save(folder / "routing.json")
+    write_file(folder / CONFORMANCE, conformance_text(cases))
+    runtime = f"{facts.runtime.name} {facts.runtime.version}"
+    readme = README.format(
+        target=facts.target,
+        precision=facts.precision,
+        runtime=runtime,
+        artifact=artifact,
+        parameters=facts.model.parameters,
+        context=facts.model.context_length,
+    )
+    write_file(folder / "README.md", readme)
+    manifest = Manifest(
+        target=facts.target,
+        artifact=artifact,
+        precision=facts.precision,
+        recipe=facts.recipe,
+        model=facts.model,
+        runtime=facts.runtime,
+        files=describe_files(folder),
+        provenance=facts.provenance,
+    )
+    write_file(folder / MANIFEST, manifest.to_json())
+    return manifest
+
+
+def replace_routing(bundle: Path, routing: RoutingSpec) -> None:
+    """Store new routing data in a bundle and refresh its hash.
+
+    The manifest is written second: a crash between the two is seen as a changed file, never as a whole bundle.
+    """
+    manifest = read_manifest(bundle)
+    routing.save(bundle / "routing.json")
+    files = manifest.files | {"routing.json": describe_file(bundle / "routing.json")}
+    write_file(bundle / MANIFEST, manifest.model_copy(update={"files": files}).to_json())

@@ -1,0 +1,43 @@
+"""The cloud a user names on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from edgekit.cloud.client import Cloud
+from edgekit.cloud.openai_client import OpenAICloud
+from edgekit.cloud.oracle import OracleCloud
+from edgekit.errors import EdgekitError
+from edgekit.tasks.base import Task
+
+KEY_VARIABLE = "EDGEKIT_CLOUD_API_KEY"
+FORMS = "Use oracle, oracle:0.9, openai:MODEL@BASE_URL or none"
+
+
+def parse_cloud(text: str, task: Task, environ: Mapping[str, str]) -> Cloud | None:
+    """The cloud ``text`` names: ``oracle[:accuracy]``, ``openai:MODEL@BASE_URL`` or ``none``.
+
+    The key of an OpenAI-compatible server is ``environ[EDGEKIT_CLOUD_API_KEY]``; a server that asks for
+    none needs none set. Raises :class:`EdgekitError` for anything else.
+    """
+    kind, _, rest = text.partition(":")
+    if text == "none":
+        return None
+    if kind == "oracle":
+        return OracleCloud(task, _accuracy(text, rest) if ":" in text else 1.0)
+    if kind == "openai":
+        model, at, base_url = rest.rpartition("@")
+        if not (at and model and base_url.startswith(("http://", "https://"))):
+            raise EdgekitError(f"bad cloud: {text}. It lacks a model or an http address. {FORMS}.")
+        return OpenAICloud(model, base_url, environ.get(KEY_VARIABLE, "") or "none")
+    raise EdgekitError(f"unknown cloud: {text}. edgekit does not know it. {FORMS}.")
+
+
+def _accuracy(text: str, number: str) -> float:
+    try:
+        accuracy = float(number)
+    except ValueError:
+        accuracy = -1.0
+    if not 0.0 <= accuracy <= 1.0:
+        raise EdgekitError(f"bad cloud: {text}. The accuracy must lie between 0 and 1. {FORMS}.")
+    return accuracy

@@ -1,0 +1,38 @@
+"""``edgekit inspect``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from edgekit.cli.terminal import JsonOption, out, print_json
+
+
+def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle directory.")], json: JsonOption = False) -> None:
+    """Show a bundle's manifest, recipe, routing and integrity; exit code 2 if a file has changed.
+
+    Example: edgekit inspect out/demo/onnx
+    """
+    from edgekit.bundle.load import open_bundle
+
+    opened = open_bundle(bundle)
+    manifest, routing = opened.manifest.model_dump(mode="json"), opened.routing.model_dump(mode="json")
+    if json:
+        print_json({"integrity": "ok", "manifest": manifest, "routing": routing})
+        return
+    table = Table(title=str(bundle), show_header=False)
+    rows = {
+        "target": f"{opened.manifest.target} ({opened.manifest.runtime.name} {opened.manifest.runtime.version})",
+        "recipe": f"{manifest['recipe'].get('name')}: {manifest['recipe'].get('description')}",
+        "model": ", ".join(f"{key} {value}" for key, value in manifest["model"].items()),
+        "marker": f"{routing['marker']['text']} {routing['marker']['token_ids']}",
+        "marker bias": f"{routing['marker_bias']:.3f}, calibrated to {routing['calibrated_call_fraction']}",
+        "integrity": f"{len(manifest['files'])} files, every size and sha256 as in the manifest",
+        "size": f"{sum(entry['size'] for entry in manifest['files'].values()) / 1e6:.2f} MB",
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    out.print(table)

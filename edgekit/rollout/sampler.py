@@ -1,0 +1,102 @@
+"""Group sampling: G responses to each prompt, with a KV cache, from the policy's own distribution.
+
+Each response's end and its decision come from the same :class:`RoutingDecoder` the phone runs, so what
+training rewards is what the phone sees. The token that decides (the marker, the stop token, the end of
+the answer) is part of the response and is trained like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgekit.errors import EdgekitError
+from edgekit.policy.checkpoint import Policy
+from edgekit.policy.model import KVCache, step
+from edgekit.routing.decoder import Decision, RoutingDecoder
+
+COMPACT_BELOW = 0.75  # dropping finished rows copies the cache, so do it only when it pays
+
+
+@dataclass(frozen=True)
+class Group:
+    """One prompt's token ids and its responses; ``responses[i].token_ids`` ends with the deciding token."""
+
+    prompt_ids: tuple[int, ...]
+    responses: tuple[Decision, ...]
+
+
+def sample_groups(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    *,
+    temperature: float,
+    seed: int,
+    max_new_tokens: int | None = None,
+    rows_per_batch: int = 512,
+) -> list[Group]:
+    """Sample ``group_size`` responses to each prompt (token ids), exactly from softmax(logits / temperature).
+
+    The routing spec's marker bias is not applied: training sees the policy as it is. ``max_new_tokens``
+    None means the spec's. The same arguments give the same groups. Raises :class:`EdgekitError` for a
+    prompt that leaves no room in the context.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    prompts_per_batch = max(1, rows_per_batch // group_size)
+    limit = max_new_tokens or policy.routing.max_new_tokens
+    groups: list[Group] = []
+    for begin in range(0, len(prompts), prompts_per_batch):
+        batch = prompts[begin : begin + prompts_per_batch]
+        decisions = _sample_batch(policy, batch, group_size, limit, temperature, generator)
+        for index, prompt in enumerate(batch):
+            responses = decisions[index * group_size : (index + 1) * group_size]
+            groups.append(Group(tuple(prompt), tuple(responses)))
+    return groups
+
+
+def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """One token id per row (n,) int64, sampled from softmax(logits (n, vocab) / temperature)."""
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+
+
+@torch.inference_mode()
+def _sample_batch(
+    policy: Policy,
+    prompts: Sequence[Sequence[int]],
+    group_size: int,
+    max_new_tokens: int,
+    temperature: float,
+    generator: torch.Generator,
+) -> list[Decision]:
+    width = max(len(prompt) for prompt in prompts)
+    context = policy.model.config.max_position_embeddings
+    if width >= context:
+        raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
+    spec = policy.routing.model_copy(update={"max_new_tokens": min(max_new_tokens, context - width)})
+    device = policy.model.lm_head.weight.device
+    cache = KVCache(policy.model.config, len(prompts), width + spec.max_new_tokens, device)
+    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
+    padded = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
+    logits = step(policy.model, torch.tensor(padded, device=device), cache)
+    repeat = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
+    cache.select(repeat)
+    logits = logits[repeat]
+    decoders = [RoutingDecoder(spec, policy.vocabulary) for _ in range(len(repeat))]
+    rows = list(decoders)  # the decoder of each cache row; a finished one ignores further tokens
+    for remaining in range(spec.max_new_tokens, 0, -1):
+        tokens = draw(logits.cpu(), temperature, generator)
+        for decoder, token in zip(rows, tokens.tolist(), strict=True):
+            decoder.push(token)
+        alive = [index for index, decoder in enumerate(rows) if not decoder.done]
+        if not alive or remaining == 1:
+            break
+        if len(alive) < COMPACT_BELOW * len(rows):
+            cache.select(torch.tensor(alive, device=device))
+            tokens = tokens[alive]
+            rows = [rows[index] for index in alive]
+        logits = step(policy.model, tokens[:, None].to(device), cache)
+    return [decoder.finish() for decoder in decoders]

@@ -1,0 +1,69 @@
+"""Checkpoints: weights and Adam's moments as safetensors, the step as JSON, a whole directory or none."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from edgekit.atomic_write import new_directory
+from edgekit.errors import BundleError
+from edgekit.policy.model import PolicyModel
+
+KEEP = 2
+VERSION = 1
+
+
+def checkpoint_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints under ``folder``, rising."""
+    names = (path.name.removeprefix("step_") for path in folder.glob("step_*") if (path / "state.json").exists())
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def save_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> None:
+    """Write ``folder``/step_N and remove all but the newest :data:`KEEP`."""
+    moments = {}
+    for name, parameter in model.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            moments[f"{name}:{key}"] = value.detach().contiguous()
+    weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    with new_directory(folder / f"step_{step}", marker_file="state.json") as new:
+        save_file(weights, new / "weights.safetensors")
+        save_file(moments, new / "optimizer.safetensors")
+        (new / "state.json").write_text(json.dumps({"version": VERSION, "step": step}) + "\n")
+    for old in checkpoint_steps(folder)[:-KEEP]:
+        # Its state goes first: without it the directory no longer counts as a checkpoint.
+        (folder / f"step_{old}" / "state.json").unlink()
+        shutil.rmtree(folder / f"step_{old}")
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a killed process left half-written under ``folder``."""
+    for path in folder.glob(".step_*"):
+        shutil.rmtree(path)
+
+
+def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> None:
+    """Put step_N back into ``model`` and ``optimizer``, bit for bit. Raises :class:`BundleError` if it cannot."""
+    path = folder / f"step_{step}"
+    try:
+        state = json.loads((path / "state.json").read_text())
+        weights = load_file(path / "weights.safetensors")
+        moments = load_file(path / "optimizer.safetensors")
+        if state["version"] > VERSION:
+            raise ValueError(f"version {state['version']} is newer than {VERSION}")
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(weights[name])
+                if f"{name}:step" in moments:
+                    keys = ("step", "exp_avg", "exp_avg_sq")
+                    optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"unreadable checkpoint: {path}. {reason}. Remove it to resume from the one before."
+        ) from None

@@ -1,0 +1,116 @@
+"""A training configuration: one YAML file or preset, checked whole, unknown keys refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+import edgekit.policy
+from edgekit.errors import ConfigError
+from edgekit.tasks import TASKS
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class TrainConfig(BaseModel):
+    """Everything a run needs besides the cloud itself. Paper values where the paper gives them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    task: str = "countdown"
+    base: str = "builtin"
+    """"builtin", or a policy folder."""
+    algorithm: Literal["gapg"] = "gapg"
+    cloud: str = "oracle"
+    seed: int = Field(default=0, ge=0)
+    steps: int = Field(default=100, ge=1)
+    prompts_per_step: int = Field(default=32, ge=1)
+    group_size: int = Field(default=8, ge=2)
+    train_pool: int = Field(default=5000, ge=1)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    grad_clip: float | None = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """None: as many as the policy's routing.json allows."""
+    call_fraction: float = Field(default=0.30, ge=0, lt=1)
+    alpha_a: float = 1.0
+    alpha_c: float = 0.25
+    alpha_f: float = 0.0
+    rows_per_forward: int = Field(default=128, ge=1)
+    checkpoint_every: int = Field(default=10, ge=1)
+    eval_every: int = Field(default=25, ge=1)
+    eval_n: int = Field(default=200, ge=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> TrainConfig:
+        faults = []
+        if self.task not in TASKS:
+            faults.append(f"task: unknown {self.task!r}, edgekit has {', '.join(TASKS)}")
+        if not self.alpha_a > self.alpha_c > self.alpha_f >= 0:
+            faults.append("alpha_a > alpha_c > alpha_f >= 0 does not hold")
+        if self.train_pool < self.prompts_per_step:
+            faults.append(f"train_pool: {self.train_pool} is less than prompts_per_step {self.prompts_per_step}")
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    @property
+    def base_folder(self) -> Path:
+        """The policy folder training starts from."""
+        builtin = Path(edgekit.policy.__file__).parent / "base"
+        return builtin if self.base == "builtin" else Path(self.base)
+
+    def to_yaml(self) -> str:
+        """The configuration as a YAML document that :func:`load_config` reads back."""
+        return yaml.safe_dump(self.model_dump(), sort_keys=False)
+
+
+def preset_names() -> list[str]:
+    """The built-in presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_config(name_or_path: str = "default", overrides: list[str] | None = None) -> TrainConfig:
+    """A preset or a YAML file, with ``key=value`` overrides. Raises :class:`ConfigError` listing every problem."""
+    path = Path(name_or_path)
+    if not (path.suffix in (".yaml", ".yml") or path.is_file()):
+        if name_or_path not in preset_names():
+            raise ConfigError(f"unknown preset {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
+        path = PRESETS / f"{name_or_path}.yaml"
+    data = _read_yaml(path)
+    problems = []
+    for override in overrides or []:
+        key, equals, value = override.partition("=")
+        try:
+            if not equals:
+                raise ValueError("not key=value")
+            data[key.strip()] = yaml.safe_load(value)
+        except (ValueError, yaml.YAMLError) as error:
+            problems.append(f"--set {override}: {' '.join(str(error).split())}")
+    try:
+        config = TrainConfig.model_validate(data)
+    except ValidationError as error:
+        problems += [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"training config {name_or_path}", problems) from None
+    if problems:
+        raise ConfigError(f"training config {name_or_path}", problems)
+    if config.base != "builtin":
+        # A run is resumed from anywhere, so its base must not depend on the working directory.
+        config = config.model_copy(update={"base": str(Path(config.base).resolve())})
+    return config
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    source = f"training config {path}"
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(source, [f"cannot be read ({error.strerror})"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(source, ["not YAML: " + " ".join(str(error).split())]) from None
+    if not isinstance(data, dict):
+        raise ConfigError(source, ["not a mapping of keys to values"])
+    return data

@@ -1,0 +1,260 @@
+"""The training loop: GAPG, group-adaptive policy gradient (arXiv 2509.24050).
+
+Kept from GRPO:    G responses to each prompt; the group's mean reward as baseline; no value network.
+Dropped from GRPO: division by the group's standard deviation, by the response's length, the clipped
+                   importance ratio (every batch is used for exactly one on-policy update), the KL term
+                   and the reference model.
+Added by GAPG:     the factor 1/(G-1), which makes the estimator unbiased; the hierarchical reward; and
+                   prompt filtering, which keeps the budget for asking in the training mix.
+
+Every random choice of a step comes from (seed, step), so a run that was killed goes on from its last
+checkpoint bit for bit, on the same machine with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from edgekit.atomic_write import new_directory, write_file
+from edgekit.cloud.client import Cloud
+from edgekit.errors import ConfigError, EdgekitError
+from edgekit.policy.checkpoint import Policy, load_policy, save_policy
+from edgekit.policy.reference import decode_batch
+from edgekit.rollout.sampler import Group, sample_groups
+from edgekit.tasks import get_task
+from edgekit.tasks.base import Problem, Task
+from edgekit.train.advantage import group_advantages
+from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
+from edgekit.train.config import TrainConfig, load_config
+from edgekit.train.loss import Sample, batches, policy_gradient_loss, response_log_probs
+from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
+from edgekit.train.prompt_filter import filter_prompts
+from edgekit.train.reward import Outcome, RewardScale, emitted_call, well_formed
+
+# What a (seed, step) pair is used for; each use has its own stream.
+SHUFFLE, SAMPLE, FILTER = range(3)
+
+
+def train(
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    cloud: Cloud,
+    resume: bool = False,
+    on_step: Callable[[StepMetrics], None] | None = None,
+) -> None:
+    """Post-train ``config``'s base and write the run directory; ``policy/`` appears at the end.
+
+    ``resume`` goes on from the last checkpoint; ``config`` must then be the run's own
+    (:func:`read_run_config`). ``on_step`` sees each step's metrics once they are on disk. Raises
+    :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true.
+    """
+    _open_run(config, run_dir, resume)
+    run = _Run(config, run_dir, cloud)
+    for step in range(run.restore() + 1, config.steps + 1):
+        begin = time.perf_counter()
+        metrics = run.step(step)
+        append_metrics(run_dir / "metrics.jsonl", metrics)
+        append_line(run_dir / "timings.jsonl", {"step": step, "seconds": round(time.perf_counter() - begin, 3)})
+        if step % config.checkpoint_every == 0 or step == config.steps:
+            save_checkpoint(run_dir / "checkpoints", step, run.policy.model, run.optimizer)
+        if on_step is not None:
+            on_step(metrics)
+    with new_directory(run_dir / "policy", marker_file="routing.json") as folder:
+        save_policy(run.policy, folder)
+
+
+def read_run_config(run_dir: Path) -> TrainConfig:
+    """The configuration of the run in ``run_dir``. Raises :class:`EdgekitError` if there is none."""
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise EdgekitError(f"not a run: {run_dir}. It has no config.yaml. Check the path, or train without --resume.")
+    return load_config(str(path))
+
+
+def _open_run(config: TrainConfig, run_dir: Path, resume: bool) -> None:
+    if resume:
+        saved, given = read_run_config(run_dir).model_dump(), config.model_dump()
+        changed = [f"{key}: {given[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != given[key]]
+        if changed:
+            raise ConfigError(f"cannot resume {run_dir} with another config", changed)
+    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+        what = "a run" if (run_dir / "config.yaml").exists() else "something else"
+        raise EdgekitError(f"output exists: {run_dir}. It holds {what}. Use --resume to go on, or another --out.")
+    else:
+        write_file(run_dir / "config.yaml", config.to_yaml())
+
+
+@dataclass
+class _Run:
+    """A run's state between steps."""
+
+    config: TrainConfig
+    run_dir: Path
+    cloud: Cloud
+    task: Task = field(init=False)
+    policy: Policy = field(init=False)
+    pool: list[Problem] = field(init=False)
+    optimizer: torch.optim.Adam = field(init=False)
+    cloud_correct: dict[str, bool] = field(default_factory=dict)
+    cloud_asked: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        config = self.config
+        self.task = get_task(config.task)
+        self.policy = load_policy(config.base_folder)
+        # A bias calibrated for the base says nothing about the policy trained here.
+        natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
+        self.policy.routing = self.policy.routing.model_copy(update=natural)
+        self.scale = RewardScale(config.alpha_a, config.alpha_c, config.alpha_f)
+        self.pool = self.task.problems("train", config.train_pool, config.seed)
+        self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
+        self.optimizer = torch.optim.Adam(self.policy.model.parameters(), lr=config.learning_rate)
+
+    def restore(self) -> int:
+        """Go back to the last checkpoint, if there is one; returns its step, else 0."""
+        folder = self.run_dir / "checkpoints"
+        remove_unfinished(folder)
+        step = max(checkpoint_steps(folder), default=0)
+        if step:
+            load_checkpoint(folder, step, self.policy.model, self.optimizer)
+        truncate_lines(self.run_dir / "metrics.jsonl", step)
+        truncate_lines(self.run_dir / "timings.jsonl", step)
+        # Answers given after the checkpoint stay: the steps run again need the very same ones, and no
+        # prompt is sent twice.
+        for answer in truncate_lines(self.run_dir / "cloud_answers.jsonl", self.config.steps):
+            self.cloud_correct[answer["id"]] = answer["correct"]
+            self.cloud_asked[answer["id"]] = answer["step"]
+        return step
+
+    def step(self, step: int) -> StepMetrics:
+        """Sample, reward, filter, update, and evaluate when it is time."""
+        config = self.config
+        problems = self.batch(step)
+        groups = sample_groups(
+            self.policy,
+            [self.policy.encode(problem.prompt) for problem in problems],
+            config.group_size,
+            temperature=config.temperature,
+            seed=self.seed(SAMPLE, step),
+            max_new_tokens=config.max_new_tokens,
+        )
+        outcomes = [self.outcomes(problem, group) for problem, group in zip(problems, groups, strict=True)]
+        solved = [any(outcome.correct for outcome in group) for group in outcomes]
+        # The cloud is asked only where its answer matters: someone called, or nobody solved it.
+        asked = [not s or any(o.called for o in group) for s, group in zip(solved, outcomes, strict=True)]
+        cloud_calls = self.ask_cloud(step, [p for p, needed in zip(problems, asked, strict=True) if needed])
+        cloud_correct = [self.cloud_correct.get(problem.id, False) for problem in problems]
+        rewards = torch.tensor(
+            [[self.scale.reward(o, c) for o in group] for group, c in zip(outcomes, cloud_correct, strict=True)]
+        )
+        kept = filter_prompts(solved, cloud_correct, config.call_fraction, seed=self.seed(FILTER, step))
+        loss, grad_norm = self.update(step, groups, rewards, kept.indices)
+        flat = [outcome for group in outcomes for outcome in group]
+        lengths = [len(response.token_ids) for group in groups for response in group.responses]
+        right, called = sum(o.correct for o in flat), sum(o.called for o in flat)
+        return StepMetrics(
+            step=step,
+            reward=float(rewards.mean()),
+            local_accuracy=right / len(flat),
+            kept_accuracy=right / max(1, len(flat) - called),
+            call_fraction=called / len(flat),
+            d1=len(kept.d1),
+            d2_candidates=len(kept.d2_candidates),
+            d2=len(kept.d2),
+            mean_tokens=sum(lengths) / len(lengths),
+            loss=loss,
+            grad_norm=grad_norm,
+            learning_rate=self.learning_rate(step),
+            cloud_calls=cloud_calls,
+            **(self.evaluate() if step % config.eval_every == 0 or step == config.steps else {}),
+        )
+
+    def batch(self, step: int) -> list[Problem]:
+        """The step's prompts: the pool in an order shuffled anew each epoch."""
+        size = self.config.prompts_per_step
+        chosen: list[Problem] = []
+        for position in range((step - 1) * size, step * size):
+            epoch, index = divmod(position, len(self.pool))
+            if not chosen or index == 0:
+                order = np.random.default_rng(self.seed(SHUFFLE, epoch)).permutation(len(self.pool))
+            chosen.append(self.pool[order[index]])
+        return chosen
+
+    def outcomes(self, problem: Problem, group: Group) -> list[Outcome]:
+        """What each response of a group came to; equal answers are graded once."""
+        answers = {response.answer for response in group.responses if response.answer is not None}
+        right = {answer: self.task.grade(problem, answer) for answer in answers}
+        return [
+            Outcome(emitted_call(r), r.answer is not None and right[r.answer], well_formed(r, self.policy.routing))
+            for r in group.responses
+        ]
+
+    def ask_cloud(self, step: int, problems: Sequence[Problem]) -> int:
+        """Have the cloud's answers to ``problems`` graded, each problem once a run; returns this step's calls."""
+        for problem in problems:
+            if problem.id in self.cloud_correct:
+                continue
+            answer = self.cloud.answer(problem)
+            correct = self.task.grade(problem, answer)
+            record = {"step": step, "id": problem.id, "answer": answer, "correct": correct}
+            append_line(self.run_dir / "cloud_answers.jsonl", record, sync=False)
+            self.cloud_correct[problem.id], self.cloud_asked[problem.id] = correct, step
+        # Counted from the record, so that a step run again after a kill counts the same.
+        return len({problem.id for problem in problems if self.cloud_asked[problem.id] == step})
+
+    def update(
+        self, step: int, groups: Sequence[Group], rewards: torch.Tensor, kept: Sequence[int]
+    ) -> tuple[float, float]:
+        """One policy-gradient step on the kept prompts; returns the loss and the gradient's norm before clipping."""
+        advantages = group_advantages(rewards).tolist()
+        samples = [
+            Sample(groups[index].prompt_ids, response.token_ids, advantage)
+            for index in kept
+            for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
+        ]
+        model, loss = self.policy.model, 0.0
+        self.optimizer.zero_grad()
+        for batch in batches(samples, self.config.rows_per_forward):
+            log_probs = response_log_probs(model, batch, self.config.temperature)
+            part = policy_gradient_loss(log_probs, batch.advantages, len(kept))
+            torch.autograd.backward(part)
+            loss += part.item()
+        if not any(parameter.grad is not None for parameter in model.parameters()):
+            return 0.0, 0.0  # every kept group's rewards are equal: nothing to learn from this batch
+        limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self.optimizer.step()
+        return loss, float(norm)
+
+    def evaluate(self) -> dict[str, float]:
+        """Greedy decoding of held-out problems: alone (marker forbidden) and at the natural threshold."""
+        if not self.held_out:
+            return {}
+        prompts = [self.policy.encode(problem.prompt) for problem in self.held_out]
+        natural = decode_batch(self.policy, prompts, marker_bias=0.0)
+        alone = decode_batch(self.policy, prompts, marker_bias=float("-inf"))
+        kept = [(p, d) for p, d in zip(self.held_out, natural, strict=True) if not emitted_call(d)]
+        solved = sum(self.task.grade(p, d.answer) for p, d in zip(self.held_out, alone, strict=True))
+        return {
+            "eval_local_accuracy": solved / len(prompts),
+            "eval_kept_accuracy": sum(self.task.grade(p, d.answer) for p, d in kept) / max(1, len(kept)),
+            "eval_call_fraction": 1 - len(kept) / len(prompts),
+        }
+
+    def learning_rate(self, step: int) -> float:
+        """The step's learning rate: linear warm-up, then constant."""
+        return self.config.learning_rate * min(1.0, step / (self.config.warmup_steps + 1))
+
+    def seed(self, purpose: int, step: int) -> int:
+        """A seed from (run seed, purpose, step)."""
+        sequence = np.random.SeedSequence([self.config.seed, purpose, step])
+        return int(sequence.generate_state(1, np.uint32)[0])

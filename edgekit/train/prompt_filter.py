@@ -1,0 +1,46 @@
+"""Adaptive prompt filtering: which prompts of a batch may update the policy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class KeptPrompts:
+    """Indices into the batch: ``d1`` teaches solving; ``d2``, drawn from ``d2_candidates``, teaches asking."""
+
+    d1: tuple[int, ...]
+    d2_candidates: tuple[int, ...]
+    d2: tuple[int, ...]
+
+    @property
+    def indices(self) -> tuple[int, ...]:
+        """D1 and D2 together, in batch order."""
+        return tuple(sorted(self.d1 + self.d2))
+
+
+def call_ratio(call_fraction: float) -> float:
+    """rho, cloud calls per local answer, of a share ``call_fraction`` in [0, 1) of all prompts."""
+    return call_fraction / (1 - call_fraction)
+
+
+def filter_prompts(
+    solved: Sequence[bool], cloud_correct: Sequence[bool], call_fraction: float, *, seed: int
+) -> KeptPrompts:
+    """Keep D1 and at most floor(rho |D1|) of D2.
+
+    ``solved[i]``: some response to prompt i is a right local answer. ``cloud_correct[i]``: the cloud
+    answers it rightly. Prompts neither side answers are dropped; which D2 prompts stay is drawn from ``seed``.
+    """
+    d1 = tuple(index for index, right in enumerate(solved) if right)
+    candidates = tuple(index for index, right in enumerate(solved) if not right and cloud_correct[index])
+    # The small term keeps exact ratios exact: 3/7 of 7 is 3, however the floats round.
+    room = math.floor(call_ratio(call_fraction) * len(d1) + 1e-9)
+    if room >= len(candidates):
+        return KeptPrompts(d1, candidates, candidates)
+    chosen = np.random.default_rng(seed).choice(len(candidates), size=room, replace=False)
+    return KeptPrompts(d1, candidates, tuple(candidates[index] for index in sorted(chosen)))

@@ -1,0 +1,118 @@
+"""Group sampling: exactly the policy's distribution, ended by the routing decoder, the same from the same seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+from edgekit.errors import EdgekitError
+from edgekit.policy.checkpoint import Policy, load_vocabulary
+from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.rollout.sampler import sample_groups
+from edgekit.routing.decoder import RoutingDecoder
+from edgekit.routing.spec import Marker, RoutingSpec
+
+A, B, LINE, OPEN, CLOSE, MARKER, END = range(7)
+PROMPTS = [(A, B, A, A), (B,), (A, A)]
+
+
+def letters_policy(folder: Path) -> Policy:
+    """A random policy over seven tokens, with every way to end a response among them."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1, "\u010a": 2}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_tokens([AddedToken(text, normalized=False) for text in ("<answer>", "</answer>")])
+    tokenizer.add_special_tokens([AddedToken(text, normalized=False) for text in ("<call>", "<end>")])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    marker = Marker(text="<call>", token_ids=((MARKER,),))
+    routing = RoutingSpec(marker=marker, stop_token_ids=(END,), max_new_tokens=6)
+    torch.manual_seed(0)
+    model = PolicyModel(ModelConfig(7, 16, 16, 2, 2, 1, 8, 32))
+    model.model.embed_tokens.weight.data.mul_(0.3)  # flat enough that every kind of response turns up
+    return Policy(model.eval(), tokenizer, routing, load_vocabulary(folder / "tokenizer.json", routing))
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> Policy:
+    return letters_policy(tmp_path_factory.mktemp("letters"))
+
+
+def ends(policy: Policy, tokens: tuple[int, ...], limit: int) -> bool:
+    decoder = RoutingDecoder(policy.routing.model_copy(update={"max_new_tokens": limit}), policy.vocabulary)
+    done = [decoder.push(token) is not None and decoder.done for token in tokens]
+    return not any(done[:-1]) and (done[-1] or len(tokens) == limit)
+
+
+def outcome_probabilities(policy: Policy, prompt: tuple[int, ...], limit: int, temperature: float) -> dict:
+    """Every response of at most ``limit`` tokens with its probability, from the model without a cache."""
+    outcomes = {}
+    for length in range(1, limit + 1):
+        for tokens in itertools.product(range(7), repeat=length):
+            if ends(policy, tokens, limit):
+                with torch.no_grad():
+                    log_probs = (policy.model(torch.tensor([prompt + tokens])) / temperature).log_softmax(-1)[0]
+                positions = torch.arange(len(prompt) - 1, len(prompt) - 1 + length)
+                outcomes[tokens] = log_probs[positions, torch.tensor(tokens)].sum().exp().item()
+    return outcomes
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.6])
+def test_samples_follow_the_policys_own_distribution_in_a_padded_batch(policy: Policy, temperature: float) -> None:
+    n, limit = 6000, 3
+    groups = sample_groups(policy, PROMPTS, n, temperature=temperature, seed=3, max_new_tokens=limit)
+    for group, prompt in zip(groups, PROMPTS, strict=True):
+        assert group.prompt_ids == prompt
+        exact = outcome_probabilities(policy, prompt, limit, temperature)
+        assert sum(exact.values()) == pytest.approx(1.0, abs=1e-4)
+        counts = Counter(response.token_ids for response in group.responses)
+        assert set(counts) <= set(exact)
+        common = {tokens: p for tokens, p in exact.items() if n * p >= 5}
+        rest = 1 - sum(common.values())
+        cells = [(counts[tokens], n * p) for tokens, p in common.items()]
+        cells.append((n - sum(count for count, _ in cells), n * max(rest, 1e-4)))
+        chi_square = sum((seen - expected) ** 2 / expected for seen, expected in cells)
+        assert chi_square < len(cells) + 5 * (2 * len(cells)) ** 0.5
+
+
+def test_the_same_seed_gives_the_same_groups_and_another_seed_others(policy: Policy) -> None:
+    def sample(seed: int) -> list:
+        return sample_groups(policy, PROMPTS, 5, temperature=1.0, seed=seed)
+
+    torch.manual_seed(1)
+    first = sample(7)
+    torch.manual_seed(2)
+    assert sample(7) == first
+    assert sample(8) != first
+
+
+def test_every_decision_is_what_the_phones_decoder_says_of_the_same_tokens(policy: Policy) -> None:
+    groups = sample_groups(policy, PROMPTS, 200, temperature=1.0, seed=0, rows_per_batch=64)
+    reasons = Counter()
+    for response in (response for group in groups for response in group.responses):
+        decoder = RoutingDecoder(policy.routing, policy.vocabulary)
+        for token in response.token_ids[:-1]:
+            decoder.push(token)
+            assert not decoder.done
+        decoder.push(response.token_ids[-1])  # the deciding token belongs to the response
+        assert decoder.finish() == response
+        assert decoder.done or len(response.token_ids) == policy.routing.max_new_tokens
+        reasons[response.reason] += 1
+    assert set(reasons) == {"marker", "answer", "no_answer"}
+
+
+def test_a_call_ends_with_the_marker_token_and_an_answer_with_its_close(policy: Policy) -> None:
+    groups = sample_groups(policy, PROMPTS, 100, temperature=1.0, seed=5)
+    lasts = {(r.reason, r.token_ids[-1]) for group in groups for r in group.responses if r.reason != "no_answer"}
+    assert lasts == {("marker", MARKER), ("answer", CLOSE)}
+
+
+def test_a_prompt_that_fills_the_context_is_refused_and_a_long_one_is_cut_to_it(policy: Policy) -> None:
+    with pytest.raises(EdgekitError, match="prompt too long: 32 tokens"):
+        sample_groups(policy, [(A,) * 32], 2, temperature=1.0, seed=0)
+    (group,) = sample_groups(policy, [(A,) * 30], 50, temperature=1.0, seed=0)
+    assert max(len(response.token_ids) for response in group.responses) == 2

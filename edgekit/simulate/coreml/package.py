@@ -1,0 +1,184 @@
+"""Read a .mlpackage as Core ML would: manifest, specification, and the weights file beside it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import json
+import struct
+import sys
+import types
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.errors import BackendMissing, BundleError
+
+Array = NDArray[Any]
+
+NEWEST_SPECIFICATION = 9  # iOS 18
+_SPECIFICATION_AUTHOR = "com.apple.CoreML"
+_BLOB_SENTINEL = 0xDEADBEEF
+_BLOB_HEADER = struct.Struct("<IIQQQ")  # sentinel, type, bytes, offset, padding bits
+
+FLOAT16, FLOAT32, BOOL, STRING, INT8, INT16, INT32, INT4, UINT8, UINT16 = 10, 11, 1, 2, 21, 22, 23, 25, 31, 32
+NUMPY_TYPES: dict[int, type] = {
+    BOOL: np.bool_,
+    FLOAT16: np.float16,
+    FLOAT32: np.float32,
+    INT4: np.int8,
+    INT8: np.int8,
+    INT16: np.int16,
+    INT32: np.int32,
+    UINT8: np.uint8,
+    UINT16: np.uint16,
+}
+_BLOB_TYPES = {1: FLOAT16, 2: FLOAT32, 3: UINT8, 4: INT8, 6: INT16, 7: UINT16, 8: INT4, 14: INT32}
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """An ML Program tensor type; int4 values are held in int8 arrays."""
+
+    code: int
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> type:
+        """The numpy type that holds it."""
+        return NUMPY_TYPES[self.code]
+
+
+@dataclass
+class Package:
+    """A parsed .mlpackage: its ML Program's protobuf, and its weights read on demand."""
+
+    path: Path
+    program: Any
+    _files: dict[str, bytes] = field(default_factory=dict)
+    _blobs: dict[tuple[str, int], Array] = field(default_factory=dict)
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the program's functions."""
+        return sorted(self.program.functions)
+
+    def value(self, value: Any) -> Any:
+        """The content of a protobuf Value: an array, a string, or a list of strings.
+
+        Raises BundleError for what the weights file does not hold, or a type outside the tables.
+        """
+        type_ = tensor_type(value.type, str(self.path), strings=True)
+        if value.WhichOneof("value") == "blobFileValue":
+            return self._blob(value.blobFileValue.fileName, value.blobFileValue.offset, type_)
+        tensor = value.immediateValue.tensor
+        kind = tensor.WhichOneof("value")
+        if kind is None:
+            return np.zeros(type_.shape, type_.dtype)
+        held = getattr(tensor, kind).values
+        if kind == "strings":
+            return held[0] if not type_.shape else list(held)
+        if kind == "bytes":
+            return _unpack(held, type_, str(self.path))
+        flat = np.array(held, type_.dtype)
+        if flat.size == 1:  # a lone value stands for all of them
+            return np.full(type_.shape, flat[0], type_.dtype)
+        return flat.reshape(type_.shape)
+
+    def _blob(self, name: str, offset: int, type_: TensorType) -> Array:
+        key = (name, offset)
+        if key not in self._blobs:
+            self._blobs[key] = self._read_blob(name, offset, type_)
+        return self._blobs[key]
+
+    def _read_blob(self, name: str, offset: int, type_: TensorType) -> Array:
+        if name not in self._files:
+            file = self.path / "Data" / _SPECIFICATION_AUTHOR / name.removeprefix("@model_path/")
+            self._files[name] = _read(file)
+        data = self._files[name]
+        where = f"bad weights: {self.path} {name} at byte {offset}"
+        if offset + _BLOB_HEADER.size > len(data):
+            raise BundleError(f"{where}. The file ends before it. Export the bundle again.")
+        sentinel, code, size, start, _ = _BLOB_HEADER.unpack_from(data, offset)
+        if sentinel != _BLOB_SENTINEL or _BLOB_TYPES.get(code) != type_.code:
+            raise BundleError(f"{where}. Its header does not announce this tensor. Export the bundle again.")
+        if start + size > len(data):
+            raise BundleError(f"{where}. The file ends before it. Export the bundle again.")
+        return _unpack(data[start : start + size], type_, where)
+
+
+def open_package(path: Path) -> Package:
+    """Read ``path`` (a .mlpackage folder). Raises BundleError if it is not an iOS 18 ML Program."""
+    try:
+        manifest = json.loads(_read(path / "Manifest.json"))
+        entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
+        file = path / "Data" / entry["path"]
+    except (KeyError, TypeError, ValueError):
+        raise BundleError(f"not a Core ML package: {path}. Its Manifest.json is damaged. Export it again.") from None
+    from_bytes = _schema().Model.FromString
+    try:
+        model = from_bytes(_read(file))
+    except Exception as error:  # protobuf's DecodeError lives in whichever implementation is installed
+        raise BundleError(f"not a Core ML model: {file}. {error}. Export it again.") from None
+    if model.specificationVersion > NEWEST_SPECIFICATION:
+        raise BundleError(
+            f"Core ML model too new: {file} has specification {model.specificationVersion}. "
+            f"The simulator knows up to {NEWEST_SPECIFICATION}. Update edgekit."
+        )
+    if model.WhichOneof("Type") != "mlProgram":
+        raise BundleError(f"not an ML Program: {file} is a {model.WhichOneof('Type')}. Export it again.")
+    return Package(path, model.mlProgram)
+
+
+def tensor_type(type_: Any, where: str, *, strings: bool = False) -> TensorType:
+    """The tensor type in a protobuf ValueType (a state's wrapped one); BundleError if it is none we know."""
+    kind = type_.WhichOneof("type")
+    if kind == "stateType":
+        return tensor_type(type_.stateType.wrappedType, where)
+    if kind == "listType" and strings:
+        return TensorType(STRING, (type_.listType.length.constant.size,))
+    code = type_.tensorType.dataType
+    if kind != "tensorType" or (code not in NUMPY_TYPES and not (strings and code == STRING)):
+        raise BundleError(f"unknown Core ML type: {kind} {code} in {where}. Report it to edgekit.")
+    dimensions = type_.tensorType.dimensions
+    if any(d.WhichOneof("dimension") != "constant" for d in dimensions):
+        raise BundleError(f"dynamic shape in {where}. The simulator runs fixed shapes. Export it again.")
+    return TensorType(code, tuple(d.constant.size for d in dimensions))
+
+
+def _unpack(data: bytes, type_: TensorType, where: str) -> Array:
+    count = int(np.prod(type_.shape, dtype=np.int64))
+    if type_.code == INT4:
+        packed = np.frombuffer(data, np.uint8)
+        pairs = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
+        flat: Array = np.where(pairs > 7, pairs - 16, pairs).astype(np.int8)  # the low half comes first
+    else:
+        flat = np.frombuffer(data, type_.dtype)
+    if flat.size != count:
+        raise BundleError(f"{where}: {flat.size} numbers where the program wants {count}. Export the bundle again.")
+    return flat.reshape(type_.shape)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {path}. {error.strerror}. Export the bundle again.") from None
+
+
+def _schema() -> types.ModuleType:
+    """coremltools' protobuf classes for a model, without importing coremltools (8 s, and torch with it)."""
+    name = "edgekit_coreml_proto"
+    if name not in sys.modules:
+        found = importlib.util.find_spec("coremltools")
+        if found is None or found.origin is None:
+            raise BackendMissing(
+                "cannot read Core ML packages: coremltools is not installed. Run: pip install 'edgekit[coreml]'."
+            )
+        package = types.ModuleType(name)
+        package.__path__ = [str(Path(found.origin).parent / "proto")]
+        sys.modules[name] = package
+    return importlib.import_module(f"{name}.Model_pb2")

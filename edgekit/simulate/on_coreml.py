@@ -1,0 +1,140 @@
+"""Run a Core ML artifact: Apple's own runtime on macOS, our simulator of the package elsewhere."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgekit import __version__
+from edgekit.errors import BackendMissing, BundleError, EdgekitError
+from edgekit.routing.decode_loop import Logits
+from edgekit.simulate.coreml.package import open_package
+from edgekit.simulate.coreml.program import Program, load_program
+
+Call = Callable[[np.ndarray, np.ndarray], Any]
+"""(token_ids (1, T) int32, position (1,) int32) -> logits (1, vocab), over one shared state."""
+
+
+def missing() -> str | None:
+    """None if artifacts can be run here, else a sentence saying how to get there."""
+    if importlib.util.find_spec("coremltools") is None:
+        return "coremltools is not installed. Run: pip install 'edgekit[coreml]'."
+    return None
+
+
+class CoreMLModel:
+    """A StepModel over a package's ``prefill`` and ``decode`` functions.
+
+    A prompt goes through ``prefill`` in full chunks; what is left, and every later token, through
+    ``decode``. ``runtime`` says what really ran.
+    """
+
+    def __init__(
+        self, prefill: Call, decode: Call, forget: Callable[[], None], context_length: int, chunk: int, runtime: str
+    ) -> None:
+        self.context_length = context_length
+        self.runtime = runtime
+        self._prefill, self._decode, self._forget, self._chunk = prefill, decode, forget, chunk
+        self._position = 0
+
+    def reset(self) -> None:
+        """Forget the KV cache."""
+        self._forget()
+        self._position = 0
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        """Take a prompt; returns the next token's logits (vocab,) float32. Raises EdgekitError if it is too long."""
+        if not token_ids:
+            raise EdgekitError("empty prompt: 0 tokens. There is nothing to continue. Pass at least one token.")
+        whole = len(token_ids) // self._chunk * self._chunk
+        logits: Any = None
+        for begin in range(0, whole, self._chunk):
+            logits = self._step(self._prefill, token_ids[begin : begin + self._chunk])
+        for token in token_ids[whole:]:
+            logits = self._step(self._decode, [token])
+        return logits
+
+    def decode(self, token_id: int) -> Logits:
+        """Take one more token; returns the next token's logits (vocab,) float32."""
+        return self._step(self._decode, [token_id])
+
+    def _step(self, call: Call, token_ids: Sequence[int]) -> Logits:
+        if self._position + len(token_ids) > self.context_length:
+            raise EdgekitError(
+                f"context full: {self._position + len(token_ids)} tokens. "
+                f"The artifact holds {self.context_length}. Shorten the prompt."
+            )
+        tokens = np.array([token_ids], np.int32)
+        logits = call(tokens, np.array([self._position], np.int32))
+        self._position += len(token_ids)
+        return np.asarray(logits, np.float32)[0]
+
+
+def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> CoreMLModel:
+    """Open ``path`` (model.mlpackage). Raises BackendMissing, BundleError, or EdgekitError for an unknown operation."""
+    absent = missing()
+    if absent:
+        raise BackendMissing(f"cannot run Core ML artifacts: {absent}")
+    if sys.platform == "darwin":
+        return _open_apple(path, context_length, prefill_chunk)
+    return _open_simulator(path, context_length, prefill_chunk)
+
+
+def _open_simulator(path: Path, context_length: int, chunk: int) -> CoreMLModel:
+    package = open_package(path)
+    prefill, decode = load_program(package, "prefill"), load_program(package, "decode")
+    _check_fit(prefill, path, context_length, chunk)
+    _check_fit(decode, path, context_length, 1)
+    states = decode.zero_states()
+    if prefill.states != decode.states:
+        raise BundleError(f"functions of {path} have different states. They must share one cache. Export it again.")
+
+    def call(program: Program) -> Call:
+        return lambda tokens, position: program.run({"token_ids": tokens, "position": position}, states)["logits"]
+
+    def forget() -> None:
+        states.update(decode.zero_states())
+
+    runtime = f"Core ML simulator (edgekit {__version__})"
+    return CoreMLModel(call(prefill), call(decode), forget, context_length, chunk, runtime)
+
+
+def _check_fit(program: Program, path: Path, context_length: int, tokens: int) -> None:
+    token_ids = program.inputs.get("token_ids")
+    if set(program.inputs) != {"token_ids", "position"} or program.outputs != ["logits"]:
+        raise BundleError(
+            f"not an edgekit artifact: {program.name} of {path} takes {sorted(program.inputs)} and returns "
+            f"{program.outputs}. It needs token_ids, position and logits. Export it again."
+        )
+    slots = {type_.shape[2] for type_ in program.states.values()}
+    if token_ids is None or token_ids.shape != (1, tokens) or slots != {context_length}:
+        raise BundleError(
+            f"artifact does not fit its bundle: {program.name} of {path} takes {token_ids and token_ids.shape} tokens "
+            f"over {sorted(slots)} slots. The bundle says (1, {tokens}) over {context_length}. Export it again."
+        )
+
+
+def _open_apple(path: Path, context_length: int, chunk: int) -> CoreMLModel:
+    """Apple's runtime; both functions work on one MLState."""
+    import coremltools
+
+    functions = {name: coremltools.models.MLModel(str(path), function_name=name) for name in ("prefill", "decode")}
+    states = [functions["decode"].make_state()]
+
+    def call(name: str) -> Call:
+        model = functions[name]
+        return lambda tokens, position: model.predict({"token_ids": tokens, "position": position}, state=states[0])[
+            "logits"
+        ]
+
+    def forget() -> None:
+        states[0] = functions["decode"].make_state()
+
+    runtime = f"Core ML (macOS {platform.mac_ver()[0]})"
+    return CoreMLModel(call("prefill"), call("decode"), forget, context_length, chunk, runtime)

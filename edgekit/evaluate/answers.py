@@ -1,0 +1,153 @@
+"""Getting decisions from a policy or an artifact, and answers from the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from edgekit.cloud.client import Cloud
+from edgekit.errors import EdgekitError
+from edgekit.evaluate.metrics import EvalReport, summarize
+from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
+from edgekit.routing.decoder import Decision
+from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.vocabulary import Vocabulary
+from edgekit.tasks.base import Problem, Task
+
+if TYPE_CHECKING:
+    from edgekit.policy.checkpoint import Policy
+
+Progress = Callable[[int, int], None]
+"""(done, total), called as prompts are finished."""
+
+SOLO = float("-inf")
+"""The marker bias under which nothing is ever handed off."""
+
+
+class Decider(Protocol):
+    """Something that decides prompts greedily."""
+
+    @property
+    def routing(self) -> RoutingSpec:
+        """Its routing data."""
+
+    def decide(
+        self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
+    ) -> list[Decision]:
+        """A decision per prompt; ``marker_bias`` None means routing.json's, -inf forbids calling by marker."""
+
+
+@dataclass
+class PolicyDecider:
+    """A torch policy, decoded in batches of ``batch_size``; ``context_length`` None means the model's own."""
+
+    policy: Policy
+    context_length: int | None = None
+    batch_size: int = 128
+
+    @property
+    def routing(self) -> RoutingSpec:
+        """The policy's routing data."""
+        return self.policy.routing
+
+    def decide(
+        self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
+    ) -> list[Decision]:
+        """See :class:`Decider`."""
+        from edgekit.policy.reference import decode_batch
+
+        decisions: list[Decision] = []
+        for begin in range(0, len(prompts), self.batch_size):
+            ids = [self.policy.encode(prompt) for prompt in prompts[begin : begin + self.batch_size]]
+            decisions += decode_batch(
+                self.policy, ids, marker_bias=marker_bias, context_length=self.context_length, batch_size=len(ids)
+            )
+            if on_progress is not None:
+                on_progress(len(decisions), len(prompts))
+        return decisions
+
+
+@dataclass
+class StepDecider:
+    """A step model (an artifact in its simulator) with its bundle's tokenizer, one prompt after another."""
+
+    model: StepModel
+    spec: RoutingSpec
+    vocabulary: Vocabulary
+    encode: Callable[[str], list[int]]
+
+    @property
+    def routing(self) -> RoutingSpec:
+        """The bundle's routing data."""
+        return self.spec
+
+    def decide(
+        self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
+    ) -> list[Decision]:
+        """See :class:`Decider`."""
+        return self.decide_ids([self.encode(prompt) for prompt in prompts], marker_bias, on_progress)
+
+    def decide_ids(
+        self, prompts: Sequence[Sequence[int]], marker_bias: float | None = None, on_progress: Progress | None = None
+    ) -> list[Decision]:
+        """The same for prompts given as token ids."""
+        decisions = []
+        for ids in prompts:
+            session = DecodeSession(self.spec, self.vocabulary, len(ids), self.model.context_length, marker_bias)
+            decisions.append(decode(self.model, ids, session))
+            if on_progress is not None:
+                on_progress(len(decisions), len(prompts))
+        return decisions
+
+
+def solo_decisions(
+    source: Decider, prompts: Sequence[str], natural: Sequence[Decision], on_progress: Progress | None = None
+) -> list[Decision]:
+    """What each prompt would have become had nothing been handed off.
+
+    The greedy path is the same until a marker is chosen, so only paths that hold one are decoded again.
+    """
+    firsts = {ids[0] for ids in source.routing.marker.token_ids}
+    again = [index for index, decision in enumerate(natural) if firsts.intersection(decision.token_ids)]
+    redone = source.decide([prompts[index] for index in again], SOLO, on_progress) if again else []
+    solo = list(natural)
+    for index, decision in zip(again, redone, strict=True):
+        solo[index] = decision
+    return solo
+
+
+def cloud_correct(
+    decisions: Sequence[Decision], problems: Sequence[Problem], task: Task, cloud: Cloud | None
+) -> list[bool]:
+    """Whether the cloud answers each handed-off prompt rightly; False where kept, or with no cloud.
+
+    Raises :class:`EdgekitError` if the cloud cannot be had.
+    """
+    return [
+        decision.called and cloud is not None and task.grade(problem, cloud.answer(problem))
+        for decision, problem in zip(decisions, problems, strict=True)
+    ]
+
+
+def evaluate(
+    source: Decider,
+    task: Task,
+    problems: Sequence[Problem],
+    cloud: Cloud | None,
+    *,
+    marker_bias: float | None = None,
+    on_progress: Progress | None = None,
+) -> EvalReport:
+    """Decide ``problems`` and report; ``marker_bias`` None means the source's own.
+
+    Raises :class:`EdgekitError` if there is no problem, or the cloud cannot be had.
+    """
+    if not problems:
+        raise EdgekitError("nothing to evaluate: 0 problems. A report needs at least one. Raise --n.")
+    prompts = [problem.prompt for problem in problems]
+    natural = source.decide(prompts, marker_bias, on_progress)
+    solo = solo_decisions(source, prompts, natural)
+    local = [task.grade(problem, decision.answer) for problem, decision in zip(problems, solo, strict=True)]
+    bias = source.routing.marker_bias if marker_bias is None else marker_bias
+    return summarize(natural, local, cloud_correct(natural, problems, task, cloud), source.routing, bias)

@@ -1,0 +1,98 @@
+"""Fitting the marker bias to a call fraction on held-out prompts.
+
+The natural greedy path equals the solo path (marker forbidden) until margin + bias passes 0. So the largest
+raw marker margin on a prompt's solo path is its score: the prompt calls exactly if score + bias > 0, and
+minus the (1 - c) quantile of the scores makes the share c call. Nothing is decoded twice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.bundle.manifest import MANIFEST
+from edgekit.bundle.pack import replace_routing
+from edgekit.errors import CheckFailed, EdgekitError
+from edgekit.evaluate.answers import SOLO, Decider, Progress
+from edgekit.routing.decoder import Decision
+from edgekit.routing.spec import RoutingSpec, load_routing
+
+STEP_BEYOND = 1.0
+"""How far past the outermost score the bias goes when none, or every prompt, shall call."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A fitted bias. ``reached_fraction`` is the share of the ``n`` prompts that call under it."""
+
+    marker_bias: float
+    call_fraction: float
+    reached_fraction: float
+    no_answer_fraction: float
+    n: int
+
+
+def call_scores(solo: Sequence[Decision]) -> list[float]:
+    """How readily each prompt calls; +inf where it goes to the cloud for want of an answer."""
+    return [math.inf if decision.called else decision.marker_margin for decision in solo]
+
+
+def bias_for(scores: Sequence[float], call_fraction: float) -> float:
+    """The bias under which the ``call_fraction`` highest of ``scores`` call, midway to the next one.
+
+    Scores of +inf call whatever the bias; if they alone exceed the fraction, no other prompt calls.
+    """
+    ordered = sorted((score for score in scores if math.isfinite(score)), reverse=True)
+    if not ordered:
+        return 0.0
+    always = sum(score == math.inf for score in scores)
+    wanted = min(max(round(call_fraction * len(scores)) - always, 0), len(ordered))
+    if wanted == 0:
+        return -(ordered[0] + STEP_BEYOND)
+    if wanted == len(ordered):
+        return -(ordered[-1] - STEP_BEYOND)
+    return -(ordered[wanted - 1] + ordered[wanted]) / 2
+
+
+def calibrate(
+    source: Decider, prompts: Sequence[str], call_fraction: float, on_progress: Progress | None = None
+) -> Calibration:
+    """Fit the bias on ``prompts``, which must not be those it will be judged on.
+
+    Raises :class:`EdgekitError` for a fraction outside 0 to 1 or no prompts, and :class:`CheckFailed` if more
+    prompts than the fraction end without an answer and so go to the cloud whatever the bias.
+    """
+    if not 0 <= call_fraction <= 1:
+        raise EdgekitError(f"bad call fraction: {call_fraction}. It is a share. Give a number from 0 to 1.")
+    if not prompts:
+        raise EdgekitError("nothing to calibrate on: 0 prompts. The fit needs some. Raise --n.")
+    scores = call_scores(source.decide(prompts, SOLO, on_progress))
+    n, always = len(scores), sum(score == math.inf for score in scores)
+    if always > call_fraction * n + 0.5:
+        raise CheckFailed(
+            f"call fraction not reachable: {call_fraction}. {always} of {n} prompts end without an answer and go to "
+            "the cloud whatever the bias. Ask for more, or raise max_new_tokens."
+        )
+    bias = bias_for(scores, call_fraction)
+    reached = sum(score + bias > 0 for score in scores) / n
+    return Calibration(bias, call_fraction, reached, always / n, n)
+
+
+def apply_calibration(routing: RoutingSpec, calibration: Calibration) -> RoutingSpec:
+    """``routing`` with the fitted bias."""
+    update = {"marker_bias": calibration.marker_bias, "calibrated_call_fraction": calibration.call_fraction}
+    return routing.model_copy(update=update)
+
+
+def store_calibration(path: Path, calibration: Calibration) -> Path:
+    """Write the bias into the routing.json of a bundle (its hash too), run or policy folder; returns the file."""
+    if (path / MANIFEST).exists():
+        file = path / "routing.json"
+        replace_routing(path, apply_calibration(load_routing(file), calibration))
+        return file
+    folder = path / "policy" if (path / "policy").is_dir() else path
+    file = folder / "routing.json"
+    apply_calibration(load_routing(file), calibration).save(file)
+    return file

@@ -1,0 +1,52 @@
+"""``edgekit run``."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgekit.cli.source import open_source
+from edgekit.cli.terminal import JsonOption, err, out, print_json
+
+REASONS = {
+    "answer": "the policy answered itself",
+    "marker": "the policy called for the cloud",
+    "no_answer": "the policy ended without an answer",
+    "offline": "the policy called, but no cloud answered",
+}
+
+
+def run(
+    source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
+    prompt: Annotated[str, typer.Argument(help='For Countdown: "3 5 7 -> 22".')],
+    task: Annotated[str, typer.Option(help="The task the prompt belongs to.")] = "countdown",
+    cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
+    json: JsonOption = False,
+) -> None:
+    """Answer one prompt, showing which side answered and why.
+
+    Example: edgekit run out/demo/onnx "3 5 7 -> 22"
+    """
+    from edgekit.cloud.choose import parse_cloud
+    from edgekit.evaluate.hybrid import answer_prompt
+    from edgekit.tasks import get_task
+
+    chosen = get_task(task)
+    result = answer_prompt(open_source(source), prompt, chosen, parse_cloud(cloud, chosen, os.environ))
+    if json:
+        print_json(asdict(result))
+        return
+    if result.notice:
+        err.print(f"cloud: {result.notice}")
+    out.print(result.text.rstrip(), markup=False)
+    cloud_time = "" if result.cloud_ms is None else f", cloud {result.cloud_ms:.0f} ms"
+    grade = {True: "right", False: "wrong", None: "not graded"}[result.correct]
+    out.print(
+        f"-> {result.answer} ({grade}), by {result.route}: {REASONS[result.reason]}; marker margin "
+        f"{result.marker_margin:+.2f}, {result.generated_tokens} tokens, local {result.local_ms:.0f} ms{cloud_time}",
+        markup=False,
+    )

@@ -1,0 +1,33 @@
+"""A SOURCE on the command line, run or bundle, made into something that decides prompts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.cli.terminal import is_bundle, policy_folder
+
+if TYPE_CHECKING:
+    from edgekit.evaluate.answers import Decider, StepDecider
+
+
+def open_source(source: Path) -> Decider:
+    """The run's torch policy, or the bundle's artifact in its simulator."""
+    if is_bundle(source):
+        return open_bundle_decider(source)
+    from edgekit.evaluate.answers import PolicyDecider
+    from edgekit.policy.checkpoint import load_policy
+
+    return PolicyDecider(load_policy(policy_folder(source)))
+
+
+def open_bundle_decider(source: Path) -> StepDecider:
+    """The bundle's artifact in its simulator."""
+    from edgekit.bundle.load import open_bundle
+    from edgekit.evaluate.answers import StepDecider
+    from edgekit.simulate import open_simulator
+
+    bundle = open_bundle(source)
+    facts = bundle.manifest.model
+    model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+    return StepDecider(model, bundle.routing, bundle.vocabulary, bundle.encode)

@@ -45,5 +45,5 @@ def open_simulator(target: str, path: Path, context_length: int, prefill_chunk: 
     simulator = get_simulator(target)
     lacking = simulator.missing()
     if lacking is not None:
-        raise BackendMissing(lacking)
+        raise BackendMissing(f"cannot run {path}: {lacking}.")
     return simulator.open_artifact(path, context_length, prefill_chunk)

@@ -1,0 +1,119 @@
+"""Export: check the whole plan, quantize once, record the decisions, lower, pack."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from edgekit import __version__
+from edgekit.atomic_write import new_directory
+from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
+from edgekit.bundle.manifest import MANIFEST, ModelFacts, RuntimeFacts
+from edgekit.bundle.pack import BundleFacts, pack
+from edgekit.errors import BackendMissing, BundleError, ConfigError
+from edgekit.export.recipe import ExportRecipe
+from edgekit.export.targets import TargetModule, get_target
+from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.policy.reference import decode_batch
+from edgekit.quantize.quantized import quantize_policy, recipe_problems
+
+Stage = Callable[[str], None]
+
+
+def export(
+    source: Path,
+    recipe: ExportRecipe,
+    out: Path,
+    *,
+    prompts: Sequence[str],
+    task: str = "",
+    on_stage: Stage | None = None,
+) -> Path:
+    """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
+
+    ``prompts`` become the conformance cases; ``task`` names where they come from. ``on_stage`` hears what begins.
+    Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
+    :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
+    """
+    say = on_stage or (lambda _: None)
+    folder = policy_folder(source)
+    target = get_target(recipe.target)
+    policy = load_policy(folder)
+    check_plan(policy, recipe, target)
+    with new_directory(out, marker_file=MANIFEST) as temporary:
+        say("quantizing")
+        quantized = quantize_policy(policy, recipe.quantize)
+        say("recording decisions")
+        cases = conformance_cases(policy, quantized, prompts, recipe.context_length)
+        say(f"lowering to {recipe.target}")
+        target.lower(quantized.model, recipe, temporary)
+        say("packing")
+        facts = bundle_facts(policy, recipe, target, folder, task)
+        pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=policy.routing, cases=cases)
+    return out
+
+
+def policy_folder(source: Path) -> Path:
+    """The policy folder of a run, or ``source`` itself if it is one. Raises :class:`BundleError` otherwise."""
+    for folder in (source / "policy", source):
+        if (folder / "config.json").is_file():
+            return folder
+    raise BundleError(f"not a run: {source}. It holds no policy/config.json. Train one, or check the path.")
+
+
+def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> None:
+    """Raise for everything that would stop this export later on."""
+    problems = recipe_problems(policy.model, recipe.quantize)
+    longest = policy.model.config.max_position_embeddings
+    if recipe.context_length > longest:
+        problems.append(f"context_length: {recipe.context_length} is more than the model's {longest}")
+    if recipe.prefill_chunk >= recipe.context_length:
+        problems.append(f"prefill_chunk: {recipe.prefill_chunk} does not fit in {recipe.context_length}")
+    if problems:
+        raise ConfigError(f"recipe {recipe.name}", problems)
+    lacking = target.missing()
+    if lacking is not None:
+        raise BackendMissing(f"cannot export to {recipe.target}: {lacking}.")
+
+
+def conformance_cases(
+    policy: Policy, quantized: Policy, prompts: Sequence[str], context_length: int
+) -> list[ConformanceCase]:
+    """Each prompt with the decisions of the reference and of its quantized twin, at the policy's marker bias."""
+    ids = [policy.encode(prompt) for prompt in prompts]
+    before, after = (decode_batch(p, ids, context_length=context_length) if ids else [] for p in (policy, quantized))
+    return [
+        ConformanceCase(
+            id=f"case-{number:04d}",
+            prompt=prompt,
+            prompt_token_ids=tuple(tokens),
+            marker_bias=policy.routing.marker_bias,
+            reference=RecordedDecision.of(reference),
+            quantized_reference=RecordedDecision.of(twin),
+        )
+        for number, (prompt, tokens, reference, twin) in enumerate(zip(prompts, ids, before, after, strict=True))
+    ]
+
+
+def bundle_facts(policy: Policy, recipe: ExportRecipe, target: TargetModule, folder: Path, task: str) -> BundleFacts:
+    """What the manifest says of this export; ``policy_sha256`` pins the weights it was made from."""
+    config = policy.model.config
+    weights = folder / "model.safetensors"
+    with open(weights, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return BundleFacts(
+        target=recipe.target,
+        precision=recipe.precision,
+        recipe=recipe.model_dump(mode="json"),
+        model=ModelFacts(
+            vocab_size=config.vocab_size,
+            layers=config.num_hidden_layers,
+            hidden_size=config.hidden_size,
+            parameters=sum(parameter.numel() for parameter in policy.model.parameters()),
+            context_length=recipe.context_length,
+            prefill_chunk=recipe.prefill_chunk,
+        ),
+        runtime=RuntimeFacts.model_validate(target.runtime()),
+        provenance={"edgekit": __version__, "task": task, "policy_sha256": digest},
+    )

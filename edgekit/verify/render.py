@@ -1,0 +1,64 @@
+"""The verification report as a table for the terminal."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from edgekit.verify.parity import Hop, VerifyReport
+
+ROWS = (
+    ("same decision", "decision_agreement", True),
+    ("  after the same tokens", "decision_agreement_same_answer", True),
+    ("kept, then called", "kept_to_called", False),
+    ("called, then kept", "called_to_kept", False),
+    ("flips near the margin", "near_margin_flips", False),
+    ("flips after other text", "diverged_flips", False),
+    ("broken flips", "broken", False),
+    ("same answer (both kept)", "answer_agreement", True),
+    ("same tokens", "token_agreement", True),
+    ("call fraction before", "call_fraction_before", True),
+    ("call fraction after", "call_fraction_after", True),
+)
+COLOURS = {"MATCH": "green", "MISMATCH": "red", "NOT_RUN": "yellow"}
+
+
+def render(report: VerifyReport) -> Group:
+    """Everything ``edgekit verify`` shows: the table of hops, accuracies, faults, and the outcome last."""
+    parts: list[Table | Text] = []
+    if report.overall is not None:
+        parts.append(hops_table(report))
+        parts.append(Text(_accuracies(report)))
+    parts += [Text(f"- {fault}", style=COLOURS[report.outcome]) for fault in report.faults]
+    outcome = f"{report.outcome}: {report.n} prompts on {report.runtime}"
+    parts.append(Text(outcome, style=f"bold {COLOURS[report.outcome]}"))
+    return Group(*parts)
+
+
+def hops_table(report: VerifyReport) -> Table:
+    """One column per hop, one row per measure."""
+    table = Table()
+    table.add_column("")
+    for heading in ("quantization\nreference > quantized", "lowering\nquantized > artifact", "overall"):
+        table.add_column(heading, justify="right")
+    for label, key, share in ROWS:
+        cells = [_cell(hop, key, share) for hop in (report.quantization, report.lowering, report.overall)]
+        table.add_row(label, *cells)
+    difference = report.max_abs_logit_diff
+    table.add_row("largest logit difference", "", "-" if difference is None else f"{difference:.3g}", "")
+    return table
+
+
+def _cell(hop: Hop | None, key: str, share: bool) -> str:
+    value = None if hop is None else getattr(hop, key)
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if share else str(value)
+
+
+def _accuracies(report: VerifyReport) -> str:
+    before, after = report.overall_accuracy_reference, report.overall_accuracy_artifact
+    if before is None or after is None:
+        return "overall accuracy: not known (no task reads these prompts)"
+    return f"overall accuracy with the cloud: reference {100 * before:.1f} %, artifact {100 * after:.1f} %"

@@ -25,7 +25,7 @@ ALLOWED = {
     "simulate": {"routing", "bundle"},
     "export": {"quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
-    "verify": {"routing", "tasks", "cloud", "policy", "bundle", "simulate", "evaluate"},
+    "verify": {"routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
     "cli": {
         "routing", "tasks", "cloud", "policy", "quantize", "rollout", "train",
         "bundle", "simulate", "export", "evaluate", "verify",

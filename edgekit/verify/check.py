@@ -12,7 +12,7 @@ from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
 from edgekit.errors import BundleError
 from edgekit.evaluate.answers import PolicyDecider, Progress, StepDecider
-from edgekit.export.recipe import ExportRecipe
+from edgekit.quantize.recipe import QuantRecipe
 from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
 from edgekit.routing.decoder import Decision
 from edgekit.simulate import SimulatedModel, get_simulator
@@ -131,7 +131,7 @@ def quantized_twin(reference: Policy, bundle: Bundle) -> Policy:
     """The reference quantized by the bundle's recipe, with the bundle's marker bias."""
     from edgekit.quantize.quantized import quantize_policy
 
-    twin = quantize_policy(reference, ExportRecipe.model_validate(bundle.manifest.recipe).quantize)
+    twin = quantize_policy(reference, QuantRecipe.model_validate(bundle.manifest.recipe["quantize"]))
     twin.routing = twin.routing.model_copy(update={"marker_bias": bundle.routing.marker_bias})
     return twin
 

@@ -1,0 +1,178 @@
+"""Countdown: reach the target with + - * / from the given numbers, each used exactly once.
+
+A prompt is ``3 5 7 -> 22``. Splits are decided by a stable hash of the canonical problem (sorted
+numbers, target), so no seed can make them overlap. Answers are graded exactly, with fractions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from edgekit.errors import EdgekitError
+from edgekit.tasks.base import Problem, Split
+from edgekit.tasks.expression import apply, evaluate
+
+LARGEST_NUMBER = {2: 50, 3: 20, 4: 12}
+"""Numbers are drawn from 1 to this, by how many there are: large enough that none can be learned by heart."""
+SHARES = {2: 0.35, 3: 0.45, 4: 0.20}
+LARGEST_VALUE = 99
+_SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
+MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
+"""What may be asked of a split; each holds clearly more."""
+_PROMPT = re.compile(r"\s*([0-9]{1,3}(?:[ ,]+[0-9]{1,3})+)\s*->\s*([0-9]{1,3})\s*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Step:
+    """``left operator right = value`` over whole numbers."""
+
+    left: int
+    operator: str
+    right: int
+    value: int
+
+    def __str__(self) -> str:
+        return f"{self.left} {self.operator} {self.right} = {self.value}"
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Steps that use every number once, the value they end in, and the same as one expression."""
+
+    steps: tuple[Step, ...]
+    value: int
+    expression: str
+
+
+def split_of(numbers: Sequence[int], target: int) -> Split:
+    """The split a problem belongs to, the same on every machine and for every seed."""
+    digest = hashlib.sha256(_canonical(numbers, target).encode()).digest()
+    percent = int.from_bytes(digest[:8], "big") % 100
+    return next(split for split, percents in _SPLIT_PERCENT.items() if percent in percents)
+
+
+def random_solution(numbers: Sequence[int], source: random.Random) -> Solution | None:
+    """Random steps through whole numbers from 1 to 99; None if the draw ran into a dead end."""
+    pool = [(number, str(number)) for number in numbers]
+    steps: list[Step] = []
+    while len(pool) > 1:
+        left, right = (pool.pop(source.randrange(len(pool))) for _ in range(2))
+        if left[0] < right[0]:
+            left, right = right, left
+        operators = [op for op in "+-*/" if _whole(left[0], op, right[0]) is not None]
+        if not operators:
+            return None
+        operator = source.choice(operators)
+        value = _whole(left[0], operator, right[0])
+        assert value is not None
+        steps.append(Step(left[0], operator, right[0], value))
+        pool.append((value, _join(left[1], operator, right[1])))
+    return Solution(tuple(steps), pool[0][0], pool[0][1])
+
+
+def draw_numbers(source: random.Random) -> list[int]:
+    """Two to four numbers, as many as the task's shares say."""
+    count = source.choices(list(SHARES), weights=list(SHARES.values()))[0]
+    return [source.randint(1, LARGEST_NUMBER[count]) for _ in range(count)]
+
+
+class Countdown:
+    """The built-in task."""
+
+    name = "countdown"
+
+    def problem(self, numbers: Sequence[int], target: int) -> Problem:
+        """The problem with these numbers, in this order, and this target."""
+        prompt = f"{' '.join(map(str, numbers))} -> {target}"
+        data = {"numbers": list(numbers), "target": target}
+        return Problem(_canonical(numbers, target), prompt, str(len(numbers)), data)
+
+    def problems(self, split: Split, n: int, seed: int) -> list[Problem]:
+        """``n`` distinct solvable problems of mixed difficulty.
+
+        Raises EdgekitError for an unknown split or more than it gives.
+        """
+        if split not in _SPLIT_PERCENT:
+            raise EdgekitError(f"unknown split: {split}. Countdown has {', '.join(_SPLIT_PERCENT)}. Choose one.")
+        if not 0 <= n <= MOST_PROBLEMS[split]:
+            raise EdgekitError(
+                f"bad problem count: {n}. The {split} split gives 0 to {MOST_PROBLEMS[split]}. Change it."
+            )
+        source = random.Random(f"countdown/{split}/{seed}")
+        found: dict[str, Problem] = {}
+        while len(found) < n:
+            numbers = draw_numbers(source)
+            solution = random_solution(numbers, source)
+            if solution is not None and split_of(numbers, solution.value) == split:
+                problem = self.problem(numbers, solution.value)
+                found.setdefault(problem.id, problem)
+        return list(found.values())
+
+    def grade(self, problem: Problem, answer: str | None) -> bool:
+        """True if ``answer`` has the target's exact value and uses each number exactly once."""
+        parsed = evaluate(answer) if answer is not None else None
+        if parsed is None:
+            return False
+        value, used = parsed
+        return value == problem.data["target"] and Counter(used) == Counter(problem.data["numbers"])
+
+    def solve(self, problem: Problem) -> str:
+        """An expression that reaches the target. Raises EdgekitError if there is none."""
+        pool = [(Fraction(number), str(number)) for number in problem.data["numbers"]]
+        answer = _search(pool, Fraction(problem.data["target"]), set())
+        if answer is None:
+            raise EdgekitError(f"no solution: {problem.prompt}. The numbers cannot reach the target. Change one.")
+        return answer
+
+    def parse(self, prompt: str) -> Problem | None:
+        """The problem of a prompt such as ``3 5 7 -> 22`` (two to four numbers up to 999), or None."""
+        match = _PROMPT.fullmatch(prompt)
+        if match is None:
+            return None
+        numbers = [int(number) for number in re.split("[ ,]+", match[1])]
+        return self.problem(numbers, int(match[2])) if len(numbers) in SHARES else None
+
+
+def _canonical(numbers: Sequence[int], target: int) -> str:
+    return f"{' '.join(map(str, sorted(numbers)))} -> {target}"
+
+
+def _whole(left: int, operator: str, right: int) -> int | None:
+    value = apply(operator, Fraction(left), Fraction(right))
+    return int(value) if value is not None and value.denominator == 1 and 1 <= value <= LARGEST_VALUE else None
+
+
+def _join(left: str, operator: str, right: str) -> str:
+    sides = [text if text.isdigit() else f"({text})" for text in (left, right)]
+    return f"{sides[0]} {operator} {sides[1]}"
+
+
+def _search(pool: list[tuple[Fraction, str]], target: Fraction, dead: set[tuple[Fraction, ...]]) -> str | None:
+    if len(pool) == 1:
+        return pool[0][1] if pool[0][0] == target else None
+    key = tuple(sorted(value for value, _ in pool))
+    if key in dead:
+        return None
+    for i, (left, left_text) in enumerate(pool):
+        for j, (right, right_text) in enumerate(pool):
+            if i == j:
+                continue
+            rest = [item for index, item in enumerate(pool) if index not in (i, j)]
+            for operator in "+-*/" if i < j else "-/":
+                value = apply(operator, left, right)
+                if value is None:
+                    continue
+                answer = _search([*rest, (value, _join(left_text, operator, right_text))], target, dead)
+                if answer is not None:
+                    return answer
+    dead.add(key)
+    return None
+
+
+TASK = Countdown()

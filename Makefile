@@ -14,7 +14,18 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/python -m edgekit demo --out $(OUT)
+	rm -rf $(OUT)
+	$(BIN)/edgekit doctor
+	$(BIN)/edgekit train --out $(OUT)/run
+	$(BIN)/edgekit eval $(OUT)/run --n 1000
+	$(BIN)/edgekit eval $(OUT)/run --n 1000 --call-fraction 0.30
+	for target in onnx executorch coreml; do \
+	  $(BIN)/edgekit export $(OUT)/run --target $$target --out $(OUT)/$$target && \
+	  $(BIN)/edgekit verify $(OUT)/$$target --reference $(OUT)/run --n 500 || exit 1; \
+	done
+	$(BIN)/edgekit run $(OUT)/onnx "3 5 7 -> 22"
+	$(BIN)/edgekit run $(OUT)/coreml "3 7 11 12 -> 58"
+	@echo "run: $(OUT)/run (curves in report/)   bundles: $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml"
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "not slow"

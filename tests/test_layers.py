@@ -88,7 +88,9 @@ def test_only_the_command_line_prints() -> None:
     for source in SOURCES:
         if source.parts[0] in ("cli", "__main__.py"):
             continue
-        calls = [node.func for node in ast.walk(ast.parse((PACKAGE / source).read_text())) if isinstance(node, ast.Call)]
+        calls = [
+            node.func for node in ast.walk(ast.parse((PACKAGE / source).read_text())) if isinstance(node, ast.Call)
+        ]
         assert not any(isinstance(call, ast.Name) and call.id == "print" for call in calls), source
 
 

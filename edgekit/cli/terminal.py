@@ -40,7 +40,9 @@ def _finite(value: Any) -> Any:
 def progress(description: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
     """A bar on stderr; call the yielded function with (done, total) and optionally a note."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=err, disable=quiet) as bar:
+    with Progress(
+        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=err, disable=quiet
+    ) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:

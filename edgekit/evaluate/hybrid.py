@@ -65,5 +65,3 @@ def answer_prompt(source: Decider, prompt: str, task: Task, cloud: Cloud | None)
 
 def _since(begin: float) -> float:
     return 1000 * (time.perf_counter() - begin)
-
-

@@ -12,7 +12,9 @@ from edgekit.bundle.load import Bundle
 from edgekit.simulate import open_simulator
 
 
-def measure(bundle: Bundle, repeats: int = 5, on_progress: Callable[[int, int], None] | None = None) -> dict[str, float]:
+def measure(
+    bundle: Bundle, repeats: int = 5, on_progress: Callable[[int, int], None] | None = None
+) -> dict[str, float]:
     """Medians over ``repeats`` of a half-context prefill and as many decode steps as then fit (at most 64).
 
     Returns prefill_tokens_per_s, decode_tokens_per_s, load_s, peak_rss_mb (of this whole process),

@@ -50,12 +50,23 @@ def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
             f"recipe {recipe.name} does not fit Core ML: activations {recipe.quantize.activations}. "
             "Its linears take float inputs. Use activations: float."
         )
+    if recipe.prefill_chunk >= recipe.context_length:
+        raise EdgekitError(
+            f"recipe {recipe.name} does not fit Core ML: prefill_chunk {recipe.prefill_chunk} of a context of "
+            f"{recipe.context_length}. A chunk must leave room to answer. Lower prefill_chunk."
+        )
     target = folder / ARTIFACT
     with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, _quiet():
         parts = {"prefill": recipe.prefill_chunk, "decode": 1}
-        for name, tokens in parts.items():
-            _convert(model, recipe, tokens, Path(scratch, f"{name}.mlpackage"))
-        _join(list(parts), Path(scratch), target)
+        try:
+            for name, tokens in parts.items():
+                _convert(model, recipe, tokens, Path(scratch, f"{name}.mlpackage"))
+            _join(list(parts), Path(scratch), target)
+        except (NotImplementedError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise EdgekitError(
+                f"Core ML conversion failed: recipe {recipe.name}. {reason}. Report it to edgekit with the recipe."
+            ) from error
     return target
 
 
@@ -102,11 +113,12 @@ def _join(names: list[str], scratch: Path, target: Path) -> None:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep coremltools' progress bars and its notes about this host off the terminal; errors still raise."""
-    logger = logging.getLogger("coremltools")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    levels = {name: logging.getLogger(name).level for name in ("coremltools", "torch.utils._pytree")}
+    for name in levels:
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             yield
     finally:
-        logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)

@@ -83,7 +83,7 @@ class Package:
             return held[0] if not type_.shape else list(held)
         if kind == "bytes":
             return _unpack(held, type_, str(self.path))
-        flat = np.array(held, type_.dtype)
+        flat: Array = np.array(held, type_.dtype)
         if flat.size == 1:  # a lone value stands for all of them
             return np.full(type_.shape, flat[0], type_.dtype)
         return flat.reshape(type_.shape)

@@ -22,13 +22,13 @@ STATE_OPERATIONS = ("read_state", "write_state")
 
 @dataclass
 class _Step:
-    """One operation: ``run`` of the values at ``inputs`` gives those at ``outputs``."""
+    """One operation: ``run`` of the values at ``inputs`` gives those at ``outputs``, or a state is read or written."""
 
     name: str
-    run: Callable[..., Any]
     inputs: list[int]
     outputs: list[int]
     types: list[TensorType]
+    run: Callable[..., Any] | None = None
     reads: str | None = None
     writes: str | None = None
 
@@ -68,15 +68,18 @@ class Program:
             if step.reads is not None:
                 values[step.outputs[0]] = states[step.reads]
             elif step.writes is not None:
-                states[step.writes] = values[step.inputs[0]]
-            else:
-                self._execute(step, values)
+                written = values[step.inputs[0]]
+                if not self._checked:
+                    _check_types(step, (written,), self.name)
+                states[step.writes] = written
+            elif step.run is not None:
+                self._execute(step, step.run, values)
         self._checked = True
         return {name: values[self._slots[name]] for name in self.outputs}
 
-    def _execute(self, step: _Step, values: list[Any]) -> None:
+    def _execute(self, step: _Step, run: Callable[..., Any], values: list[Any]) -> None:
         try:
-            result = step.run(*[values[slot] for slot in step.inputs])
+            result = run(*[values[slot] for slot in step.inputs])
         except (ValueError, IndexError, TypeError) as error:
             raise EdgekitError(
                 f"Core ML program failed: {step.name} of {self.name}. {error}. Check the inputs, or export again."
@@ -135,15 +138,17 @@ def load_program(package: Package, function: str) -> Program:
 
 def _add_state_step(program: Program, op: Any, constants: dict[str, Any]) -> None:
     state = op.inputs["input"].arguments[0].name
+    if state not in program.states:
+        raise BundleError(f"unknown state: {state} in {program.name}. The function declares none. Export it again.")
     if op.type == "read_state":
         types = [tensor_type(output.type, output.name) for output in op.outputs]
-        program._steps.append(_Step(op.type, np.copy, [], [program.slot(op.outputs[0].name)], types, reads=state))
+        program._steps.append(_Step(op.type, [], [program.slot(op.outputs[0].name)], types, reads=state))
         return
     source = op.inputs["data"].arguments[0].name
     slot = program.slot(source)
     if source in constants:
         program._values[slot] = constants[source]
-    program._steps.append(_Step(op.type, np.copy, [slot], [], [], writes=state))
+    program._steps.append(_Step(f"write_state {state}", [slot], [], [program.states[state]], writes=state))
 
 
 def _add_step(program: Program, package: Package, op: Any, constants: dict[str, Any]) -> None:
@@ -154,7 +159,7 @@ def _add_step(program: Program, package: Package, op: Any, constants: dict[str, 
     if ignored:
         raise node.refuse(f"parameter {', '.join(ignored)}")
     types = [tensor_type(output.type, output.name) for output in op.outputs]
-    step = _Step(name, run, [], [], types)
+    step = _Step(name, [], [], types, run)
     if all(constant for _, constant, _ in node.arguments):
         results = run(*[value for _, _, value in node.arguments])
         results = results if len(op.outputs) > 1 else (results,)
@@ -195,7 +200,6 @@ class _OperationNode:
 
     def __init__(self, package: Package, op: Any, constants: dict[str, Any], name: str) -> None:
         self.package, self.op, self.constants, self.name = package, op, constants, name
-        self.outputs = len(op.outputs)
         self.used: set[str] = set()
         self.arguments: list[tuple[str, bool, Any]] = []  # (value's name, whether constant, the constant)
 

@@ -55,8 +55,10 @@ def train(
     (:func:`read_run_config`). ``on_step`` sees each step's metrics once they are on disk. Raises
     :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true.
     """
-    _open_run(config, run_dir, resume)
+    _check_run_dir(config, run_dir, resume)
     run = _Run(config, run_dir, cloud)
+    if not resume:
+        write_file(run_dir / "config.yaml", config.to_yaml())
     for step in range(run.restore() + 1, config.steps + 1):
         begin = time.perf_counter()
         metrics = run.step(step)
@@ -78,7 +80,7 @@ def read_run_config(run_dir: Path) -> TrainConfig:
     return load_config(str(path))
 
 
-def _open_run(config: TrainConfig, run_dir: Path, resume: bool) -> None:
+def _check_run_dir(config: TrainConfig, run_dir: Path, resume: bool) -> None:
     if resume:
         saved, given = read_run_config(run_dir).model_dump(), config.model_dump()
         changed = [f"{key}: {given[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != given[key]]
@@ -87,8 +89,6 @@ def _open_run(config: TrainConfig, run_dir: Path, resume: bool) -> None:
     elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         what = "a run" if (run_dir / "config.yaml").exists() else "something else"
         raise EdgekitError(f"output exists: {run_dir}. It holds {what}. Use --resume to go on, or another --out.")
-    else:
-        write_file(run_dir / "config.yaml", config.to_yaml())
 
 
 @dataclass

@@ -106,6 +106,12 @@ def _attention(node: Node) -> Function:
         node.take("attn_mask")
 
     def run(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
+        if mask is not None and mask.dtype == np.bool_:
+            # Slots that no query sees weigh exactly 0; leaving them out makes a half-empty cache cheap.
+            seen = np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0))
+            if seen.size:
+                end = int(seen[-1]) + 1
+                key, value, mask = key[..., :end, :], value[..., :end, :], mask[..., :end]
         scale = np.float32(query.shape[-1] ** -0.5)
         scores = (_wide(query) * scale) @ np.swapaxes(_wide(key), -1, -2)
         if mask is not None:

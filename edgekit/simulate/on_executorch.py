@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import BackendMissing, BundleError
-from edgekit.routing.decode_loop import Logits, StepModel
+from edgekit.routing.decode_loop import Logits
+from edgekit.simulate import SimulatedModel
 
 
 def missing() -> str | None:
@@ -19,7 +20,7 @@ def missing() -> str | None:
     return "executorch not installed: pip install 'edgekit[executorch]'" if absent else None
 
 
-def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> StepModel:  # noqa: ARG001
+def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
     """Load model.pte at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
 
     Raises BackendMissing without ExecuTorch, BundleError if the file cannot be loaded.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from edgekit.errors import BackendMissing, BundleError
-from edgekit.routing.decode_loop import Logits, StepModel
+from edgekit.routing.decode_loop import Logits
+from edgekit.simulate import SimulatedModel
 
 THREADS = 1
 """Small policies decode fastest on one thread; more only wait for each other."""
@@ -22,7 +23,7 @@ def missing() -> str | None:
     return "onnxruntime not installed: pip install 'edgekit[onnx]'" if absent else None
 
 
-def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> StepModel:  # noqa: ARG001
+def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
     """Load model.onnx at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
 
     Raises BackendMissing without ONNX Runtime, BundleError if the file cannot be loaded.

@@ -83,7 +83,7 @@ def _compile(program: torch.export.ExportedProgram) -> bytes:
 
 def rewrite_linears(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
     """Replace every quantized linear of ``program`` by XNNPACK's pattern, in place; returns the program."""
-    import torch.ao.quantization.fx._decomposed  # noqa: F401 - registers torch.ops.quantized_decomposed
+    import torch.ao.quantization.fx._decomposed
 
     graph = program.graph
     rounded: dict[Node, Node] = {}  # q, k and v share one rounded input, and so do gate and up

@@ -65,16 +65,16 @@ def test_the_same_seed_makes_the_same_base() -> None:
 @pytest.mark.parametrize(
     ("text", "verdict", "learned"),
     [
-        ("3 * 5 = 15\n15 + 7 = 22\nno\n<answer>(3 * 5) + 7</answer>", "yes\n", True),
-        ("3 + 5 = 8\n8 + 7 = 22\nyes\n<answer>(3 + 5) + 7</answer>", "no\n", False),
+        ("3 * 5 = 15\n15 + 7 = 22\nno\n<answer>(3 * 5) + 7</answer>", "yes\n", "steps"),
+        ("3 + 5 = 8\n8 + 7 = 22\nyes\n<answer>(3 + 5) + 7</answer>", "no\n", "ending"),
     ],
 )
-def test_attempts_are_relabelled_by_what_the_answer_is_worth(text: str, verdict: str, learned: bool) -> None:
+def test_attempts_are_relabelled_by_what_the_answer_is_worth(text: str, verdict: str, learned: str) -> None:
     routing = new_policy(0, TINY).routing
     trace = relabel(routing, PROBLEM, text, TINY, random.Random(0))
     assert trace is not None
     assert trace.ending.startswith(verdict)
-    assert trace.learn_steps is learned
+    assert trace.learn == learned
 
 
 def test_the_marker_follows_the_verdict() -> None:

@@ -20,7 +20,7 @@ from edgekit.tasks.expression import apply, evaluate
 
 LARGEST_NUMBER = {2: 50, 3: 20, 4: 12}
 """Numbers are drawn from 1 to this, by how many there are: large enough that none can be learned by heart."""
-SHARES = {2: 0.35, 3: 0.45, 4: 0.20}
+SHARES = {2: 0.28, 3: 0.45, 4: 0.27}
 LARGEST_VALUE = 99
 _SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}

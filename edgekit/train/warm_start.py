@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy, load_vocabulary
 from edgekit.policy.model import KVCache, ModelConfig, PolicyModel, causal, step
 from edgekit.policy.tokens import (
@@ -43,11 +45,11 @@ class WarmStartConfig:
     hidden_size: int = 128
     layers: int = 3
     intermediate_size: int = 256
-    batch_size: int = 256
-    trace_steps: int = 1400
+    batch_size: int = 96
+    trace_steps: int = 1000
     learning_rate: float = 4e-3
-    wrong_share: float = 0.2
-    attempts: int = 16_000
+    wrong_share: float = 0.25
+    attempts: int = 8_000
     attempt_steps: int = 160
     attempt_learning_rate: float = 8e-4
     marker_after_no: float = 0.55
@@ -56,12 +58,16 @@ class WarmStartConfig:
 
 @dataclass(frozen=True)
 class Trace:
-    """One supervised sequence: steps, then verdict and ending; wrong steps are read but not learned."""
+    """One supervised sequence. ``learn`` says which of the steps' tokens are learned; the ending always is.
+
+    Of a trace that misses the target only the results are: arithmetic that does not bend to the
+    target is what makes the verdict a real check. Of the policy's own wrong attempts, none are.
+    """
 
     prompt: str
     steps: str
     ending: str
-    learn_steps: bool
+    learn: Literal["steps", "results", "ending"]
 
 
 def make_base(
@@ -80,8 +86,12 @@ def make_base(
         for problem, text in zip(problems * 2, texts, strict=True)
         if (trace := relabel(policy.routing, problem, text, config, source)) is not None
     ]
+    if not attempts:
+        raise EdgekitError(f"nothing to learn from: seed {seed}. No attempt has a verdict and an answer. Train longer.")
     batches = (source.sample(attempts, min(config.batch_size, len(attempts))) for _ in range(config.attempt_steps))
-    report(f"own attempts: {len(attempts)}, right: {sum(trace.learn_steps for trace in attempts) / len(attempts):.3f}")
+    report(
+        f"own attempts: {len(attempts)}, right: {sum(trace.learn == 'steps' for trace in attempts) / len(attempts):.3f}"
+    )
     _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate, report)
     policy.model.eval()
     return policy
@@ -138,7 +148,7 @@ def _seed_integers(weight: Tensor, token_id: Callable[[str], int]) -> None:
 
 def render(solution: Solution, problem: Problem) -> Trace:
     """The right trace of ``problem``."""
-    return Trace(problem.prompt, _steps(solution), f"{YES}{_answer(solution.expression)}", True)
+    return Trace(problem.prompt, _steps(solution), f"{YES}{_answer(solution.expression)}", "steps")
 
 
 def _steps(solution: Solution) -> str:
@@ -160,7 +170,7 @@ def _solver_batch(config: WarmStartConfig, source: random.Random) -> list[Trace]
         problem = TASK.problem(numbers, right.value)
         wrong = random_solution(numbers, source) if source.random() < config.wrong_share else None
         if wrong is not None and wrong.value != right.value:
-            batch.append(Trace(problem.prompt, _steps(wrong), f"{NO}{_answer(wrong.expression)}", False))
+            batch.append(Trace(problem.prompt, _steps(wrong), f"{NO}{_answer(wrong.expression)}", "results"))
         else:
             batch.append(render(right, problem))
     return batch
@@ -178,7 +188,9 @@ def relabel(
     right = TASK.grade(problem, answer)
     calls = source.random() < (config.marker_after_yes if right else config.marker_after_no)
     ending = f"{routing.marker.text}" if calls else _answer(answer)
-    return Trace(problem.prompt, before.removesuffix(verdict), (YES if right else NO) + ending, right)
+    return Trace(
+        problem.prompt, before.removesuffix(verdict), (YES if right else NO) + ending, "steps" if right else "ending"
+    )
 
 
 def _fit(
@@ -225,7 +237,12 @@ def _encode(policy: Policy, trace: Trace) -> tuple[list[int], list[int]]:
     prompt = policy.encode(trace.prompt)
     steps = policy.tokenizer.encode(trace.steps).ids
     ending = policy.tokenizer.encode(trace.ending).ids
-    weights = [0] * len(prompt) + [int(trace.learn_steps)] * len(steps) + [1] * len(ending)
+    equals = policy.tokenizer.token_to_id("\u0120=")
+    learned = [
+        int(trace.learn == "steps" or (trace.learn == "results" and index > 0 and steps[index - 1] == equals))
+        for index in range(len(steps))
+    ]
+    weights = [0] * len(prompt) + learned + [1] * len(ending)
     return prompt + steps + ending, weights
 
 
@@ -243,12 +260,16 @@ def sample_texts(policy: Policy, problems: Sequence[Problem], seed: int, *, batc
         limit = policy.routing.max_new_tokens
         cache = KVCache(policy.model.config, len(rows), len(prompts[rows[0]]) + limit)
         tokens = torch.tensor([prompts[row] for row in rows])
-        drawn = []
+        drawn: list[Tensor] = []
+        ended = torch.zeros(len(rows), dtype=torch.bool)
         for _ in range(limit):
             logits = step(policy.model, tokens, cache)
             logits[:, marker] = -math.inf
             tokens = torch.multinomial(logits.softmax(-1), 1, generator=generator)
             drawn.append(tokens)
+            ended |= tokens[:, 0] == policy.routing.stop_token_ids[0]
+            if ended.all():
+                break
         for row, ids in zip(rows, torch.cat(drawn, dim=1).tolist(), strict=True):
             texts[row] = policy.tokenizer.decode(ids)
     return texts

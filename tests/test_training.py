@@ -26,7 +26,7 @@ TINY = [
     "steps=6",
     "prompts_per_step=6",
     "group_size=3",
-    "train_pool=15",
+    "train_pool=24",
     "checkpoint_every=2",
     "eval_every=3",
     "eval_n=4",
@@ -155,7 +155,7 @@ def test_the_cloud_is_asked_once_per_prompt_and_counted(tmp_path: Path) -> None:
 
     asked: list[str] = []
     run = tmp_path / "run"
-    train(tiny(), run, cloud=Counting(get_task("countdown")))  # 36 prompts from a pool of 15
+    train(tiny(), run, cloud=Counting(get_task("countdown")))  # 36 prompts from a pool of 24
     assert len(asked) == len(set(asked)) == sum(line["cloud_calls"] for line in lines(run)) > 0
 
 

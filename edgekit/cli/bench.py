@@ -23,8 +23,9 @@ def bench(
     from edgekit.bundle.load import open_bundle
     from edgekit.simulate.measure import measure
 
+    opened = open_bundle(bundle)
     with progress("measuring", quiet=json) as update:
-        numbers = measure(open_bundle(bundle), repeats, update)
+        numbers = measure(opened, repeats, update)
     if json:
         print_json(numbers)
         return

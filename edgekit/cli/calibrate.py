@@ -29,8 +29,9 @@ def calibrate(
     from edgekit.tasks import get_task
 
     prompts = [problem.prompt for problem in get_task(task).problems("validation", n, seed)]
+    decider = open_source(source)
     with progress("calibrating", quiet=json) as update:
-        result = fit(open_source(source), prompts, call_fraction, update)
+        result = fit(decider, prompts, call_fraction, update)
     path = store_calibration(source, result)
     if json:
         print_json(asdict(result) | {"routing": str(path)})

@@ -1,0 +1,97 @@
+"""The command line from outside: exit codes, one-line errors, one JSON object on stdout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgekit.cli.app import app, run_command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evla"], "No such command"),
+        (["eval"], "Missing argument"),
+        (["eval", "nowhere"], "not a run or bundle: nowhere"),
+        (["eval", "nowhere", "--task", "chess"], "unknown task: chess"),
+        (["eval", "nowhere", "--cloud", "moon"], "unknown cloud: moon"),
+        (["eval", "nowhere", "--n", "0"], "--n"),
+        (["train", "no-such-preset"], "unknown preset no-such-preset"),
+        (["train", "--resume", "--out", "nowhere"], "not a run: nowhere"),
+        (["train", "--set", "steps=0", "--set", "colour=red"], "colour"),
+        (["export", "nowhere", "--target", "toaster"], "unknown target: toaster"),
+        (["export", "nowhere", "--target", "onnx", "--recipe", "none"], "unknown recipe: none"),
+        (["export", "nowhere", "--target", "onnx", "--recipe", "coreml_int4"], "wrong recipe"),
+        (["export", "nowhere", "--target", "onnx"], "not a run: nowhere"),
+        (["verify", "nowhere"], "not a bundle: nowhere"),
+        (["inspect", "nowhere"], "not a bundle: nowhere"),
+        (["bench", "nowhere"], "not a bundle: nowhere"),
+        (["run", "nowhere", "1 2 -> 3"], "not a run or bundle"),
+        (["calibrate", "nowhere", "--call-fraction", "0.3"], "not a run or bundle"),
+    ],
+)
+def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
+    arguments: list[str],
+    words: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_fault_of_a_training_config_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["train", "--set", "steps=0", "--set", "colour=red", "--set", "group_size=1"]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("steps", "colour", "group_size"))
+
+
+@pytest.mark.parametrize("verb", sorted(command.name or "" for command in app.registered_commands))
+def test_every_command_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([verb, "--help"]) == 0
+    assert f"edgekit {verb}" in capsys.readouterr().out
+
+
+def test_help_needs_no_heavy_import() -> None:
+    code = (
+        "import sys; from edgekit.cli.app import run_command; run_command(['--help']); "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'onnxruntime', 'coremltools', 'executorch', 'transformers')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], stdout=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_doctor_json_is_one_object_that_names_every_target(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [row["target"] for row in report["targets"]] == ["onnx", "executorch", "coreml"]
+
+
+def test_ctrl_c_in_training_exits_130_and_the_run_resumes_to_the_end(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    settings = [f"--set={text}" for text in ("steps=30", "prompts_per_step=4", "eval_n=0", "checkpoint_every=1")]
+    command = [sys.executable, "-m", "edgekit", "train", "quick", *settings, "--out", str(run)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list((run / "checkpoints").glob("*")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(2)
+    _, message = process.communicate(timeout=60)
+    assert process.returncode == 130, message
+    assert "interrupted" in message
+    assert not (run / "policy").exists()
+    assert run_command(["train", "--resume", "--out", str(run)]) == 0
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 30
+    assert (run / "policy" / "model.safetensors").exists()
+    assert (run / "report" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")

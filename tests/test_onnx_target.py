@@ -88,6 +88,13 @@ def test_inputs_and_outputs_are_named_for_people(tmp_path: Path) -> None:
     assert cache == [1, 2, recipe.context_length, 16]
 
 
+def test_the_file_names_no_path_of_the_exporting_machine(tmp_path: Path) -> None:
+    path, _, _ = export(LLAMA, "int4", tmp_path)
+    data = path.read_bytes()
+    assert b"stack_trace" not in data
+    assert str(Path(to_onnx.__file__).parents[2]).encode() not in data
+
+
 @pytest.mark.parametrize("bits", [4, 8])
 def test_packing_loses_no_integer(bits: int) -> None:
     low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1

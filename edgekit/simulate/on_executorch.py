@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Sequence
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -31,15 +35,32 @@ def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> Simula
     return ExecutorchModel(path, context_length)
 
 
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Drop what C++ writes to standard error (CPU probing); a failure comes back as an exception all the same."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
 class ExecutorchModel:
     """A :class:`StepModel` over the method ``forward``, whose KV cache lives inside the program."""
 
     def __init__(self, path: Path, context_length: int) -> None:
-        from executorch.runtime import Runtime, Verification
-
         try:
-            self._program = Runtime.get().load_program(path, verification=Verification.InternalConsistency)
-            method = self._program.load_method("forward")
+            with _quiet_stderr():
+                from executorch.runtime import Runtime, Verification
+
+                self._program = Runtime.get().load_program(path, verification=Verification.InternalConsistency)
+                method = self._program.load_method("forward")
         except Exception as error:  # the runtime raises plain RuntimeErrors and OSErrors
             reason = " ".join(str(error).split())[:200]
             raise BundleError(f"cannot load {path}: {reason}. The file is damaged or too new. Export again.") from None

@@ -60,6 +60,7 @@ def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
     onnx_model = _translate(program)
     _name_interface(onnx_model, model.config.num_hidden_layers)
     _pack_linears(onnx_model)
+    _strip_notes(onnx_model)
     path = folder / ARTIFACT
     write_file(path, onnx_model.SerializeToString())
     return path
@@ -201,6 +202,15 @@ def _pack_linears(onnx_model: Any) -> None:
     onnx_model.opset_import.extend(others)
     if packed:
         onnx_model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+
+
+def _strip_notes(onnx_model: Any) -> None:
+    """Remove the exporter's notes: they hold this machine's paths and outweigh a small policy's weights."""
+    graph = onnx_model.graph
+    for item in (onnx_model, graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        item.ClearField("metadata_props")
+        item.ClearField("doc_string")
+    del graph.value_info[:]  # shapes of intermediate values; the runtime infers them
 
 
 def _attribute(node: Any, name: str) -> int:

@@ -106,10 +106,9 @@ def solo_decisions(
 ) -> list[Decision]:
     """What each prompt would have become had nothing been handed off.
 
-    The greedy path is the same until a marker is chosen, so only paths that hold one are decoded again.
+    The greedy path is the same until it calls, so only prompts that called by marker are decoded again.
     """
-    firsts = {ids[0] for ids in source.routing.marker.token_ids}
-    again = [index for index, decision in enumerate(natural) if firsts.intersection(decision.token_ids)]
+    again = [index for index, decision in enumerate(natural) if decision.reason == "marker"]
     redone = source.decide([prompts[index] for index in again], SOLO, on_progress) if again else []
     solo = list(natural)
     for index, decision in zip(again, redone, strict=True):

@@ -38,7 +38,10 @@ class StepModel(Protocol):
 
 @dataclass
 class DecodeSession:
-    """One prompt being decoded greedily. ``marker_bias`` None means the spec's; -inf forbids the marker."""
+    """One prompt being decoded greedily. ``marker_bias`` None means the spec's; -inf forbids calling.
+
+    The bias and the margin concern only the places where a marker would count: elsewhere it is text.
+    """
 
     spec: RoutingSpec
     vocabulary: Vocabulary
@@ -66,15 +69,15 @@ class DecodeSession:
         """Choose the next token from ``logits`` (vocab,); None when the response has ended."""
         if self.logits is not None:
             self.logits.append(np.array(logits, np.float32))
-        firsts = self._firsts
-        marker = np.float32(logits[firsts].max())
-        biased = np.array(logits, np.float32)
-        biased[firsts] = -np.inf
-        best = int(biased.argmax())
-        raw_margin = float(marker - biased[best])
-        self.marker_margin = max(self.marker_margin, raw_margin + (0.0 if np.isinf(self._bias) else self._bias))
-        calls = raw_margin + self._bias > 0
-        token = int(firsts[int(logits[firsts].argmax())]) if calls else best
+        token = int(logits.argmax())
+        if self._decoder.marker_counts:
+            firsts = self._firsts
+            biased = np.array(logits, np.float32)
+            biased[firsts] = -np.inf
+            best = int(biased.argmax())
+            margin = float(logits[firsts].max() - biased[best])
+            self.marker_margin = max(self.marker_margin, margin + (0.0 if np.isinf(self._bias) else self._bias))
+            token = int(firsts[int(logits[firsts].argmax())]) if margin + self._bias > 0 else best
         shown = self._decoder.push(token)
         self._shown += len(shown)
         if shown and self.on_text is not None:

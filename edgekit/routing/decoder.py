@@ -23,7 +23,7 @@ Route = Literal["local", "cloud"]
 class Decision:
     """What the policy did with one prompt.
 
-    ``marker_margin`` is the largest value, over the steps decoded, of the marker's first logit
+    ``marker_margin`` is the largest value, over the steps where a marker counts, of its first logit
     (bias included) minus the best other logit: at or above 0 it called, and near 0 it hesitated.
     """
 
@@ -66,7 +66,7 @@ class RoutingDecoder:
         """Take one generated token; returns text now safe to show. Tokens after the end are ignored."""
         if self.done:
             return ""
-        self._line_starts.append(self._at_line_start())
+        self._line_starts.append(self.marker_counts)
         self.token_ids.append(token_id)
         if self._completes_marker():
             self.reason = "marker"
@@ -103,8 +103,12 @@ class RoutingDecoder:
                 return True
         return False
 
-    def _at_line_start(self) -> bool:
-        """Whether a marker beginning with the next token counts; half a character is already text."""
+    @property
+    def marker_counts(self) -> bool:
+        """Whether a marker beginning with the next token is a call: at a line's start, outside an answer.
+
+        Half a character is already text.
+        """
         inside = self._text.rfind(self.spec.answer.open) > self._text.rfind(self.spec.answer.close)
         half_character = bool(self._utf8.getstate()[0])
         return not inside and not half_character and not self._text.rpartition("\n")[2].strip()

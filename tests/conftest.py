@@ -1,0 +1,50 @@
+"""Shared fixtures: a tiny random policy whose marker margins are spread, as a Hugging Face folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.calibrate import apply_calibration, calibrate
+from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
+from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.policy.tokens import END, MARKER, build_tokenizer, padded_vocabulary_size
+from edgekit.routing.spec import Marker, RoutingSpec
+
+TINY_PROMPTS = [f"{a} {a + b} {2 * b} -> {7 * a + b}" for a in range(1, 9) for b in range(3, 8)]
+
+
+@pytest.fixture(scope="session")
+def tiny_policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy folder with random weights, its marker bias set so that 40 % of TINY_PROMPTS call."""
+    folder = tmp_path_factory.mktemp("tiny") / "policy"
+    folder.mkdir()
+    tokenizer = build_tokenizer()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    routing = RoutingSpec(
+        marker=Marker(text=MARKER, token_ids=((tokenizer.token_to_id(MARKER),),)),
+        stop_token_ids=(tokenizer.token_to_id(END),),
+        max_new_tokens=16,
+        prompt_template="{prompt}\n",
+        on_no_answer="local",
+    )
+    size = padded_vocabulary_size(tokenizer)
+    model = PolicyModel(ModelConfig(size, 32, 64, 2, 2, 1, 16, 64)).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(3)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0.0, 0.5, generator=generator)
+    policy = Policy(model, tokenizer, routing, load_vocabulary(folder / "tokenizer.json", routing))
+    fitted = calibrate(PolicyDecider(policy), TINY_PROMPTS, 0.4)
+    policy.routing = apply_calibration(routing, fitted)
+    save_policy(policy, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_prompts() -> list[str]:
+    """Prompts for the tiny policy."""
+    return list(TINY_PROMPTS)

@@ -1,0 +1,65 @@
+"""The marker bias: exact fractions, by construction and when decoded again."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from edgekit.errors import CheckFailed, EdgekitError
+from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.calibrate import bias_for, calibrate, store_calibration
+from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.decoder import Decision
+from edgekit.routing.spec import load_routing
+
+
+def test_the_bias_lies_midway_between_the_last_that_calls_and_the_first_that_does_not() -> None:
+    assert bias_for([3.0, 1.0, -1.0, -5.0], 0.5) == pytest.approx(0.0)
+    assert bias_for([3.0, 1.0, -1.0, -5.0], 0.25) == pytest.approx(-2.0)
+    assert bias_for([math.inf, 1.0, -1.0, -5.0], 0.5) == pytest.approx(0.0)
+
+
+@given(st.sets(st.integers(-200, 200), min_size=1, max_size=40), st.integers(0, 5), st.floats(0, 1))
+def test_the_fraction_is_reached_to_the_prompt(finite: set[int], always: int, fraction: float) -> None:
+    scores = [n / 8 for n in finite] + [math.inf] * always
+    bias = bias_for(scores, fraction)
+    assert sum(score + bias > 0 for score in scores) == max(always, round(fraction * len(scores)))
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_decoding_again_with_the_stored_bias_calls_exactly_that_often(
+    fraction: float, tiny_policy_folder: Path, tiny_prompts: list[str], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_policy_folder, run / "policy")
+    result = calibrate(PolicyDecider(load_policy(run / "policy")), tiny_prompts, fraction)
+    assert store_calibration(run, result) == run / "policy" / "routing.json"
+    routing = load_routing(run / "policy" / "routing.json")
+    assert routing.calibrated_call_fraction == fraction
+    again = PolicyDecider(load_policy(run / "policy")).decide(tiny_prompts)
+    assert sum(d.called for d in again) / len(again) == result.reached_fraction == pytest.approx(fraction)
+
+
+class Silent:
+    """Never answers, so every prompt goes to the cloud."""
+
+    def decide(
+        self, prompts: list[str], marker_bias: float | None = None, on_progress: object = None
+    ) -> list[Decision]:
+        return [Decision("cloud", "no_answer", "", None, (1,), -2.0) for _ in prompts]
+
+
+def test_a_fraction_below_the_unanswered_share_fails_the_check() -> None:
+    with pytest.raises(CheckFailed, match="10 of 10 prompts end without an answer"):
+        calibrate(Silent(), ["p"] * 10, 0.3)
+
+
+@pytest.mark.parametrize(("fraction", "prompts"), [(1.5, ["p"]), (float("nan"), ["p"]), (0.3, [])])
+def test_bad_input_is_refused(fraction: float, prompts: list[str]) -> None:
+    with pytest.raises(EdgekitError):
+        calibrate(Silent(), prompts, fraction)

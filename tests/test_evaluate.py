@@ -1,0 +1,90 @@
+"""The numbers of an evaluation, against values worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.evaluate.answers import PolicyDecider, evaluate, solo_decisions
+from edgekit.evaluate.metrics import oracle_overall_accuracy, random_overall_accuracy, summarize
+from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.decoder import Decision
+from edgekit.routing.spec import Marker, RoutingSpec
+
+SPEC = RoutingSpec(marker=Marker(text="<m>", token_ids=((9,), (7, 8))), stop_token_ids=(1,), max_new_tokens=8)
+
+
+def kept(*ids: int, answer: str = "x") -> Decision:
+    return Decision("local", "answer", "", answer, ids, -3.0)
+
+
+def called(*ids: int) -> Decision:
+    return Decision("cloud", "marker", "", None, ids, 2.0)
+
+
+def test_the_report_of_five_prompts_by_hand() -> None:
+    none = Decision("cloud", "no_answer", "", None, (2, 3, 4), -1.0)
+    decisions = [kept(2, 3), kept(2, 3), called(2, 9), called(2, 2, 2, 7, 8), none]
+    report = summarize(decisions, [True, False, True, False, False], [False, True, True, True, False], SPEC, 0.5)
+    assert report.n == 5
+    assert report.local_accuracy == pytest.approx(2 / 5)
+    assert report.kept_accuracy == pytest.approx(1 / 2)
+    assert report.call_fraction == pytest.approx(3 / 5)
+    assert report.cloud_accuracy == pytest.approx(2 / 3)
+    assert report.overall_accuracy == pytest.approx(3 / 5)
+    assert report.random_overall_accuracy == pytest.approx(0.4 * 0.4 + 0.6 * 2 / 3)
+    assert report.oracle_overall_accuracy == pytest.approx(0.4 + 0.6 * 2 / 3)
+    assert report.mean_generated_tokens == pytest.approx((2 + 2 + 2 + 5 + 3) / 5)
+    assert report.mean_tokens_before_call == pytest.approx((1 + 3 + 3) / 3)
+    assert report.no_answer_fraction == pytest.approx(1 / 5)
+
+
+def test_routers_at_the_ends() -> None:
+    assert oracle_overall_accuracy(0.7, 0.3, 1.0) == pytest.approx(1.0)
+    assert oracle_overall_accuracy(0.7, 0.5, 0.8) == pytest.approx(0.7 - 0.2 + 0.4)
+    assert random_overall_accuracy(0.7, 0.3, 1.0) == pytest.approx(0.79)
+    nothing_called = summarize([kept(2)], [True], [False], SPEC, 0.0)
+    assert nothing_called.oracle_overall_accuracy == nothing_called.random_overall_accuracy == 1.0
+    assert nothing_called.cloud_accuracy is None
+    assert nothing_called.mean_tokens_before_call is None
+
+
+class Exam:
+    """Right is whatever the tiny policy's solo text makes of it: every answer None, so nothing local is right."""
+
+    name = "exam"
+
+    def grade(self, problem: object, answer: str | None) -> bool:
+        return answer == "right"
+
+
+class Cloud:
+    name = "right"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def answer(self, problem: object) -> str:
+        self.asked += 1
+        return "right"
+
+
+def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_folder, tiny_prompts) -> None:
+    from edgekit.tasks.base import Problem
+
+    problems = [Problem(str(i), prompt, "tiny") for i, prompt in enumerate(tiny_prompts)]
+    cloud = Cloud()
+    source = PolicyDecider(load_policy(tiny_policy_folder), batch_size=16)
+    report = evaluate(source, Exam(), problems, cloud)
+    assert report.call_fraction == pytest.approx(0.4)
+    assert cloud.asked == 16
+    assert report.overall_accuracy == pytest.approx(0.4)
+    assert evaluate(source, Exam(), problems, None).overall_accuracy == 0.0
+
+
+def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_folder, tiny_prompts) -> None:
+    source = PolicyDecider(load_policy(tiny_policy_folder))
+    natural = source.decide(tiny_prompts)
+    for before, solo in zip(natural, solo_decisions(source, tiny_prompts, natural), strict=True):
+        assert solo.reason != "marker"
+        shared = before.token_ids[:-1] if before.reason == "marker" else before.token_ids
+        assert solo.token_ids[: len(shared)] == shared

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy, load_policy, state_tensors
 from edgekit.policy.reference import decode_batch
 from edgekit.policy.tokens import build_tokenizer
@@ -16,7 +17,7 @@ from edgekit.tasks.countdown import TASK, split_of
 from edgekit.train.warm_start import WarmStartConfig, make_base, new_policy, relabel
 
 BASE = Path(str(files("edgekit.policy") / "base"))
-TINY = WarmStartConfig(batch_size=8, trace_steps=3, attempts=40, attempt_steps=2)
+TINY = WarmStartConfig(batch_size=16, trace_steps=30, attempts=200, attempt_steps=2)
 PROBLEM = TASK.problem([3, 5, 7], 22)
 
 
@@ -56,10 +57,25 @@ def test_transformers_reads_the_base_and_gives_its_logits(base: Policy) -> None:
         torch.testing.assert_close(theirs(tokens).logits, base.model(tokens), rtol=1e-4, atol=1e-4)
 
 
-def test_the_same_seed_makes_the_same_base() -> None:
-    first, again, other = (state_tensors(make_base(seed, TINY).model) for seed in (1, 1, 2))
+def test_the_same_seed_makes_the_same_base(tmp_path: Path) -> None:
+    made = []
+    for index, seed in enumerate((1, 1, 2)):
+        seen: list[int] = []
+        make_base(
+            tmp_path / str(index), seed=seed, config=TINY, on_progress=lambda done, *_, seen=seen: seen.append(done)
+        )
+        assert seen == list(range(1, TINY.trace_steps + TINY.attempt_steps + 1))
+        made.append(state_tensors(load_policy(tmp_path / str(index)).model))
+    first, again, other = made
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
     assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+
+
+def test_a_first_round_too_short_to_attempt_anything_says_so(tmp_path: Path) -> None:
+    config = WarmStartConfig(batch_size=4, trace_steps=1, attempts=4, attempt_steps=1)
+    with pytest.raises(EdgekitError, match="nothing to learn from"):
+        make_base(tmp_path / "base", seed=0, config=config)
+    assert not (tmp_path / "base").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekit.errors import EdgekitError
-from edgekit.policy.checkpoint import Policy, load_vocabulary
+from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
 from edgekit.policy.model import KVCache, ModelConfig, PolicyModel, causal, step
 from edgekit.policy.tokens import (
     ANSWER_CLOSE,
@@ -35,6 +35,7 @@ from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import TASK, Solution, draw_numbers, random_solution, split_of
 
+Progress = Callable[[int, int, str], None]
 YES, NO = "yes\n", "no\n"
 
 
@@ -71,30 +72,42 @@ class Trace:
 
 
 def make_base(
-    seed: int, config: WarmStartConfig | None = None, report: Callable[[str], None] = lambda _: None
+    out: Path, *, seed: int = 0, config: WarmStartConfig | None = None, on_progress: Progress | None = None
 ) -> Policy:
-    """The base policy of ``seed``; ``report`` hears one line now and then."""
+    """Make the base policy of ``seed`` and write its folder to ``out``.
+
+    The same seed, config and thread count give the same weights. ``on_progress`` is called with
+    (steps done, steps in all, a note). Raises EdgekitError if too short a first round left nothing to learn from.
+    """
     config = config or WarmStartConfig()
+    report = on_progress or (lambda *_: None)
     source = random.Random(f"warm-start/{seed}")
     policy = new_policy(seed, config)
+    total = config.trace_steps + config.attempt_steps
     traces = (_solver_batch(config, source) for _ in range(config.trace_steps))
-    _fit(policy, traces, config.trace_steps, config.learning_rate, report)
-    problems = TASK.problems("train", config.attempts // 2, seed)
-    texts = sample_texts(policy, problems * 2, seed)
-    attempts = [
-        trace
-        for problem, text in zip(problems * 2, texts, strict=True)
-        if (trace := relabel(policy.routing, problem, text, config, source)) is not None
-    ]
+    for done, loss in enumerate(_fit(policy, traces, config.trace_steps, config.learning_rate), 1):
+        report(done, total, f"loss {loss:.3f}")
+    attempts = _own_attempts(policy, config, seed, source)
+    batches = (source.sample(attempts, min(config.batch_size, len(attempts))) for _ in range(config.attempt_steps))
+    for done, loss in enumerate(
+        _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate), config.trace_steps + 1
+    ):
+        report(done, total, f"loss {loss:.3f}")
+    policy.model.eval()
+    save_policy(policy, out)
+    return policy
+
+
+def _own_attempts(policy: Policy, config: WarmStartConfig, seed: int, source: random.Random) -> list[Trace]:
+    problems = TASK.problems("train", config.attempts // 2, seed) * 2
+    texts = sample_texts(policy, problems, seed)
+    relabelled = (
+        relabel(policy.routing, problem, text, config, source) for problem, text in zip(problems, texts, strict=True)
+    )
+    attempts = [trace for trace in relabelled if trace is not None]
     if not attempts:
         raise EdgekitError(f"nothing to learn from: seed {seed}. No attempt has a verdict and an answer. Train longer.")
-    batches = (source.sample(attempts, min(config.batch_size, len(attempts))) for _ in range(config.attempt_steps))
-    report(
-        f"own attempts: {len(attempts)}, right: {sum(trace.learn == 'steps' for trace in attempts) / len(attempts):.3f}"
-    )
-    _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate, report)
-    policy.model.eval()
-    return policy
+    return attempts
 
 
 def new_policy(seed: int, config: WarmStartConfig) -> Policy:
@@ -193,10 +206,8 @@ def relabel(
     )
 
 
-def _fit(
-    policy: Policy, batches: Iterable[list[Trace]], steps: int, learning_rate: float, report: Callable[[str], None]
-) -> None:
-    """AdamW with warm-up and cosine decay over ``batches``."""
+def _fit(policy: Policy, batches: Iterable[list[Trace]], steps: int, learning_rate: float) -> Iterator[float]:
+    """AdamW with warm-up and cosine decay over ``batches``; yields each step's loss."""
     model = policy.model.train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
     for index, batch in enumerate(batches):
@@ -206,8 +217,7 @@ def _fit(
         loss = _backward(policy, batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if index % 50 == 0 or index == steps - 1:
-            report(f"step {index}: loss {loss:.4f}")
+        yield loss
 
 
 def _backward(policy: Policy, batch: Sequence[Trace], chunks: int = 4) -> float:

@@ -66,13 +66,13 @@ def fake_quantize_activations(x: Tensor) -> Tensor:
 
 
 @torch.library.custom_op("edgekit::quantized_linear", mutates_args=())
-def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:
+def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:  # noqa: ARG001
     """x (..., in) float32 @ dequantized(values, scales).T -> (..., out). Each target lowers this one operator."""
     return F.linear(fake_quantize_activations(x) if int8_activations else x, dequantize(values, scales))
 
 
 @quantized_linear.register_fake
-def _(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:
+def _(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:  # noqa: ARG001
     return x.new_empty((*x.shape[:-1], values.shape[0]))
 
 

@@ -48,3 +48,14 @@ def tiny_policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_prompts() -> list[str]:
     """Prompts for the tiny policy."""
     return list(TINY_PROMPTS)
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_folder(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny policy exported to ONNX in full precision; copy it before damaging it."""
+    from edgekit.export.lookup import find_recipe
+    from edgekit.export.pipeline import export
+
+    recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})
+    out = tmp_path_factory.mktemp("bundle") / "onnx"
+    return export(tiny_policy_folder, recipe, out, prompts=TINY_PROMPTS, task="tiny")

@@ -166,6 +166,12 @@ def test_a_cloud_that_is_always_wrong_teaches_no_asking(tmp_path: Path) -> None:
     assert all(line["reward"] == pytest.approx(line["local_accuracy"]) for line in lines(run))
 
 
+def test_the_learning_rate_warms_up_and_falls_as_configured(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(tiny("steps=4", "learning_rate=1.2e-6", "warmup_steps=2", "schedule=linear"), run, cloud=oracle())
+    assert [line["learning_rate"] for line in lines(run)] == pytest.approx([4e-7, 6e-7, 6e-7, 3e-7], rel=1e-6)
+
+
 def test_a_run_is_never_overwritten(finished: Path, tmp_path: Path) -> None:
     before = (finished / "metrics.jsonl").read_bytes()
     with pytest.raises(EdgekitError, match=r"output exists: .* It holds a run\. Use --resume"):

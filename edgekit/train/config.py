@@ -31,6 +31,8 @@ class TrainConfig(BaseModel):
     train_pool: int = Field(default=5000, ge=1)
     learning_rate: float = Field(default=3e-4, gt=0)
     warmup_steps: int = Field(default=0, ge=0)
+    schedule: Literal["constant", "linear"] = "constant"
+    """After the warm-up: constant, or falling linearly to almost nothing in the last step."""
     grad_clip: float | None = Field(default=1.0, gt=0)
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int | None = Field(default=None, ge=1)

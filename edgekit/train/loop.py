@@ -251,8 +251,9 @@ class _Run:
         }
 
     def learning_rate(self, step: int) -> float:
-        """The step's learning rate: linear warm-up, then constant."""
-        return self.config.learning_rate * min(1.0, step / (self.config.warmup_steps + 1))
+        """The step's learning rate: linear warm-up, then the configured schedule."""
+        left = 1.0 if self.config.schedule == "constant" else 1 - (step - 1) / self.config.steps
+        return self.config.learning_rate * left * min(1.0, step / (self.config.warmup_steps + 1))
 
     def seed(self, purpose: int, step: int) -> int:
         """A seed from (run seed, purpose, step)."""

@@ -17,7 +17,7 @@ from edgekit.tasks.countdown import TASK, split_of
 from edgekit.train.warm_start import WarmStartConfig, make_base, new_policy, relabel
 
 BASE = Path(str(files("edgekit.policy") / "base"))
-TINY = WarmStartConfig(batch_size=16, trace_steps=30, attempts=200, attempt_steps=2)
+TINY = WarmStartConfig(batch_size=16, trace_steps=30, attempts=60, attempt_steps=2)
 PROBLEM = TASK.problem([3, 5, 7], 22)
 
 
@@ -59,16 +59,15 @@ def test_transformers_reads_the_base_and_gives_its_logits(base: Policy) -> None:
 
 def test_the_same_seed_makes_the_same_base(tmp_path: Path) -> None:
     made = []
-    for index, seed in enumerate((1, 1, 2)):
+    for index in range(2):
         seen: list[int] = []
-        make_base(
-            tmp_path / str(index), seed=seed, config=TINY, on_progress=lambda done, *_, seen=seen: seen.append(done)
-        )
+        make_base(tmp_path / str(index), seed=1, config=TINY, on_progress=lambda done, *_, seen=seen: seen.append(done))
         assert seen == list(range(1, TINY.trace_steps + TINY.attempt_steps + 1))
         made.append(state_tensors(load_policy(tmp_path / str(index)).model))
-    first, again, other = made
+    first, again = made
     assert all(torch.equal(tensor, again[name]) for name, tensor in first.items())
-    assert not torch.equal(first["model.embed_tokens.weight"], other["model.embed_tokens.weight"])
+    starts = [new_policy(seed, TINY).model.model.embed_tokens.weight for seed in (1, 2)]
+    assert not torch.equal(starts[0], starts[1])
 
 
 def test_a_first_round_too_short_to_attempt_anything_says_so(tmp_path: Path) -> None:

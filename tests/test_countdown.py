@@ -119,9 +119,22 @@ def test_the_same_seed_gives_the_same_problems_and_another_seed_others() -> None
     assert TASK.problems("test", 0, 1) == []
 
 
+def test_a_number_may_be_left_out_but_not_used_twice() -> None:
+    problem = TASK.problem([3, 5, 8], 8)
+    assert TASK.grade(problem, "3 + 5")
+    assert TASK.grade(problem, "8")
+    assert not TASK.grade(problem, "3 + 3 + 5 - 3")
+
+
+def test_problems_keep_the_mix_of_difficulties_whatever_their_number() -> None:
+    for n in (200, 1000):
+        short = sum(problem.difficulty == "2" for problem in TASK.problems("test", n, 5))
+        assert 0.32 < short / n < 0.48
+
+
 def test_a_problem_known_by_value_stays_in_its_split() -> None:
     ids = [problem.id for problem in TASK.problems("test", 3, 0)]
-    assert ids == ["1 2 8 -> 5", "27 38 -> 65", "1 5 5 -> 25"]
+    assert ids == ["1 2 8 -> 5", "6 11 19 -> 2", "1 12 17 -> 4"]
 
 
 def test_the_solver_finds_answers_that_need_fractions_and_says_when_there_is_none() -> None:

@@ -1,4 +1,4 @@
-"""Countdown: reach the target with + - * / from the given numbers, each used exactly once.
+"""Countdown: reach the target with + - * / from the given numbers, each used at most once.
 
 A prompt is ``3 5 7 -> 22``. Splits are decided by a stable hash of the canonical problem (sorted
 numbers, target), so no seed can make them overlap. Answers are graded exactly, with fractions.
@@ -10,7 +10,7 @@ import hashlib
 import random
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -20,11 +20,12 @@ from edgekit.tasks.expression import apply, evaluate
 
 LARGEST_NUMBER = {2: 50, 3: 20, 4: 12}
 """Numbers are drawn from 1 to this, by how many there are: large enough that none can be learned by heart."""
-SHARES = {2: 0.28, 3: 0.45, 4: 0.27}
+SHARES = {2: 0.40, 3: 0.45, 4: 0.15}
 LARGEST_VALUE = 99
 _SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
 """What may be asked of a split; each holds clearly more."""
+TRIES_AT_A_NEW_PROBLEM = 200
 _PROMPT = re.compile(r"\s*([0-9]{1,3}(?:[ ,]+[0-9]{1,3})+)\s*->\s*([0-9]{1,3})\s*", re.ASCII)
 
 
@@ -76,9 +77,14 @@ def random_solution(numbers: Sequence[int], source: random.Random) -> Solution |
     return Solution(tuple(steps), pool[0][0], pool[0][1])
 
 
-def draw_numbers(source: random.Random) -> list[int]:
-    """Two to four numbers, as many as the task's shares say."""
-    count = source.choices(list(SHARES), weights=list(SHARES.values()))[0]
+def draw_count(source: random.Random, shares: Mapping[int, float] = SHARES, spent: Collection[int] = ()) -> int:
+    """How many numbers a problem has, as ``shares`` says, without the ``spent`` counts."""
+    left = {count: share for count, share in shares.items() if count not in spent}
+    return source.choices(list(left), weights=list(left.values()))[0]
+
+
+def draw_numbers(count: int, source: random.Random) -> list[int]:
+    """``count`` numbers, each from 1 to the largest there is for so many."""
     return [source.randint(1, LARGEST_NUMBER[count]) for _ in range(count)]
 
 
@@ -94,7 +100,7 @@ class Countdown:
         return Problem(_canonical(numbers, target), prompt, str(len(numbers)), data)
 
     def problems(self, split: Split, n: int, seed: int) -> list[Problem]:
-        """``n`` distinct solvable problems of mixed difficulty.
+        """``n`` distinct solvable problems, mixed as SHARES says until the short ones run out.
 
         Raises EdgekitError for an unknown split or more than it gives.
         """
@@ -106,21 +112,29 @@ class Countdown:
             )
         source = random.Random(f"countdown/{split}/{seed}")
         found: dict[str, Problem] = {}
+        spent: set[int] = set()  # counts whose problems have run out
         while len(found) < n:
-            numbers = draw_numbers(source)
-            solution = random_solution(numbers, source)
-            if solution is not None and split_of(numbers, solution.value) == split:
+            count = draw_count(source, spent=spent)
+            for _ in range(TRIES_AT_A_NEW_PROBLEM):  # one try would let repeats thin out the short problems
+                numbers = draw_numbers(count, source)
+                solution = random_solution(numbers, source)
+                if solution is None or split_of(numbers, solution.value) != split:
+                    continue
                 problem = self.problem(numbers, solution.value)
-                found.setdefault(problem.id, problem)
+                if problem.id not in found:
+                    found[problem.id] = problem
+                    break
+            else:
+                spent.add(count)
         return list(found.values())
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
-        """True if ``answer`` has the target's exact value and uses each number exactly once."""
+        """True if ``answer`` has the target's exact value and uses each number at most once."""
         parsed = evaluate(answer) if answer is not None else None
         if parsed is None:
             return False
         value, used = parsed
-        return value == problem.data["target"] and Counter(used) == Counter(problem.data["numbers"])
+        return value == problem.data["target"] and Counter(used) <= Counter(problem.data["numbers"])
 
     def solve(self, problem: Problem) -> str:
         """An expression that reaches the target. Raises EdgekitError if there is none."""

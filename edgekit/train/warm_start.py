@@ -33,10 +33,13 @@ from edgekit.policy.tokens import (
 )
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem
-from edgekit.tasks.countdown import TASK, Solution, draw_numbers, random_solution, split_of
+from edgekit.tasks.countdown import TASK, Solution, draw_count, draw_numbers, random_solution, split_of
 
 Progress = Callable[[int, int, str], None]
 YES, NO = "yes\n", "no\n"
+
+TRACE_SHARES = {2: 0.28, 3: 0.45, 4: 0.27}
+"""Harder than the task's own mix: long traces are where checking one's own arithmetic is learned."""
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def _solver_batch(config: WarmStartConfig, source: random.Random) -> list[Trace]
     """Right traces, and for some problems a trace that ends elsewhere, with the verdict it deserves."""
     batch: list[Trace] = []
     while len(batch) < config.batch_size:
-        numbers = draw_numbers(source)
+        numbers = draw_numbers(draw_count(source, TRACE_SHARES), source)
         right = random_solution(numbers, source)
         if right is None or split_of(numbers, right.value) != "train":
             continue

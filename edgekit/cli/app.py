@@ -38,19 +38,24 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Every foreseeable failure is one line on stderr."""
     try:
         result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-        return result if isinstance(result, int) else 0
+        code = result if isinstance(result, int) else 0
+        return _interrupted() if code == INTERRUPTED else code  # typer turns Ctrl-C into this code
     except EdgekitError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:
         return _fail(f"{error.format_message()} See edgekit --help.", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted. Nothing half-written was left behind; training goes on with --resume.", INTERRUPTED)
+        return _interrupted()
     except OSError as error:
         if error.errno == errno.ENOSPC:
             return _fail(f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space.", 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return _fail(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.", 2)
         raise
+
+
+def _interrupted() -> int:
+    return _fail("interrupted. Nothing half-written was left behind; training goes on with --resume.", INTERRUPTED)
 
 
 def _fail(message: str, code: int) -> int:

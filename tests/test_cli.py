@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import edgekit
 from edgekit.cli.app import app, run_command
 
 
@@ -95,3 +96,14 @@ def test_ctrl_c_in_training_exits_130_and_the_run_resumes_to_the_end(tmp_path: P
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 30
     assert (run / "policy" / "model.safetensors").exists()
     assert (run / "report" / "learning_curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_written_bundle(tmp_path: Path) -> None:
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)); "
+    base, out = Path(edgekit.__file__).parent / "policy" / "base", tmp_path / "out" / "bundle"
+    arguments = ["export", str(base), "--target", "onnx", "--recipe", "onnx_fp32", "--cases", "1", "--out", str(out)]
+    code = f"{limit}import sys; from edgekit.cli.app import run_command; sys.exit(run_command({arguments!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert "disk full" in done.stderr.splitlines()[-1]
+    assert list((tmp_path / "out").iterdir()) == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from edgekit.evaluate.answers import PolicyDecider, evaluate, solo_decisions
 from edgekit.evaluate.metrics import oracle_overall_accuracy, random_overall_accuracy, summarize
+from edgekit.evaluate.plots import accuracy_curve
 from edgekit.policy.checkpoint import load_policy
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import Marker, RoutingSpec
+from edgekit.tasks import get_task
 
 SPEC = RoutingSpec(marker=Marker(text="<m>", token_ids=((9,), (7, 8))), stop_token_ids=(1,), max_new_tokens=8)
 
@@ -74,11 +79,11 @@ def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_fold
     problems = [Problem(str(i), prompt, "tiny") for i, prompt in enumerate(tiny_prompts)]
     cloud = Cloud()
     source = PolicyDecider(load_policy(tiny_policy_folder), batch_size=16)
-    report = evaluate(source, Exam(), problems, cloud)
+    report = evaluate(source, Exam(), problems, cloud).report
     assert report.call_fraction == pytest.approx(0.4)
     assert cloud.asked == 16
     assert report.overall_accuracy == pytest.approx(0.4)
-    assert evaluate(source, Exam(), problems, None).overall_accuracy == 0.0
+    assert evaluate(source, Exam(), problems, None).report.overall_accuracy == 0.0
 
 
 def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_folder, tiny_prompts) -> None:
@@ -88,3 +93,19 @@ def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_fo
         assert solo.reason != "marker"
         shared = before.token_ids[:-1] if before.reason == "marker" else before.token_ids
         assert solo.token_ids[: len(shared)] == shared
+
+
+def test_the_curve_starts_alone_ends_with_the_cloud_and_follows_the_scores() -> None:
+    curve = accuracy_curve([0.1, 3.0, -2.0, 1.0], [True, False, True, False], 1.0)
+    assert curve.tolist() == [0.5, 0.75, 1.0, 1.0, 1.0]
+    assert accuracy_curve([3.0, 0.0], [True, False], 0.0).tolist() == [0.5, 0.0, 0.0]
+
+
+def test_scores_do_not_depend_on_the_bias_they_were_measured_under(tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    task = get_task("countdown")
+    problems = task.problems("test", 24, 0)
+    source = PolicyDecider(policy, context_length=64)
+    low, high = (evaluate(source, task, problems, None, marker_bias=bias).scores for bias in (-30.0, 3.0))
+    assert np.allclose(low, high, atol=1e-4)
+    assert len(set(low)) > 1

@@ -47,7 +47,7 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
     except OSError as error:
-        if error.errno == errno.ENOSPC:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             return _fail(f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space.", 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
             return _fail(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.", 2)

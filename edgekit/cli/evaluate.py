@@ -23,6 +23,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Which held-out problems.")] = 0,
     call_fraction: Annotated[float | None, typer.Option(help="Calibrate to it first, on validation problems.")] = None,
     cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
+    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against call fraction to this PNG.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Measure how well a policy and its cloud answer held-out problems.
@@ -44,7 +45,13 @@ def evaluate(
             bias = calibrate(decider, prompts, call_fraction, update).marker_bias
     problems = chosen.problems("test", n, seed)
     with progress("evaluating", quiet=json) as update:
-        report = run_evaluation(decider, chosen, problems, answerer, marker_bias=bias, on_progress=update)
+        result = run_evaluation(decider, chosen, problems, answerer, marker_bias=bias, on_progress=update)
+    report = result.report
+    if plot is not None:
+        from edgekit.atomic_write import write_file
+        from edgekit.evaluate.plots import draw_curve
+
+        write_file(plot, draw_curve(result.scores, result.local_correct, report, cloud))
     if json:
         print_json(asdict(report))
         return

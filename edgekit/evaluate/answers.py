@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -129,6 +130,18 @@ def cloud_correct(
     ]
 
 
+@dataclass(frozen=True)
+class Evaluation:
+    """A report and, per problem, whether its solo answer is right and how readily it calls.
+
+    ``scores``: the largest marker margin on the solo path without any bias; +inf where it goes to the cloud for want of an answer.
+    """
+
+    report: EvalReport
+    local_correct: list[bool]
+    scores: list[float]
+
+
 def evaluate(
     source: Decider,
     task: Task,
@@ -137,7 +150,7 @@ def evaluate(
     *,
     marker_bias: float | None = None,
     on_progress: Progress | None = None,
-) -> EvalReport:
+) -> Evaluation:
     """Decide ``problems`` and report; ``marker_bias`` None means the source's own.
 
     Raises :class:`EdgekitError` if there is no problem, or the cloud cannot be had.
@@ -149,4 +162,9 @@ def evaluate(
     solo = solo_decisions(source, prompts, natural)
     local = [task.grade(problem, decision.answer) for problem, decision in zip(problems, solo, strict=True)]
     bias = source.routing.marker_bias if marker_bias is None else marker_bias
-    return summarize(natural, local, cloud_correct(natural, problems, task, cloud), source.routing, bias)
+    report = summarize(natural, local, cloud_correct(natural, problems, task, cloud), source.routing, bias)
+    scores = [
+        math.inf if alone.called else alone.marker_margin - (bias if alone is first else 0.0)
+        for alone, first in zip(solo, natural, strict=True)
+    ]
+    return Evaluation(report, local, scores)

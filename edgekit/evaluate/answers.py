@@ -134,7 +134,8 @@ def cloud_correct(
 class Evaluation:
     """A report and, per problem, whether its solo answer is right and how readily it calls.
 
-    ``scores``: the largest marker margin on the solo path without any bias; +inf where it goes to the cloud for want of an answer.
+    ``scores``: the largest marker margin on the solo path without any bias; +inf where the prompt goes to the
+    cloud for want of an answer.
     """
 
     report: EvalReport

@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 	  $(BIN)/edgekit export $(OUT)/run --target $$target --out $(OUT)/$$target && \
 	  $(BIN)/edgekit verify $(OUT)/$$target --reference $(OUT)/run --n 500 || exit 1; \
 	done
-	$(BIN)/edgekit run $(OUT)/onnx "3 5 7 -> 22"
+	$(BIN)/edgekit run $(OUT)/onnx "12 30 -> 42"
 	$(BIN)/edgekit run $(OUT)/coreml "3 7 11 12 -> 58"
 	@echo "run: $(OUT)/run (curves in report/)   bundles: $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml"
 

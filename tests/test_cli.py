@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import signal
 import subprocess
 import sys
 import time
@@ -83,11 +85,13 @@ def test_ctrl_c_in_training_exits_130_and_the_run_resumes_to_the_end(tmp_path: P
     run = tmp_path / "run"
     settings = [f"--set={text}" for text in ("steps=30", "prompts_per_step=4", "eval_n=0", "checkpoint_every=1")]
     command = [sys.executable, "-m", "edgekit", "train", "quick", *settings, "--out", str(run)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # A shell's background jobs ignore SIGINT and hand that down; a person at a terminal does not.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, preexec_fn=listen)
     deadline = time.monotonic() + 120
     while not list((run / "checkpoints").glob("*")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(2)
+    process.send_signal(signal.SIGINT)
     _, message = process.communicate(timeout=60)
     assert process.returncode == 130, message
     assert "interrupted" in message

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of a few steps."""
+    """A run of a few small steps: large ones on so few prompts would kill the marker."""
     folder = tmp_path_factory.mktemp("whole") / "run"
-    settings = [f"--set={text}" for text in ("steps=3", "prompts_per_step=8", "eval_n=0")]
+    settings = [f"--set={text}" for text in ("steps=3", "prompts_per_step=8", "eval_n=0", "learning_rate=1e-5")]
     assert run_command(["train", "quick", *settings, "--out", str(folder)]) == 0
     return folder
 

@@ -6,8 +6,6 @@ runs them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,7 +14,6 @@ from torch import Tensor
 from edgekit.errors import EdgekitError
 from edgekit.export.decoder_graph import EdgeDecoder, StatelessEdgeDecoder
 from edgekit.policy.model import PolicyModel
-from edgekit.quantize.integers import QuantizedLinear
 
 EXAMPLE_TOKENS = 3
 """Tokens in the example call of a dynamic capture; 0 and 1 would be taken for constants."""
@@ -50,21 +47,9 @@ def capture(
         module = StatelessEdgeDecoder(decoder)
         caches = tuple(torch.zeros_like(buffer) for buffer in _caches(decoder))
         arguments, shapes = (*arguments, caches), (*shapes, tuple(None for _ in caches))
-    with torch.no_grad(), _without_dequantized(model):
+    with torch.no_grad():
         return torch.export.export(module, arguments, dynamic_shapes=shapes)
 
 
 def _caches(decoder: EdgeDecoder) -> list[Tensor]:
     return [getattr(decoder, f"{kind}_{n}") for n in range(decoder.layers) for kind in ("key", "value")]
-
-
-@contextmanager
-def _without_dequantized(model: PolicyModel) -> Iterator[None]:
-    """Hide the float copies of integer weights while exporting: the program needs the integers only."""
-    linears = [module for module in model.modules() if isinstance(module, QuantizedLinear)]
-    hidden = [linear._buffers.pop("dequantized") for linear in linears]
-    try:
-        yield
-    finally:
-        for linear, floats in zip(linears, hidden, strict=True):
-            linear.register_buffer("dequantized", floats, persistent=False)

@@ -40,6 +40,8 @@ def export(
     folder = policy_folder(source)
     target = get_target(recipe.target)
     policy = load_policy(folder)
+    longest = policy.model.config.max_position_embeddings
+    recipe = recipe.model_copy(update={"context_length": min(recipe.context_length, longest)})
     check_plan(policy, recipe, target)
     with new_directory(out, marker_file=MANIFEST) as temporary:
         say("quantizing")
@@ -65,9 +67,6 @@ def policy_folder(source: Path) -> Path:
 def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> None:
     """Raise for everything that would stop this export later on."""
     problems = recipe_problems(policy.model, recipe.quantize)
-    longest = policy.model.config.max_position_embeddings
-    if recipe.context_length > longest:
-        problems.append(f"context_length: {recipe.context_length} is more than the model's {longest}")
     if recipe.prefill_chunk >= recipe.context_length:
         problems.append(f"prefill_chunk: {recipe.prefill_chunk} does not fit in {recipe.context_length}")
     if problems:

@@ -22,8 +22,11 @@ class ExportRecipe(BaseModel):
     description: str
     target: Target
     precision: Literal["fp32", "fp16", "int8", "int4"]
-    context_length: int = Field(default=256, ge=16)
+    context_length: int = Field(default=1024, ge=16)
+    """Slots of the KV cache; a model that knows fewer positions gets as many as it knows."""
     prefill_chunk: int = Field(default=16, ge=2)
+    layout: Literal["fused", "standard"] = "fused"
+    """ONNX only. fused: one step over shared KV buffers; standard: the inputs optimum and transformers.js give."""
     compute: Literal["float32", "float16"] = "float32"
     quantize: QuantRecipe = QuantRecipe()
 

@@ -7,10 +7,13 @@ and Core ML float16 ones, so a scale both can hold lets every target pack the ve
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from edgekit.quantize.recipe import Activations
 
 SMALLEST_SCALE = 2.0**-14  # the smallest normal float16
 
@@ -65,14 +68,29 @@ def fake_quantize_activations(x: Tensor) -> Tensor:
     return ((x / scale + zero).round().clamp(-128, 127) - zero) * scale
 
 
+def fake_quantize_blocks(x: Tensor, block: int) -> Tensor:
+    """Round each ``block`` of each token's vector (..., in) to 8 bits symmetric and back (accuracy level 4)."""
+    grouped = x.unflatten(-1, (-1, block))
+    scale = (grouped.abs().amax(-1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
+    return ((grouped / scale).round() * scale).flatten(-2)
+
+
+def round_activations(x: Tensor, activations: str, block: int) -> Tensor:
+    """What a quantized linear's kernel makes of its input (..., in): see :class:`QuantRecipe`."""
+    if activations == "int8":
+        return fake_quantize_activations(x)
+    return fake_quantize_blocks(x, block) if activations == "int8_block" else x
+
+
 @torch.library.custom_op("edgekit::quantized_linear", mutates_args=())
-def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:  # noqa: ARG001
+def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, activations: str) -> Tensor:  # noqa: ARG001
     """x (..., in) float32 @ dequantized(values, scales).T -> (..., out). Each target lowers this one operator."""
-    return F.linear(fake_quantize_activations(x) if int8_activations else x, dequantize(values, scales))
+    block = values.shape[1] // scales.shape[1]
+    return F.linear(round_activations(x, activations, block), dequantize(values, scales))
 
 
 @quantized_linear.register_fake
-def _(x: Tensor, values: Tensor, scales: Tensor, bits: int, int8_activations: bool) -> Tensor:  # noqa: ARG001
+def _(x: Tensor, values: Tensor, scales: Tensor, bits: int, activations: str) -> Tensor:  # noqa: ARG001
     return x.new_empty((*x.shape[:-1], values.shape[0]))
 
 
@@ -81,20 +99,52 @@ class QuantizedLinear(nn.Module):
 
     values: Tensor
     scales: Tensor
-    dequantized: Tensor
 
-    def __init__(self, weight: IntegerWeight, bias: Tensor | None, int8_activations: bool) -> None:
+    def __init__(self, weight: IntegerWeight, bias: Tensor | None, activations: Activations) -> None:
         super().__init__()
         self.bits = weight.bits
-        self.int8_activations = int8_activations
+        self.activations: Activations = activations
         self.register_buffer("values", weight.values)
         self.register_buffer("scales", weight.scales)
-        self.register_buffer("dequantized", weight.dequantize(), persistent=False)
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+
+    @cached_property
+    def dequantized(self) -> Tensor:
+        """The float32 weight, made when first multiplied: an export never needs it."""
+        return dequantize(self.values, self.scales)
 
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
-            y = quantized_linear(x, self.values, self.scales, self.bits, self.int8_activations)
+            y = quantized_linear(x, self.values, self.scales, self.bits, self.activations)
         else:
-            y = F.linear(fake_quantize_activations(x) if self.int8_activations else x, self.dequantized)
+            block = self.values.shape[1] // self.scales.shape[1]
+            y = F.linear(round_activations(x, self.activations, block), self.dequantized)
         return y if self.bias is None else y + self.bias
+
+
+@torch.library.custom_op("edgekit::quantized_embedding", mutates_args=())
+def quantized_embedding(token_ids: Tensor, values: Tensor, scales: Tensor, bits: int) -> Tensor:  # noqa: ARG001
+    """Rows token_ids (...) of dequantized(values, scales) -> (..., width) float32."""
+    rows = token_ids.reshape(-1)
+    return dequantize(values[rows], scales[rows]).reshape(*token_ids.shape, -1)
+
+
+@quantized_embedding.register_fake
+def _(token_ids: Tensor, values: Tensor, scales: Tensor, bits: int) -> Tensor:  # noqa: ARG001
+    return scales.new_empty((*token_ids.shape, values.shape[1]))
+
+
+class QuantizedEmbedding(nn.Module):
+    """An embedding on integer rows. Tied to a head of the same rule, both hold the very same tensors."""
+
+    values: Tensor
+    scales: Tensor
+
+    def __init__(self, weight: IntegerWeight) -> None:
+        super().__init__()
+        self.bits = weight.bits
+        self.register_buffer("values", weight.values)
+        self.register_buffer("scales", weight.scales)
+
+    def forward(self, token_ids: Tensor) -> Tensor:
+        return quantized_embedding(token_ids, self.values, self.scales, self.bits)

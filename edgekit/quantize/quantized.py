@@ -10,8 +10,8 @@ from torch import nn
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
-from edgekit.quantize.integers import QuantizedLinear, quantize_weight
-from edgekit.quantize.recipe import QuantRecipe
+from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
+from edgekit.quantize.recipe import QuantRecipe, QuantRule
 
 
 def recipe_problems(model: PolicyModel, recipe: QuantRecipe) -> list[str]:
@@ -36,29 +36,35 @@ def weight_modules(model: PolicyModel) -> list[tuple[str, nn.Linear | nn.Embeddi
 
 
 def quantize_model(model: PolicyModel, recipe: QuantRecipe) -> PolicyModel:
-    """A copy of ``model`` on the recipe's numbers: integer linears, integer or half floats elsewhere.
+    """``model`` on the recipe's numbers: integer linears and embedding, integer or half floats elsewhere.
 
-    A quantized embedding keeps dequantized floats in torch; its integers can be had again exactly,
-    since rounding a rounded weight changes nothing.
+    The result shares the floats it keeps with ``model``, which stays as it is. A tied embedding and head
+    under the same rule share one table of integers; under different rules each has its own.
     """
-    model = copy.deepcopy(model).eval().requires_grad_(False)
-    if model.config.tie_word_embeddings:
-        model.lm_head.weight = nn.Parameter(model.lm_head.weight.clone(), requires_grad=False)
+    shared: dict[int, object] = {
+        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()
+    }
+    shared |= {id(buffer): buffer for buffer in model.buffers()}
+    quantized = copy.deepcopy(model, shared).eval()
+    tables: dict[tuple[int, QuantRule], IntegerWeight] = {}
     for name, module in weight_modules(model):
         rule = recipe.rule_for(name)
         if rule is None or rule.bits == 32:
             continue
+        parent, _, child = name.rpartition(".")
+        place = quantized.get_submodule(parent)
         if rule.bits == 16:
-            module.weight.data = module.weight.data.half().float()
+            half = nn.Parameter(module.weight.detach().half().float(), requires_grad=False)
+            place.get_submodule(child).weight = half
             continue
-        weight = quantize_weight(module.weight, rule.bits, rule.group_size)
+        key = (id(module.weight), rule.model_copy(update={"match": ""}))
+        if key not in tables:
+            tables[key] = quantize_weight(module.weight, rule.bits, rule.group_size)
         if isinstance(module, nn.Embedding):
-            module.weight.data = weight.dequantize()
+            setattr(place, child, QuantizedEmbedding(tables[key]))
         else:
-            parent, _, child = name.rpartition(".")
-            linear = QuantizedLinear(weight, module.bias, recipe.activations == "int8")
-            setattr(model.get_submodule(parent), child, linear)
-    return model
+            setattr(place, child, QuantizedLinear(tables[key], module.bias, recipe.activations))
+    return quantized
 
 
 def quantize_policy(policy: Policy, recipe: QuantRecipe) -> Policy:

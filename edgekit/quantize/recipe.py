@@ -7,18 +7,22 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Activations = Literal["float", "int8", "int8_block"]
+
 
 class QuantRule(BaseModel):
     """Weights whose module name matches ``match`` (a glob such as ``*.mlp.*`` or ``lm_head``).
 
     ``bits`` 4 or 8 are symmetric integers with one scale per ``group_size`` inputs (0: one per
-    output channel); 16 and 32 leave the weight a float.
+    output channel); 16 and 32 leave the weight a float. With ``palette``, 4 bits choose from a table of
+    16 floats shared by ``group_size`` output channels instead (Core ML only).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     match: str
     bits: Literal[4, 8, 16, 32]
     group_size: int = Field(default=0, ge=0)
+    palette: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> QuantRule:
@@ -26,19 +30,26 @@ class QuantRule(BaseModel):
             raise ValueError("4 bits need a group_size (32)")
         if self.bits in (16, 32) and self.group_size:
             raise ValueError("group_size is for 4 and 8 bits only")
+        if self.palette and self.bits != 4:
+            raise ValueError("a palette has 4 bits")
         return self
 
 
 class QuantRecipe(BaseModel):
     """Ordered rules, and how activations enter a quantized linear.
 
-    ``activations`` int8 quantizes each token's input to 8 bits, asymmetric, at run time (what XNNPACK
-    does); the quantized reference does the same, so it belongs to the quantization hop.
+    ``activations`` say how a quantized linear's input is rounded at run time: ``int8`` each token's vector
+    to 8 bits, asymmetric (XNNPACK); ``int8_block`` each of the weight's blocks of a token's vector to 8 bits,
+    symmetric (ONNX Runtime's accuracy level 4). The quantized reference does the same, so it belongs to the
+    quantization hop. ``rounding`` ``gptq`` spreads each column's rounding error over the columns after it,
+    weighed by what ``calibration_prompts`` of the task's training split make the policy see.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     rules: tuple[QuantRule, ...] = ()
-    activations: Literal["float", "int8"] = "float"
+    activations: Activations = "float"
+    rounding: Literal["nearest", "gptq"] = "nearest"
+    calibration_prompts: int = Field(default=128, ge=1)
 
     def rule_for(self, name: str) -> QuantRule | None:
         """The first rule matching a linear's or embedding's module name, e.g. ``model.layers.0.mlp.up_proj``."""

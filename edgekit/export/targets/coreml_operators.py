@@ -36,7 +36,7 @@ def edge_operators(compute: str) -> Iterator[None]:
 
 
 def _quantized_linear(compute: str) -> Any:
-    """The translator of quantized_linear(x, values, scales, bits, int8_activations)."""
+    """The translator of quantized_linear(x, values, scales, bits, activations)."""
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.frontend.torch.ops import _get_inputs
     from coremltools.converters.mil.mil import types
@@ -44,10 +44,11 @@ def _quantized_linear(compute: str) -> Any:
     half = compute == "float16"
 
     def translate(context: Any, node: Any) -> None:
-        x, values, scales, bits, int8_activations = _get_inputs(context, node, expected=5)
-        if int8_activations.val:
+        x, values, scales, bits, activations = _get_inputs(context, node, expected=5)
+        if activations.val != "float":
             raise EdgekitError(
-                "recipe does not fit Core ML: activations int8. Its linears take float inputs. Use activations: float."
+                f"recipe does not fit Core ML: activations {activations.val}. Its linears take float inputs. "
+                "Use activations: float."
             )
         integers = values.val.astype(types.np_int4_dtype if int(bits.val) == 4 else np.int8)
         weight = Builder.constexpr_blockwise_shift_scale(

@@ -90,8 +90,8 @@ def rewrite_linears(program: torch.export.ExportedProgram) -> torch.export.Expor
     for node in list(graph.nodes):
         if node.target is not torch.ops.edgekit.quantized_linear.default:
             continue
-        x, values, scales, bits, int8_activations = node.args
-        _check(program, values, scales, bits, int8_activations)
+        x, values, scales, bits, activations = node.args
+        _check(program, values, scales, bits, activations)
         with graph.inserting_before(node):
             if x not in rounded:
                 rounded[x] = _round_tokens(graph, x)
@@ -104,13 +104,11 @@ def rewrite_linears(program: torch.export.ExportedProgram) -> torch.export.Expor
     return program
 
 
-def _check(
-    program: torch.export.ExportedProgram, values: Node, scales: Node, bits: int, int8_activations: bool
-) -> None:
+def _check(program: torch.export.ExportedProgram, values: Node, scales: Node, bits: int, activations: str) -> None:
     name = program.graph_signature.inputs_to_buffers[values.name].removesuffix(".values").removeprefix("policy.")
-    if not int8_activations:
+    if activations != "int8":
         raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: float activations. It runs integer weights on 8-bit activations "
+            f"cannot lower {name} for XNNPACK: {activations} activations. It runs integer weights on 8-bit activations "
             "only. Set quantize.activations: int8."
         )
     groups = scales.meta["val"].shape[1]

@@ -106,12 +106,12 @@ def _translate(program: torch.export.ExportedProgram) -> Any:
         inputs=[formal("x", "F"), formal("values", "I"), formal("scales", "F")],
         outputs=[formal("y", "F")],
         type_constraints=[("F", ["tensor(float)"], ""), ("I", ["tensor(int8)"], "")],
-        attributes=[attribute("bits", OpSchema.AttrType.INT), attribute("int8_activations", OpSchema.AttrType.INT)],
+        attributes=[attribute("bits", OpSchema.AttrType.INT), attribute("activations", OpSchema.AttrType.STRING)],
     )
     node = Op(Opset("edgekit", 1), MARKED, schema)
 
-    def translate(x: Any, values: Any, scales: Any, bits: int, int8_activations: bool) -> Any:
-        return node(x, values, scales, bits=bits, int8_activations=int(int8_activations))
+    def translate(x: Any, values: Any, scales: Any, bits: int, activations: str) -> Any:
+        return node(x, values, scales, bits=bits, activations=activations)
 
     with _quiet():
         result = torch.onnx.export(
@@ -169,7 +169,8 @@ def _pack_linears(onnx_model: Any) -> None:
         if node.op_type != MARKED:
             continue
         x, values_name, scales_name = node.input
-        bits, int8_activations = (_attribute(node, name) for name in ("bits", "int8_activations"))
+        attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        bits, activations = attributes["bits"], attributes["activations"].decode()
         values = numpy_helper.to_array(tensors[values_name])
         scales = numpy_helper.to_array(tensors[scales_name])
         group = values.shape[1] // scales.shape[1]
@@ -190,7 +191,7 @@ def _pack_linears(onnx_model: Any) -> None:
                 N=values.shape[0],
                 bits=bits,
                 block_size=block,
-                accuracy_level=4 if int8_activations else 1,
+                accuracy_level=4 if activations == "int8_block" else 1,
             )
         )
     used = {name for node in graph.node for name in node.input}
@@ -211,7 +212,3 @@ def _strip_notes(onnx_model: Any) -> None:
         item.ClearField("metadata_props")
         item.ClearField("doc_string")
     del graph.value_info[:]  # shapes of intermediate values; the runtime infers them
-
-
-def _attribute(node: Any, name: str) -> int:
-    return int(next(attribute.i for attribute in node.attribute if attribute.name == name))

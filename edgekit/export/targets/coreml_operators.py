@@ -45,9 +45,9 @@ def _quantized_linear(compute: str) -> Any:
 
     def translate(context: Any, node: Any) -> None:
         x, values, scales, bits, activations = _get_inputs(context, node, expected=5)
-        if activations.val != "float":
+        if activations != "float":
             raise EdgekitError(
-                f"recipe does not fit Core ML: activations {activations.val}. Its linears take float inputs. "
+                f"recipe does not fit Core ML: activations {activations}. Its linears take float inputs. "
                 "Use activations: float."
             )
         integers = values.val.astype(types.np_int4_dtype if int(bits.val) == 4 else np.int8)

@@ -58,7 +58,7 @@ def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions to x (B, H, T, D); cos, sin broadcast to it."""
+    """Apply rotary positions to x (B, T, H, D); cos, sin broadcast to it."""
     first, second = x.chunk(2, dim=-1)
     return x * cos + torch.cat([-second, first], dim=-1) * sin
 
@@ -86,8 +86,8 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(batch, length, self.config.num_key_value_heads, dim)
         if self.config.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-        context = attend(layer, rotate(q, cos, sin), rotate(k, cos, sin), v)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        context = attend(layer, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         return self.o_proj(context.transpose(1, 2).reshape(batch, length, -1))
 
 
@@ -148,9 +148,7 @@ class PolicyModel(nn.Module):
 
     def hidden(self, token_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,)."""
-        cos, sin = self.cos[positions], self.sin[positions]
-        if positions.dim() == 2:
-            cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)  # (B, 1, T, D)
+        cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (T, 1, D) or (B, T, 1, D)
         x = self.model.embed_tokens(token_ids)
         for layer, block in enumerate(self.model.layers):
             x = block(x, cos, sin, layer, attend)

@@ -1,0 +1,36 @@
+"""An edgekit bundle's artifact in its host runtime. Usage: edgekit_bundle.py BUNDLE THREADS CONTEXT."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from protocol import serve
+
+from edgekit.bundle.load import open_bundle
+from edgekit.bundle.manifest import read_manifest
+from edgekit.simulate import open_simulator
+
+
+class EdgekitBundle:
+    """What ``edgekit verify`` and ``edgekit run`` use, with an argmax."""
+
+    def __init__(self, folder: Path) -> None:
+        bundle = open_bundle(folder, check=False)
+        facts = bundle.manifest.model
+        self.model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+        self.runtime = f"edgekit {bundle.manifest.recipe['name']}, {self.model.runtime}"
+
+    def prefill(self, prompt: Sequence[int]) -> int:
+        self.model.reset()
+        return int(self.model.prefill(prompt).argmax())
+
+    def decode(self, token: int) -> int:
+        return int(self.model.decode(token).argmax())
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    name = read_manifest(folder).artifact
+    serve(folder.glob(f"{name}*"), lambda: EdgekitBundle(folder))

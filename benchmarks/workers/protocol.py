@@ -1,0 +1,58 @@
+"""What every worker speaks: one JSON object a line, in on standard input, out on standard output.
+
+A worker loads one model and says so (``runtime``, ``load_s``, ``megabytes``); then each request
+``{"prompt": [ids], "steps": n}`` is answered by ``{"prefill_s", "decode_s", "tokens"}``. It runs in whatever
+Python has its runtime's packages, so this file needs nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol, TextIO
+
+
+class Contender(Protocol):
+    """A loaded model that continues a prompt greedily."""
+
+    runtime: str
+    """What runs, with its version and settings."""
+
+    def prefill(self, prompt: Sequence[int]) -> int:
+        """Forget everything, take the prompt, return the most probable next token."""
+
+    def decode(self, token: int) -> int:
+        """Take the token returned last, return the most probable next one."""
+
+
+def serve(files: Iterable[Path], load: Callable[[], Contender]) -> None:
+    """Load, report, then answer requests until standard input ends. ``files``: the model as a phone carries it."""
+    replies = os.fdopen(os.dup(1), "w")  # runtimes print what they like to standard output: send that to stderr
+    os.dup2(2, 1)
+    begin = time.perf_counter()
+    contender = load()
+    load_s = time.perf_counter() - begin
+    _reply(replies, {"runtime": contender.runtime, "load_s": load_s, "megabytes": sum(map(megabytes, files))})
+    for line in sys.stdin:
+        request = json.loads(line)
+        begin = time.perf_counter()
+        tokens = [contender.prefill(request["prompt"])]
+        middle = time.perf_counter()
+        for _ in range(request["steps"]):
+            tokens.append(contender.decode(tokens[-1]))
+        end = time.perf_counter()
+        _reply(replies, {"prefill_s": middle - begin, "decode_s": end - middle, "tokens": tokens})
+
+
+def megabytes(path: Path) -> float:
+    """Size in 10^6 bytes of a file, or of everything in a folder."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def _reply(replies: TextIO, data: dict[str, object]) -> None:
+    print(json.dumps(data), file=replies, flush=True)

@@ -32,6 +32,12 @@ class ModelFacts(BaseModel):
     parameters: int = Field(gt=0)
     context_length: int = Field(gt=0)
     prefill_chunk: int = Field(gt=0)
+    # What estimates of speed and memory count with; bundles made before these were recorded lack them.
+    intermediate_size: int | None = Field(default=None, gt=0)
+    attention_heads: int | None = Field(default=None, gt=0)
+    key_value_heads: int | None = Field(default=None, gt=0)
+    head_dim: int | None = Field(default=None, gt=0)
+    tied_embeddings: bool | None = None
 
 
 class RuntimeFacts(BaseModel):

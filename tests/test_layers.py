@@ -18,7 +18,7 @@ ALLOWED = {
     "tasks": set(),
     "cloud": {"tasks"},
     "policy": {"routing"},
-    "quantize": {"policy"},
+    "quantize": {"policy", "routing"},
     "rollout": {"policy", "routing"},
     "train": {"rollout", "policy", "routing", "tasks", "cloud"},
     "bundle": {"routing"},
@@ -33,9 +33,8 @@ ALLOWED = {
 }  # fmt: skip
 
 HEAVY = {
-    "onnxruntime": {"simulate/on_onnxruntime.py", "export/targets/to_onnx.py"},
-    "onnx": {"export/targets/to_onnx.py"},
-    "onnxscript": {"export/targets/to_onnx.py"},
+    "onnxruntime": {"simulate/on_onnxruntime.py"},
+    "onnx": {"export/targets/onnx_graph.py"},
     "executorch": {"simulate/on_executorch.py", "export/targets/to_executorch.py"},
     "openai": {"cloud/openai_client.py"},
     "transformers": set(),

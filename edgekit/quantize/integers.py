@@ -75,18 +75,26 @@ def fake_quantize_blocks(x: Tensor, block: int) -> Tensor:
     return ((grouped / scale).round() * scale).flatten(-2)
 
 
-def round_activations(x: Tensor, activations: str, block: int) -> Tensor:
+def runtime_block(group: int) -> int:
+    """The block of a vector that ONNX Runtime rounds when ``group`` inputs share a weight scale.
+
+    Its kernels know blocks that are a power of two, here up to 128; a longer or odd group is cut into them.
+    """
+    return min(group & -group, 128)
+
+
+def round_activations(x: Tensor, activations: str, group: int) -> Tensor:
     """What a quantized linear's kernel makes of its input (..., in): see :class:`QuantRecipe`."""
     if activations == "int8":
         return fake_quantize_activations(x)
-    return fake_quantize_blocks(x, block) if activations == "int8_block" else x
+    return fake_quantize_blocks(x, runtime_block(group)) if activations == "int8_block" else x
 
 
 @torch.library.custom_op("edgekit::quantized_linear", mutates_args=())
 def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, activations: str) -> Tensor:  # noqa: ARG001
     """x (..., in) float32 @ dequantized(values, scales).T -> (..., out). Each target lowers this one operator."""
-    block = values.shape[1] // scales.shape[1]
-    return F.linear(round_activations(x, activations, block), dequantize(values, scales))
+    group = values.shape[1] // scales.shape[1]
+    return F.linear(round_activations(x, activations, group), dequantize(values, scales))
 
 
 @quantized_linear.register_fake
@@ -117,8 +125,8 @@ class QuantizedLinear(nn.Module):
         if torch.compiler.is_exporting():
             y = quantized_linear(x, self.values, self.scales, self.bits, self.activations)
         else:
-            block = self.values.shape[1] // self.scales.shape[1]
-            y = F.linear(round_activations(x, self.activations, block), self.dequantized)
+            group = self.values.shape[1] // self.scales.shape[1]
+            y = F.linear(round_activations(x, self.activations, group), self.dequantized)
         return y if self.bias is None else y + self.bias
 
 

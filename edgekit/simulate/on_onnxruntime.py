@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.errors import BackendMissing, BundleError
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate import SimulatedModel
 
-THREADS = 1
-"""Small policies decode fastest on one thread; more only wait for each other."""
+THREADED_FROM = 16_000_000
+"""Bytes of a model from which on a second thread pays; see :func:`threads_for`."""
 
 
 def missing() -> str | None:
@@ -24,57 +26,130 @@ def missing() -> str | None:
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
-    """Load model.onnx at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
+    """Load model.onnx at ``path``, of either layout. ``prefill_chunk`` is unused: a prompt goes in whole.
 
     Raises BackendMissing without ONNX Runtime, BundleError if the file cannot be loaded.
     """
     absent = missing()
     if absent:
         raise BackendMissing(f"cannot run {path.name}: {absent}.")
-    return OnnxRuntimeModel(path, context_length)
+    session = _open_session(path)
+    names = {item.name for item in session.get_inputs()}
+    return StandardModel(session, context_length) if "attention_mask" in names else FusedModel(session, context_length)
 
 
-class OnnxRuntimeModel:
-    """A :class:`StepModel` over one ONNX Runtime session; the cache goes from output to input uncopied."""
+def threads_for(size: int) -> int:
+    """Threads for a model of ``size`` bytes.
 
-    def __init__(self, path: Path, context_length: int) -> None:
-        import onnxruntime
+    A small policy's operators are so short that threads only wait for each other; a real model's are
+    bound by memory, which two cores read faster than one.
+    """
+    return min(2, os.cpu_count() or 1) if size >= THREADED_FROM else 1
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = THREADS
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has no common base class for its errors
-            reason = " ".join(str(error).split())[:200]
-            raise BundleError(f"cannot load {path}: {reason}. The file is damaged or too new. Export again.") from None
-        self._value = onnxruntime.OrtValue.ortvalue_from_numpy
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self._pasts = [item for item in self._session.get_inputs() if item.name.startswith("past_")]
+
+def _open_session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    size = sum(file.stat().st_size for file in path.parent.glob(path.name + "*"))
+    options.intra_op_num_threads = threads_for(size)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime has no common base class for its errors
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"cannot load {path}: {reason}. The file is damaged or too new. Export again.") from None
+
+
+def _version() -> str:
+    import onnxruntime
+
+    return f"onnxruntime {onnxruntime.__version__} (CPUExecutionProvider)"
+
+
+class FusedModel:
+    """A :class:`StepModel` over the fused layout: every buffer is bound once, the cache is written in place."""
+
+    def __init__(self, session: Any, context_length: int) -> None:
+        from onnxruntime import OrtValue
+
+        self._session, self._binding = session, session.io_binding()
         self.context_length = context_length
-        self.runtime = f"onnxruntime {onnxruntime.__version__} (CPUExecutionProvider)"
-        self._cache: list[Any] = [self._value(np.zeros(item.shape, np.float32)) for item in self._pasts]
+        self.runtime = _version()
+        self._token = np.zeros((1, 1), np.int64)
+        self._start = np.zeros(1, np.int64)
+        logits, *_ = session.get_outputs()
+        self._logits = np.zeros(logits.shape, np.float32)
+        self._bind_input("position", self._start)
+        self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
+        for item in session.get_inputs():
+            if item.name.startswith("past_"):
+                buffer = OrtValue.ortvalue_from_numpy(np.zeros(item.shape, np.float32))
+                self._binding.bind_ortvalue_input(item.name, buffer)
+                self._binding.bind_ortvalue_output(item.name.replace("past_", "present_"), buffer)
         self.reset()
 
     def reset(self) -> None:
-        """Back to position 0. Old cache entries may stay: attention masks every slot beyond the position."""
+        """Back to position 0. Old cache entries may stay: attention ends at the position."""
         self._position = 0
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
         """The whole prompt in one call."""
-        return self._run(token_ids)
+        return self._run(np.array([list(token_ids)], np.int64))
 
     def decode(self, token_id: int) -> Logits:
         """One token."""
-        return self._run([token_id])
+        self._token[0, 0] = token_id
+        return self._run(self._token)
 
-    def _run(self, token_ids: Sequence[int]) -> Logits:
-        feeds = {
-            "input_ids": self._value(np.array([list(token_ids)], np.int64)),
-            "position": self._value(np.array([self._position], np.int64)),
-            **{item.name: cache for item, cache in zip(self._pasts, self._cache, strict=True)},
+    def _run(self, tokens: NDArray[np.int64]) -> Logits:
+        self._start[0] = self._position
+        self._bind_input("input_ids", tokens)
+        self._session.run_with_iobinding(self._binding)
+        self._position += tokens.shape[1]
+        return self._logits[0].copy()
+
+    def _bind_input(self, name: str, array: NDArray[np.int64]) -> None:
+        """Let the session read ``array``'s own memory."""
+        self._binding.bind_input(name, "cpu", 0, np.int64, array.shape, array.ctypes.data)
+
+
+class StandardModel:
+    """A :class:`StepModel` over the standard layout: the cache goes from output to input, longer each time."""
+
+    def __init__(self, session: Any, context_length: int) -> None:
+        self._session = session
+        self.context_length = context_length
+        self.runtime = _version()
+        self._outputs = [output.name for output in session.get_outputs()]
+        self._pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to position 0, with empty caches."""
+        from onnxruntime import OrtValue
+
+        self._position = 0
+        empty = [np.zeros((1, item.shape[1], 0, item.shape[3]), np.float32) for item in self._pasts]
+        self._cache: list[Any] = [OrtValue.ortvalue_from_numpy(array) for array in empty]
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        """The whole prompt in one call."""
+        from onnxruntime import OrtValue
+
+        end = self._position + len(token_ids)
+        arrays = {
+            "input_ids": np.array([list(token_ids)], np.int64),
+            "attention_mask": np.ones((1, end), np.int64),
+            "position_ids": np.arange(self._position, end, dtype=np.int64)[None],
         }
+        feeds = {name: OrtValue.ortvalue_from_numpy(array) for name, array in arrays.items()}
+        feeds |= {item.name: cache for item, cache in zip(self._pasts, self._cache, strict=True)}
         logits, *self._cache = self._session.run_with_ort_values(self._outputs, feeds)
-        self._position += len(token_ids)
-        return np.asarray(logits.numpy()[0], np.float32)
+        self._position = end
+        return np.asarray(logits.numpy()[0, -1], np.float32)
+
+    def decode(self, token_id: int) -> Logits:
+        """One token."""
+        return self.prefill([token_id])

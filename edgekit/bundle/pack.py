@@ -22,6 +22,8 @@ from edgekit.bundle.manifest import (
 from edgekit.routing.spec import RoutingSpec
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+LOADER_FILES = ("config.json", "generation_config.json", "special_tokens_map.json")
+"""What Hugging Face's runtimes read beside the model; packed with the layout that they can run."""
 
 README = """# edgekit bundle: {target}, {precision}
 
@@ -58,7 +60,8 @@ def pack(
     cases: Sequence[ConformanceCase],
 ) -> Manifest:
     """Complete ``folder``, which holds the artifact already, to a bundle; the caller makes it appear whole."""
-    for name in TOKENIZER_FILES:
+    standard = facts.recipe.get("layout") == "standard"
+    for name in (*TOKENIZER_FILES, *(LOADER_FILES if standard else ())):
         if (policy_folder / name).exists():
             shutil.copyfile(policy_folder / name, folder / name)
     routing.save(folder / "routing.json")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import nn
 
+from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
+from edgekit.quantize.gptq import Progress, calibrate_linears
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
+from edgekit.quantize.palette import PaletteWeight, PalettizedEmbedding, PalettizedLinear, palettize_weight
 from edgekit.quantize.recipe import QuantRecipe, QuantRule
+from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 
 
 def recipe_problems(model: PolicyModel, recipe: QuantRecipe) -> list[str]:
@@ -23,9 +28,9 @@ def recipe_problems(model: PolicyModel, recipe: QuantRecipe) -> list[str]:
         if not matched:
             problems.append(f"rules[{index}]: {rule.match} matches no weight of this model")
         for name in matched:
-            width = names[name].weight.shape[1]
-            if rule.group_size and width % rule.group_size:
-                problems.append(f"rules[{index}]: group_size {rule.group_size} does not divide {width} ({name})")
+            size = names[name].weight.shape[0 if rule.palette else 1]  # a palette's groups are of output channels
+            if rule.group_size and size % rule.group_size:
+                problems.append(f"rules[{index}]: group_size {rule.group_size} does not divide {size} ({name})")
                 break
     return problems
 
@@ -35,18 +40,26 @@ def weight_modules(model: PolicyModel) -> list[tuple[str, nn.Linear | nn.Embeddi
     return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)]
 
 
-def quantize_model(model: PolicyModel, recipe: QuantRecipe) -> PolicyModel:
+def quantize_model(
+    model: PolicyModel,
+    recipe: QuantRecipe,
+    rollouts: Sequence[RolloutBatch] = (),
+    on_progress: Progress | None = None,
+) -> PolicyModel:
     """``model`` on the recipe's numbers: integer linears and embedding, integer or half floats elsewhere.
 
     The result shares the floats it keeps with ``model``, which stays as it is. A tied embedding and head
-    under the same rule share one table of integers; under different rules each has its own.
+    under the same rule share one table of integers; under different rules each has its own. ``rollouts`` are what
+    a recipe with ``rounding: gptq`` rounds for; :class:`EdgekitError` if it gets none.
     """
+    if recipe.rounding == "gptq" and not rollouts:
+        raise EdgekitError("cannot round: gptq without rollouts. It weighs errors by them. Give calibration prompts.")
     shared: dict[int, object] = {
         id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()
     }
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     quantized = copy.deepcopy(model, shared).eval()
-    tables: dict[tuple[int, QuantRule], IntegerWeight] = {}
+    tables: dict[tuple[int, QuantRule], IntegerWeight | PaletteWeight] = {}
     for name, module in weight_modules(model):
         rule = recipe.rule_for(name)
         if rule is None or rule.bits == 32:
@@ -59,15 +72,27 @@ def quantize_model(model: PolicyModel, recipe: QuantRecipe) -> PolicyModel:
             continue
         key = (id(module.weight), rule.model_copy(update={"match": ""}))
         if key not in tables:
-            tables[key] = quantize_weight(module.weight, rule.bits, rule.group_size)
-        if isinstance(module, nn.Embedding):
-            setattr(place, child, QuantizedEmbedding(tables[key]))
-        else:
-            setattr(place, child, QuantizedLinear(tables[key], module.bias, recipe.activations))
+            palette = palettize_weight(module.weight, rule.group_size) if rule.palette else None
+            tables[key] = palette or quantize_weight(module.weight, rule.bits, rule.group_size)
+        setattr(place, child, _on_table(module, tables[key], recipe))
+    if recipe.rounding == "gptq":
+        calibrate_linears(model, quantized, recipe, rollouts, on_progress)
     return quantized
 
 
-def quantize_policy(policy: Policy, recipe: QuantRecipe) -> Policy:
-    """``policy`` with its model quantized."""
+def _on_table(module: nn.Linear | nn.Embedding, table: IntegerWeight | PaletteWeight, recipe: QuantRecipe) -> nn.Module:
+    """``module`` on the quantized ``table`` instead of its floats."""
+    if isinstance(module, nn.Embedding):
+        return PalettizedEmbedding(table) if isinstance(table, PaletteWeight) else QuantizedEmbedding(table)
+    if isinstance(table, PaletteWeight):
+        return PalettizedLinear(table, module.bias)
+    return QuantizedLinear(table, module.bias, recipe.activations)
+
+
+def quantize_policy(
+    policy: Policy, recipe: QuantRecipe, prompts: Sequence[str] = (), on_progress: Progress | None = None
+) -> Policy:
+    """``policy`` with its model quantized; ``prompts`` (of its task's training split) are read by gptq only."""
     with torch.no_grad():
-        return replace(policy, model=quantize_model(policy.model, recipe))
+        rollouts = record_rollouts(policy, prompts) if recipe.rounding == "gptq" and prompts else []
+        return replace(policy, model=quantize_model(policy.model, recipe, rollouts, on_progress))

@@ -1,0 +1,70 @@
+"""The policy's own greedy responses as tensors: what GPTQ, the sensitivities and the fine-tuning look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgekit.policy.checkpoint import Policy
+from edgekit.policy.reference import decode_batch
+from edgekit.routing.decoder import Decision, RoutingDecoder
+
+ROWS = 32
+"""Sequences in a batch: enough to keep two cores busy, few enough for a vocabulary of 50,000."""
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Prompts and responses, right-padded, alike in length; every array is (n, T).
+
+    tokens int64: prompt, then all of the response but its last token, which nothing reads.
+    real bool: not padding. chosen int64: the token the policy chose after this one, -1 where it chose none
+    (inside the prompt, in padding). decides bool: of those places, where a marker would have counted.
+    """
+
+    tokens: Tensor
+    real: Tensor
+    chosen: Tensor
+    decides: Tensor
+
+    @property
+    def responds(self) -> Tensor:
+        """(n, T) bool: the places whose logits chose a token."""
+        return self.chosen >= 0
+
+
+def record_rollouts(policy: Policy, prompts: Sequence[str], rows: int = ROWS) -> list[RolloutBatch]:
+    """``policy``'s greedy responses to ``prompts`` at its own marker bias, in batches of ``rows``, shortest first."""
+    ids = [policy.encode(prompt) for prompt in prompts]
+    decisions = decode_batch(policy, ids)
+    order = sorted(range(len(ids)), key=lambda i: (len(ids[i]) + len(decisions[i].token_ids), i))
+    parts = (order[begin : begin + rows] for begin in range(0, len(order), rows))
+    return [_collate(policy, [(ids[i], decisions[i]) for i in part]) for part in parts]
+
+
+def _collate(policy: Policy, pairs: Sequence[tuple[list[int], Decision]]) -> RolloutBatch:
+    width = max(len(prompt) + len(decision.token_ids) - 1 for prompt, decision in pairs)
+    tokens = torch.zeros(len(pairs), width, dtype=torch.int64)
+    real, decides = (torch.zeros(len(pairs), width, dtype=torch.bool) for _ in range(2))
+    chosen = torch.full((len(pairs), width), -1)
+    for row, (prompt, decision) in enumerate(pairs):
+        response = decision.token_ids
+        read = [*prompt, *response[:-1]]
+        tokens[row, : len(read)] = torch.tensor(read)
+        real[row, : len(read)] = True
+        chosen[row, len(prompt) - 1 : len(read)] = torch.tensor(response)
+        decides[row, len(prompt) - 1 : len(read)] = torch.tensor(_marker_counts(policy, response))
+    return RolloutBatch(tokens, real, chosen, decides)
+
+
+def _marker_counts(policy: Policy, response: Sequence[int]) -> list[bool]:
+    """For each token of ``response``: whether a marker in its place would have been a call."""
+    decoder = RoutingDecoder(policy.routing, policy.vocabulary)
+    counts = []
+    for token in response:
+        counts.append(decoder.marker_counts)
+        decoder.push(token)
+    return counts

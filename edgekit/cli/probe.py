@@ -1,0 +1,50 @@
+"""Probes for ``edgekit bench --device host``: random models with an artifact's layer shapes, lowered the same way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.bundle.manifest import Manifest
+from edgekit.simulate import SimulatedModel, open_simulator
+
+
+def open_probe(manifest: Manifest, layers: int, folder: Path) -> SimulatedModel:
+    """Make a probe of ``layers`` layers for the artifact of ``manifest`` in ``folder``, and load it.
+
+    Raises :class:`BackendMissing` if this host cannot lower to the target.
+    """
+    import torch
+
+    from edgekit.errors import BackendMissing
+    from edgekit.export.recipe import ExportRecipe
+    from edgekit.export.targets import get_target
+    from edgekit.policy.model import ModelConfig, PolicyModel
+    from edgekit.quantize.quantized import quantize_model
+    from edgekit.simulate.workload import layer_matrices
+
+    target = get_target(manifest.target)
+    lacking = target.missing()
+    if lacking is not None:
+        raise BackendMissing(f"cannot make a probe for {manifest.target}: {lacking}.")
+    facts, recipe = manifest.model, ExportRecipe.model_validate(manifest.recipe)
+    layer_matrices(facts)  # raises if the sizes are not there
+    config = ModelConfig(
+        vocab_size=facts.vocab_size,
+        hidden_size=facts.hidden_size,
+        intermediate_size=facts.intermediate_size or 0,
+        num_hidden_layers=layers,
+        num_attention_heads=facts.attention_heads or 0,
+        num_key_value_heads=facts.key_value_heads or 0,
+        head_dim=facts.head_dim or 0,
+        max_position_embeddings=facts.context_length,
+        tie_word_embeddings=bool(facts.tied_embeddings),
+    )
+    model = PolicyModel(config).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        if parameter.dim() == 2:
+            parameter.normal_(0.0, 0.02, generator=generator)
+    nearest = recipe.quantize.model_copy(update={"rounding": "nearest"})  # costs the same at run time
+    folder.mkdir(parents=True, exist_ok=True)
+    path = target.lower(quantize_model(model, nearest), recipe, folder)
+    return open_simulator(manifest.target, path, facts.context_length, facts.prefill_chunk)

@@ -19,7 +19,8 @@ from edgekit.export.recipe import ExportRecipe, load_recipe
 from edgekit.export.targets import to_coreml
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
-from edgekit.quantize.quantized import QuantizedLinear, quantize_model
+from edgekit.quantize.palette import PalettizedLinear
+from edgekit.quantize.quantized import quantize_model
 from edgekit.simulate.coreml.package import open_package
 from edgekit.simulate.on_coreml import open_artifact
 
@@ -38,7 +39,8 @@ class Lowered:
     recipe: ExportRecipe
 
 
-def lower(recipe_name: str, folder: Path, **options: bool) -> Lowered:
+def lower(recipe_name: str, folder: Path, *, residual: float = 1.0, **options: bool) -> Lowered:
+    """``residual`` scales one channel of the embedding."""
     recipe = load_recipe(RECIPES / f"{recipe_name}.yaml")
     recipe = recipe.model_copy(update={"context_length": CONTEXT, "prefill_chunk": CHUNK})
     generator = torch.Generator().manual_seed(0)
@@ -46,13 +48,14 @@ def lower(recipe_name: str, folder: Path, **options: bool) -> Lowered:
     for parameter in model.parameters():
         fresh = torch.randn(parameter.shape, generator=generator) * parameter.shape[-1] ** -0.5
         parameter.copy_(fresh if parameter.dim() > 1 else 1 + 0.1 * fresh)
+    model.model.embed_tokens.weight[:, 3] *= residual
     model = quantize_model(model, recipe.quantize)
     return Lowered(model, to_coreml.lower(model, recipe, folder), recipe)
 
 
 @pytest.fixture(scope="module")
 def int4(tmp_path_factory: pytest.TempPathFactory) -> Lowered:
-    """Llama-like: grouped queries, tied embeddings; int4 layers, int8 head."""
+    """Llama-like: grouped queries, embedding and head in one int4 table."""
     return lower("coreml_int4", tmp_path_factory.mktemp("int4"))
 
 
@@ -70,54 +73,98 @@ def test_int4_package_gives_the_quantized_models_logits(int4: Lowered) -> None:
     assert largest_difference(int4) < 0.02
 
 
-def test_int4_package_holds_exactly_the_quantized_integers(int4: Lowered) -> None:
-    expected = [m for m in int4.model.modules() if isinstance(m, QuantizedLinear)]
-    package = open_package(int4.path)
-    for function in package.functions:
-        spec = package.program.functions[function]
-        found = []
-        for op in spec.block_specializations[spec.opset].operations:
-            if op.type == "constexpr_blockwise_shift_scale":
-                data, scale = (package.value(op.inputs[name].arguments[0].value) for name in ("data", "scale"))
-                code = op.inputs["data"].arguments[0].value.type.tensorType.dataType
-                found.append((data, scale, 4 if code == 25 else 8))
-        assert len(found) == len(expected) == 15
-        for (data, scale, bits), linear in zip(found, expected, strict=True):
-            assert bits == linear.bits
-            np.testing.assert_array_equal(data, linear.values.numpy())
-            np.testing.assert_array_equal(scale.astype(np.float32), linear.scales.numpy())
+def compressed(lowered: Lowered, function: str) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
+    """Name -> each constant of a function's compressed weights: its numbers, and where the file holds them."""
+    package = open_package(lowered.path)
+    spec = package.program.functions[function]
+    found = {}
+    for op in spec.block_specializations[spec.opset].operations:
+        if op.type.startswith("constexpr_"):
+            values = {name: given.arguments[0].value for name, given in op.inputs.items()}
+            found[op.outputs[0].name] = {n: (package.value(v), v.blobFileValue.offset) for n, v in values.items()}
+    return found
 
 
-def test_prefill_and_decode_share_the_weights_file(int4: Lowered) -> None:
-    weights = int4.path / "Data/com.apple.CoreML/weights/weight.bin"
-    once = sum(m.values.numel() * m.bits / 8 + m.scales.numel() * 2 for m in int4.model.modules() if hasattr(m, "bits"))
-    once += 2 * int4.model.model.embed_tokens.weight.numel()
-    assert weights.stat().st_size < 1.4 * once
+@pytest.mark.parametrize("function", ["prefill", "decode"])
+def test_int4_package_holds_exactly_the_quantized_integers(int4: Lowered, function: str) -> None:
+    weights = compressed(int4, function)
+    layer = int4.model.model.layers[1]
+    attention, mlp = layer.self_attn, layer.mlp
+    expected = {
+        "l1_qkv": [attention.q_proj, attention.k_proj, attention.v_proj],
+        "l1_o": [attention.o_proj],
+        "l1_gate_up": [mlp.gate_proj],
+        "l1_gate_up_1": [mlp.up_proj],  # groups of 64: a matrix of its own
+        "l1_down": [mlp.down_proj],
+    }
+    for name, linears in expected.items():
+        data, scale = weights[name]["data"][0], weights[name]["scale"][0]
+        np.testing.assert_array_equal(data, np.concatenate([linear.values for linear in linears]))
+        np.testing.assert_array_equal(scale.astype(np.float32), np.concatenate([linear.scales for linear in linears]))
+    assert len(weights) == 2 * len(expected) + 1
+
+
+def test_functions_share_every_weight_and_embedding_shares_the_heads_table(int4: Lowered) -> None:
+    prefill, decode = compressed(int4, "prefill"), compressed(int4, "decode")
+    assert "embedding" in decode
+    assert "head" not in decode  # the head multiplies the very table that is gathered
+    for name, constants in decode.items():
+        assert {n: place for n, (_, place) in constants.items()} == {n: p for n, (_, p) in prefill[name].items()}
+    modules = [m for name, m in int4.model.named_modules() if hasattr(m, "bits") and name != "lm_head"]
+    once = sum(m.values.numel() / 2 + m.scales.numel() * 2 for m in modules)
+    size = (int4.path / "Data/com.apple.CoreML/weights/weight.bin").stat().st_size
+    assert once < size < 1.15 * once + 128 * 60  # norms, rope, and a header for each of some 60 constants
+
+
+def test_equal_inputs_give_equal_bytes(int4: Lowered, tmp_path: Path) -> None:
+    again = to_coreml.lower(int4.model, int4.recipe, tmp_path)
+    files = sorted(path.relative_to(int4.path) for path in int4.path.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
+    for file in files:
+        assert (int4.path / file).read_bytes() == (again / file).read_bytes(), file
+
+
+def test_palettized_package_gives_its_models_logits_from_its_own_palettes(tmp_path: Path) -> None:
+    palette = lower("coreml_palette4", tmp_path)
+    assert largest_difference(palette) < 0.02
+    weights = compressed(palette, "decode")
+    down = palette.model.model.layers[0].mlp.down_proj
+    assert isinstance(down, PalettizedLinear)
+    np.testing.assert_array_equal(weights["l0_down"]["indices"][0], down.indices)
+    np.testing.assert_array_equal(weights["l0_down"]["lut"][0].reshape(down.table.shape), down.table.numpy())
+
+
+def test_a_large_residual_does_not_overflow_half_precision(tmp_path: Path) -> None:
+    """Real models carry residuals of 25,000 at the first token; squared in float16 they were infinite."""
+    large = lower("coreml_fp16", tmp_path, residual=20_000.0, tie_word_embeddings=False)
+    assert largest_difference(large) < 0.02
 
 
 def test_chunked_prefill_equals_token_by_token(int4: Lowered) -> None:
     chunked, single = open_artifact(int4.path, CONTEXT, CHUNK), open_artifact(int4.path, CONTEXT, CHUNK)
-    ids = np.random.default_rng(1).integers(0, 300, 16).tolist()
-    first = chunked.prefill(ids)
-    for token in ids:
-        last = single.decode(token)
-    np.testing.assert_allclose(first, last, atol=0.02)
-    chunked.reset()
-    np.testing.assert_array_equal(chunked.prefill(ids), first)  # nothing of the earlier prompt is left
+    ids = np.random.default_rng(1).integers(0, 300, CONTEXT).tolist()
+    for length in (1, 3, CHUNK, CHUNK + 1, 3 * CHUNK - 1, CONTEXT - 2):  # whole chunks, padded ones, and the last slots
+        chunked.reset()
+        single.reset()
+        pairs = [(chunked.prefill(ids[:length]), [single.decode(token) for token in ids[:length]][-1])]
+        pairs += [(chunked.decode(token), single.decode(token)) for token in ids[length : length + 2]]
+        for ours, truth in pairs:
+            np.testing.assert_allclose(ours, truth, atol=0.02)
 
 
 def test_a_flipped_bit_of_a_weight_changes_the_logits(int4: Lowered, tmp_path: Path) -> None:
     damaged = tmp_path / "model.mlpackage"
     shutil.copytree(int4.path, damaged)
     weights = damaged / "Data/com.apple.CoreML/weights/weight.bin"
-    packed = int4.model.lm_head.values.numpy().tobytes()
+    values = int4.model.lm_head.values.numpy().reshape(-1)
+    packed = ((values[0::2] & 15) | (values[1::2] << 4)).astype(np.uint8).tobytes()
     data = bytearray(weights.read_bytes())
     assert data.count(packed) == 1
     data[data.index(packed)] ^= 64
     weights.write_bytes(data)
     ids = [1, 2, 3]
     whole = open_artifact(int4.path, CONTEXT, CHUNK).prefill(ids)
-    assert np.abs(open_artifact(damaged, CONTEXT, CHUNK).prefill(ids) - whole).max() > 0.02
+    assert np.flatnonzero(open_artifact(damaged, CONTEXT, CHUNK).prefill(ids) != whole).tolist() == [0]
     weights.write_bytes(data[:-5000])
     with pytest.raises(EdgekitError, match="bad weights"):
         open_artifact(damaged, CONTEXT, CHUNK)

@@ -14,8 +14,9 @@ import numpy as np
 from edgekit import __version__
 from edgekit.errors import BackendMissing, BundleError, EdgekitError
 from edgekit.routing.decode_loop import Logits
+from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import open_package
-from edgekit.simulate.coreml.program import Program, load_program
+from edgekit.simulate.coreml.program import Program
 
 Call = Callable[[np.ndarray, np.ndarray], Any]
 """(token_ids (1, T) int32, position (1,) int32) -> logits (1, vocab), over one shared state."""
@@ -31,8 +32,9 @@ def missing() -> str | None:
 class CoreMLModel:
     """A StepModel over a package's ``prefill`` and ``decode`` functions.
 
-    A prompt goes through ``prefill`` in full chunks; what is left, and every later token, through
-    ``decode``. ``runtime`` says what really ran.
+    A prompt goes through ``prefill`` in chunks, the last one filled up with copies of its last token;
+    ``decode`` then takes that token in its own place. The copies lie in slots after it, which the mask
+    hides until later tokens overwrite them. ``runtime`` says what really ran.
     """
 
     def __init__(
@@ -52,11 +54,18 @@ class CoreMLModel:
         """Take a prompt; returns the next token's logits (vocab,) float32. Raises EdgekitError if it is too long."""
         if not token_ids:
             raise EdgekitError("empty prompt: 0 tokens. There is nothing to continue. Pass at least one token.")
-        whole = len(token_ids) // self._chunk * self._chunk
+        if self._position + len(token_ids) > self.context_length:
+            raise self._full(len(token_ids))
         logits: Any = None
-        for begin in range(0, whole, self._chunk):
-            logits = self._step(self._prefill, token_ids[begin : begin + self._chunk])
-        for token in token_ids[whole:]:
+        left = list(token_ids)
+        while len(left) > 1 and self._position + self._chunk <= self.context_length:
+            part, left = left[: self._chunk], left[self._chunk :]
+            short = self._chunk - len(part)
+            logits = self._step(self._prefill, part + part[-1:] * short)
+            if short:
+                self._position -= short + 1
+                left = part[-1:]
+        for token in left:
             logits = self._step(self._decode, [token])
         return logits
 
@@ -66,14 +75,17 @@ class CoreMLModel:
 
     def _step(self, call: Call, token_ids: Sequence[int]) -> Logits:
         if self._position + len(token_ids) > self.context_length:
-            raise EdgekitError(
-                f"context full: {self._position + len(token_ids)} tokens. "
-                f"The artifact holds {self.context_length}. Shorten the prompt."
-            )
+            raise self._full(len(token_ids))
         tokens = np.array([token_ids], np.int32)
         logits = call(tokens, np.array([self._position], np.int32))
         self._position += len(token_ids)
         return np.asarray(logits, np.float32)[0]
+
+    def _full(self, more: int) -> EdgekitError:
+        return EdgekitError(
+            f"context full: {self._position + more} tokens. "
+            f"The artifact holds {self.context_length}. Shorten the prompt."
+        )
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> CoreMLModel:
@@ -99,7 +111,8 @@ def _open_simulator(path: Path, context_length: int, chunk: int) -> CoreMLModel:
         return lambda tokens, position: program.run({"token_ids": tokens, "position": position}, states)["logits"]
 
     def forget() -> None:
-        states.update(decode.zero_states())
+        for state in states.values():
+            state.fill(0)
 
     runtime = f"Core ML simulator (edgekit {__version__})"
     return CoreMLModel(call(prefill), call(decode), forget, context_length, chunk, runtime)
@@ -107,10 +120,10 @@ def _open_simulator(path: Path, context_length: int, chunk: int) -> CoreMLModel:
 
 def _check_fit(program: Program, path: Path, context_length: int, tokens: int) -> None:
     token_ids = program.inputs.get("token_ids")
-    if set(program.inputs) != {"token_ids", "position"} or program.outputs != ["logits"]:
+    if set(program.inputs) != {"token_ids", "position"} or list(program.outputs) != ["logits"]:
         raise BundleError(
             f"not an edgekit artifact: {program.name} of {path} takes {sorted(program.inputs)} and returns "
-            f"{program.outputs}. It needs token_ids, position and logits. Export it again."
+            f"{sorted(program.outputs)}. It needs token_ids, position and logits. Export it again."
         )
     slots = {type_.shape[2] for type_ in program.states.values()}
     if token_ids is None or token_ids.shape != (1, tokens) or slots != {context_length}:

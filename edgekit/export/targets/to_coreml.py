@@ -5,17 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import io
+import json
 import logging
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import BackendMissing, EdgekitError
-from edgekit.export.capture import capture
 from edgekit.export.recipe import ExportRecipe
-from edgekit.export.targets.coreml_operators import edge_operators
 from edgekit.policy.model import PolicyModel
 
 ARTIFACT = "model.mlpackage"
@@ -38,13 +39,31 @@ def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
 
     Functions ``prefill`` (token_ids (1, prefill_chunk)) and ``decode`` (token_ids (1, 1)) share the
     weights and the float16 states key_0, value_0, ...; both take int32 token_ids and position (1,)
-    and return logits (1, vocab) float32.
+    and return logits (1, vocab) float32 of their last token. Equal inputs give equal bytes.
 
     Raises BackendMissing without coremltools, EdgekitError for a recipe Core ML cannot run.
     """
     absent = missing()
     if absent:
         raise BackendMissing(f"cannot export to Core ML: {absent}")
+    _check(model, recipe)
+    target = folder / ARTIFACT
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, _quiet():
+        package = Path(scratch, ARTIFACT)
+        try:
+            _write_package(_program(model, recipe), package)
+        except (NotImplementedError, ValueError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise EdgekitError(
+                f"Core ML conversion failed: recipe {recipe.name}. {reason}. Report it to edgekit with the recipe."
+            ) from error
+        if target.exists():
+            shutil.rmtree(target)
+        package.replace(target)
+    return target
+
+
+def _check(model: PolicyModel, recipe: ExportRecipe) -> None:
     if recipe.quantize.activations != "float":
         raise EdgekitError(
             f"recipe {recipe.name} does not fit Core ML: activations {recipe.quantize.activations}. "
@@ -55,70 +74,69 @@ def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
             f"recipe {recipe.name} does not fit Core ML: prefill_chunk {recipe.prefill_chunk} of a context of "
             f"{recipe.context_length}. A chunk must leave room to answer. Lower prefill_chunk."
         )
-    target = folder / ARTIFACT
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, _quiet():
-        parts = {"prefill": recipe.prefill_chunk, "decode": 1}
-        try:
-            for name, tokens in parts.items():
-                _convert(model, recipe, tokens, Path(scratch, f"{name}.mlpackage"))
-            _join(list(parts), Path(scratch), target)
-        except (NotImplementedError, ValueError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise EdgekitError(
-                f"Core ML conversion failed: recipe {recipe.name}. {reason}. Report it to edgekit with the recipe."
-            ) from error
-    return target
-
-
-def _convert(model: PolicyModel, recipe: ExportRecipe, tokens: int, path: Path) -> None:
-    """Convert the decoder for ``tokens`` tokens a call into a package with the one function ``main``."""
-    import coremltools as ct
-    import numpy as np
-
-    program = capture(model, recipe.context_length, tokens=tokens, stateful=True).run_decompositions({})
-    precision = ct.precision.FLOAT16 if recipe.compute == "float16" else ct.precision.FLOAT32
-    with edge_operators(recipe.compute):
-        converted = ct.convert(
-            program,
-            convert_to="mlprogram",
-            minimum_deployment_target=ct.target.iOS18,
-            compute_precision=precision,
-            skip_model_load=True,
-            inputs=[
-                ct.TensorType(name="token_ids", shape=(1, tokens), dtype=np.int32),
-                ct.TensorType(name="position", shape=(1,), dtype=np.int32),
-            ],
-            outputs=[ct.TensorType(name="logits", dtype=np.float32)],
+    known = model.config.max_position_embeddings
+    if recipe.context_length > known:
+        raise EdgekitError(
+            f"context_length too long: {recipe.context_length}. The policy was trained for {known} positions. Lower it."
         )
-    converted.save(str(path))
 
 
-def _join(names: list[str], scratch: Path, target: Path) -> None:
-    """Join single-function packages into one whose functions share equal weights."""
-    from coremltools.models.utils import MultiFunctionDescriptor, save_multifunction
+def _program(model: PolicyModel, recipe: ExportRecipe) -> Any:
+    """The coremltools Program with both functions."""
+    from coremltools.converters.mil import Builder
+    from coremltools.converters.mil.mil import Program
 
-    functions = MultiFunctionDescriptor()
-    for name in names:
-        functions.add_function(str(scratch / f"{name}.mlpackage"), "main", name)
-    functions.default_function_name = "decode"
-    if target.exists():
-        shutil.rmtree(target)
-    save_multifunction(functions, str(target))
-    # coremltools leaves the specification readable by its owner only, and a phone does not need its notes.
-    for file in target.rglob("*"):
-        file.chmod(0o755 if file.is_dir() else 0o644)
-    (target / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    from edgekit.export.targets.coreml_graph import DecoderGraph, DecoderWeights
+
+    Builder.name_count.clear()  # operations are numbered through a process's life; equal programs need equal names
+    weights = DecoderWeights(model, recipe.compute == "float16")
+    program = Program()
+    for name, tokens in (("prefill", recipe.prefill_chunk), ("decode", 1)):
+        program.add_function(name, DecoderGraph(model, weights, recipe, tokens).build())
+    program.default_function_name = "decode"
+    program.export_as_multifunction = True
+    return program
+
+
+def _write_package(program: Any, path: Path) -> None:
+    """Serialize ``program`` as the .mlpackage ``path``.
+
+    coremltools' own writer names the parts by random UUIDs and lets protobuf order its maps by hash; here
+    the names follow from the parts' paths and the maps are sorted, so equal programs give equal bytes.
+    """
+    import coremltools as ct
+    from coremltools.converters.mil.backend.mil.load import load
+
+    author = "com.apple.CoreML"
+    weights = path / "Data" / author / "weights"
+    weights.mkdir(parents=True)
+    specification = load(program, str(weights), specification_version=ct.target.iOS18, convert_to="mlprogram")
+    model = path / "Data" / author / "model.mlmodel"
+    model.write_bytes(specification.SerializeToString(deterministic=True))
+    entries = {
+        name: {"author": author, "description": description, "name": name, "path": f"{author}/{name}"}
+        for name, description in (
+            ("model.mlmodel", "CoreML Model Specification"),
+            ("weights", "CoreML Model Weights"),
+        )
+    }
+    names = {name: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper() for name, entry in entries.items()}
+    manifest = {
+        "fileFormatVersion": "1.0.0",
+        "itemInfoEntries": {names[name]: entry for name, entry in entries.items()},
+        "rootModelIdentifier": names["model.mlmodel"],
+    }
+    (path / "Manifest.json").write_text(json.dumps(manifest, indent=4) + "\n")
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Keep coremltools' progress bars and its notes about this host off the terminal; errors still raise."""
-    levels = {name: logging.getLogger(name).level for name in ("coremltools", "torch.utils._pytree")}
-    for name in levels:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    log = logging.getLogger("coremltools")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
         with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
             yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        log.setLevel(level)

@@ -1,7 +1,9 @@
-"""Arithmetic of ML Programs in numpy, with the types the program declares.
+"""Arithmetic of ML Programs in numpy.
 
-Elementwise float16 operations round their result to float16. Matrix products, attention, means and
-the like accumulate in float32 and round once at the end, as a device with wide accumulators does.
+Everything computes in float32, on halves held wide (:mod:`edgekit.simulate.coreml.half`); the loader
+rounds each result that the program declares float16. So elementwise operations round like float16's,
+and matrix products, attention, means and the like accumulate in float32 and round once at the end, as
+a device with wide accumulators does.
 """
 
 from __future__ import annotations
@@ -11,10 +13,6 @@ from collections.abc import Callable
 import numpy as np
 
 from edgekit.simulate.coreml.node import Array, Builder, Function, Node
-
-
-def _wide(x: Array) -> Array:
-    return x.astype(np.float32) if x.dtype == np.float16 else x
 
 
 def _binary(function: Callable[..., Array]) -> Callable[[Node], Function]:
@@ -27,29 +25,27 @@ def _binary(function: Callable[..., Array]) -> Callable[[Node], Function]:
 
 
 def _unary(function: Callable[[Array], Array]) -> Callable[[Node], Function]:
-    """A float function computed in float32 and rounded to the type of its input."""
-
     def build(node: Node) -> Function:
         node.take("x")
-        return lambda x: function(_wide(x)).astype(x.dtype)
+        return function
 
     return build
 
 
 def _silu(x: Array) -> Array:
-    with np.errstate(over="ignore"):  # exp of a large number is inf, and 1 / inf is the right 0
-        return x / (1 + np.exp(-x))
+    below: Array = np.exp(-x)  # of a large negative number inf, and x / inf is the right 0
+    below += 1
+    return np.divide(x, below, out=below)
 
 
 def _sigmoid(x: Array) -> Array:
-    with np.errstate(over="ignore"):
-        return 1 / (1 + np.exp(-x))
+    return 1 / (1 + np.exp(-x))
 
 
 def _rsqrt(node: Node) -> Function:
     node.take("x")
     epsilon = np.float32(node.constant("epsilon", 1e-12))
-    return lambda x: (1 / np.sqrt(_wide(x) + epsilon)).astype(x.dtype)
+    return lambda x: 1 / np.sqrt(x + epsilon)
 
 
 def _reduce(function: Callable[..., Array]) -> Callable[[Node], Function]:
@@ -58,31 +54,44 @@ def _reduce(function: Callable[..., Array]) -> Callable[[Node], Function]:
         axes = node.constant("axes", None)
         axis = None if axes is None else tuple(int(a) for a in axes)
         keep = bool(node.constant("keep_dims", False))
-        return lambda x: function(_wide(x), axis=axis, keepdims=keep).astype(x.dtype)
+        return lambda x: function(x, axis=axis, keepdims=keep)
 
     return build
 
 
+def _mean(x: Array, axis: tuple[int, ...] | None, keepdims: bool) -> Array:
+    total: Array = np.sum(x, axis=axis, keepdims=keepdims)
+    return total / np.float32(x.size // total.size)
+
+
 def _softmax_last(x: Array) -> Array:
-    weights = np.exp(x - x.max(-1, keepdims=True))
-    return weights / weights.sum(-1, keepdims=True)
+    weights: Array = np.subtract(x, x.max(-1, keepdims=True))
+    np.exp(weights, out=weights)
+    weights /= weights.sum(-1, keepdims=True)
+    return weights
 
 
 def _softmax(node: Node) -> Function:
     node.take("x")
     if int(node.constant("axis", -1)) != -1:
         raise node.refuse("an axis other than the last")
-    return lambda x: _softmax_last(_wide(x)).astype(x.dtype)
+    return _softmax_last
 
 
 def _linear(node: Node) -> Function:
     node.take("x")
-    weight = np.ascontiguousarray(_wide(node.constant("weight")).T)  # widened once, here
+    weight = node.constant("weight").T  # a view: BLAS takes it as it lies
+    inputs, outputs = weight.shape
     bias = node.constant("bias", None)
-    if bias is None or not bias.any():
-        return lambda x: (_wide(x) @ weight).astype(x.dtype)
-    shift = _wide(bias)
-    return lambda x: (_wide(x) @ weight + shift).astype(x.dtype)
+    shift = None if bias is None or not bias.any() else bias
+
+    def run(x: Array) -> Array:
+        y: Array = x.reshape(-1, inputs) @ weight
+        if shift is not None:
+            y += shift
+        return y.reshape(*x.shape[:-1], outputs)
+
+    return run
 
 
 def _matmul(node: Node) -> Function:
@@ -91,9 +100,7 @@ def _matmul(node: Node) -> Function:
     turn_x, turn_y = bool(node.constant("transpose_x", False)), bool(node.constant("transpose_y", False))
 
     def run(x: Array, y: Array) -> Array:
-        a, b = _wide(x), _wide(y)
-        product = (np.swapaxes(a, -1, -2) if turn_x else a) @ (np.swapaxes(b, -1, -2) if turn_y else b)
-        return product.astype(x.dtype)
+        return np.matmul(np.swapaxes(x, -1, -2) if turn_x else x, np.swapaxes(y, -1, -2) if turn_y else y)
 
     return run
 
@@ -101,8 +108,7 @@ def _matmul(node: Node) -> Function:
 def _attention(node: Node) -> Function:
     for name in ("query", "key", "value"):
         node.take(name)
-    masked = node.has("attn_mask")
-    if masked:
+    if node.has("attn_mask"):
         node.take("attn_mask")
 
     def run(query: Array, key: Array, value: Array, mask: Array | None = None) -> Array:
@@ -112,11 +118,10 @@ def _attention(node: Node) -> Function:
             if seen.size:
                 end = int(seen[-1]) + 1
                 key, value, mask = key[..., :end, :], value[..., :end, :], mask[..., :end]
-        scale = np.float32(query.shape[-1] ** -0.5)
-        scores = (_wide(query) * scale) @ np.swapaxes(_wide(key), -1, -2)
+        scores = (query * np.float32(query.shape[-1] ** -0.5)) @ np.swapaxes(key, -1, -2)
         if mask is not None:
             scores = np.where(mask, scores, np.float32(-np.inf)) if mask.dtype == np.bool_ else scores + mask
-        return (_softmax_last(scores) @ _wide(value)).astype(query.dtype)
+        return np.matmul(_softmax_last(scores), value)
 
     return run
 
@@ -129,17 +134,36 @@ def _blockwise_shift_scale(node: Node) -> Function:
         node.take("offset")
 
     def run(data: Array, scale: Array, offset: Array | None = None) -> Array:
-        def spread(x: Array) -> Array:
-            for axis, size in enumerate(data.shape):
-                if size % x.shape[axis]:
-                    raise ValueError(f"blocks {x.shape} do not divide {data.shape}")
-                x = np.repeat(x, size // x.shape[axis], axis)
-            return x
-
-        shifted = data.astype(np.float32)
+        # Every axis in two, (blocks, size of one), so that scales broadcast instead of being repeated.
+        if any(size % count for size, count in zip(data.shape, scale.shape, strict=True)):
+            raise ValueError(f"blocks {scale.shape} do not divide {data.shape}")
+        pairs = [n for size, count in zip(data.shape, scale.shape, strict=True) for n in (count, size // count)]
+        each = [n for count in scale.shape for n in (count, 1)]
+        weight: Array = data.reshape(pairs).astype(np.float32)
         if offset is not None:
-            shifted = shifted - spread(offset).astype(np.float32)
-        return (shifted * spread(scale).astype(np.float32)).astype(scale.dtype)
+            weight -= offset.reshape(each)
+        weight *= scale.reshape(each)
+        return weight.reshape(data.shape)
+
+    return run
+
+
+def _lut_to_dense(node: Node) -> Function:
+    """Each index chooses from its block's table; lut (*blocks along each axis, colours, 1)."""
+    node.take("indices")
+    node.take("lut")
+
+    def run(indices: Array, lut: Array) -> Array:
+        if lut.shape[-1] != 1:
+            raise ValueError(f"a palette of vectors {lut.shape}")
+        blocks, colours = lut.shape[:-2], lut.shape[-2]
+        # Number the tables, spread the numbers over the weight, and look up in all tables laid end to end.
+        place = np.arange(int(np.prod(blocks)), dtype=np.int32).reshape(blocks) * np.int32(colours)
+        for axis, size in enumerate(indices.shape):
+            if size % blocks[axis]:
+                raise ValueError(f"blocks {blocks} do not divide {indices.shape}")
+            place = np.repeat(place, size // blocks[axis], axis) if blocks[axis] > 1 else place
+        return np.take(lut.reshape(-1), place + indices)
 
     return run
 
@@ -168,10 +192,11 @@ ARITHMETIC: dict[str, Builder] = {
     "sigmoid": _unary(_sigmoid),
     "rsqrt": _rsqrt,
     "softmax": _softmax,
-    "reduce_mean": _reduce(np.mean),
+    "reduce_mean": _reduce(_mean),
     "reduce_sum": _reduce(np.sum),
     "linear": _linear,
     "matmul": _matmul,
     "scaled_dot_product_attention": _attention,
     "constexpr_blockwise_shift_scale": _blockwise_shift_scale,
+    "constexpr_lut_to_dense": _lut_to_dense,
 }

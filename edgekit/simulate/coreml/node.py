@@ -25,7 +25,10 @@ class Node(Protocol):
         """Whether the operation gives this input."""
 
     def constant(self, name: str, default: Any = ...) -> Any:
-        """A constant input's value as numpy or str; ``default`` if absent, EdgekitError if required."""
+        """A constant's value, numpy (halves as float32) or str; ``default`` if absent, EdgekitError if required."""
+
+    def may_overwrite(self, name: str) -> bool:
+        """Whether the tensor input is a state that this operation alone reads, before the state is written back."""
 
     def refuse(self, why: str) -> Exception:
         """The error to raise for a parameter value the simulator cannot honour."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import mmap
 import struct
 import sys
 import types
@@ -25,6 +26,7 @@ _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_HEADER = struct.Struct("<IIQQQ")  # sentinel, type, bytes, offset, padding bits
 
 FLOAT16, FLOAT32, BOOL, STRING, INT8, INT16, INT32, INT4, UINT8, UINT16 = 10, 11, 1, 2, 21, 22, 23, 25, 31, 32
+UINT4 = 35
 NUMPY_TYPES: dict[int, type] = {
     BOOL: np.bool_,
     FLOAT16: np.float16,
@@ -34,9 +36,10 @@ NUMPY_TYPES: dict[int, type] = {
     INT16: np.int16,
     INT32: np.int32,
     UINT8: np.uint8,
+    UINT4: np.uint8,
     UINT16: np.uint16,
 }
-_BLOB_TYPES = {1: FLOAT16, 2: FLOAT32, 3: UINT8, 4: INT8, 6: INT16, 7: UINT16, 8: INT4, 14: INT32}
+_BLOB_TYPES = {1: FLOAT16, 2: FLOAT32, 3: UINT8, 4: INT8, 6: INT16, 7: UINT16, 8: INT4, 11: UINT4, 14: INT32}
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,13 @@ class TensorType:
 
     @property
     def dtype(self) -> type:
-        """The numpy type that holds it."""
+        """The numpy type of its values at the program's edge."""
         return NUMPY_TYPES[self.code]
+
+    @property
+    def held(self) -> type:
+        """The numpy type the simulator keeps it in: halves are held as float32."""
+        return np.float32 if self.code == FLOAT16 else NUMPY_TYPES[self.code]
 
 
 @dataclass
@@ -58,8 +66,10 @@ class Package:
 
     path: Path
     program: Any
-    _files: dict[str, bytes] = field(default_factory=dict)
-    _blobs: dict[tuple[str, int], Array] = field(default_factory=dict)
+    dequantized: dict[tuple[Any, ...], Array] = field(default_factory=dict)
+    """Compressed weights in float32 by :meth:`stored_key`, shared by the functions that load from this package."""
+    _files: dict[str, memoryview] = field(default_factory=dict)
+    _wide: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     @property
     def functions(self) -> list[str]:
@@ -88,16 +98,32 @@ class Package:
             return np.full(type_.shape, flat[0], type_.dtype)
         return flat.reshape(type_.shape)
 
-    def _blob(self, name: str, offset: int, type_: TensorType) -> Array:
-        key = (name, offset)
-        if key not in self._blobs:
-            self._blobs[key] = self._read_blob(name, offset, type_)
-        return self._blobs[key]
+    def held(self, value: Any) -> Any:
+        """:meth:`value` as the simulator holds it: halves as float32, widened once for each blob."""
+        found = value.type.tensorType.dataType == FLOAT16
+        if not found:
+            return self.value(value)
+        file = value.blobFileValue
+        key = (file.fileName, file.offset)
+        if not file.fileName:
+            return self.value(value).astype(np.float32)
+        if key not in self._wide:
+            self._wide[key] = self.value(value).astype(np.float32)
+        return self._wide[key]
 
-    def _read_blob(self, name: str, offset: int, type_: TensorType) -> Array:
+    def stored_key(self, op: Any) -> tuple[Any, ...]:
+        """Equal for operations of one type on the same constants of the weights file."""
+        parts: list[Any] = [op.type]
+        for name in sorted(op.inputs):
+            for binding in op.inputs[name].arguments:
+                file = binding.value.blobFileValue
+                parts += [name, file.fileName, file.offset] if file.fileName else [binding.SerializeToString()]
+        return tuple(parts)
+
+    def _blob(self, name: str, offset: int, type_: TensorType) -> Array:
         if name not in self._files:
             file = self.path / "Data" / _SPECIFICATION_AUTHOR / name.removeprefix("@model_path/")
-            self._files[name] = _read(file)
+            self._files[name] = _mapped(file)
         data = self._files[name]
         where = f"bad weights: {self.path} {name} at byte {offset}"
         if offset + _BLOB_HEADER.size > len(data):
@@ -149,12 +175,18 @@ def tensor_type(type_: Any, where: str, *, strings: bool = False) -> TensorType:
     return TensorType(code, tuple(d.constant.size for d in dimensions))
 
 
-def _unpack(data: bytes, type_: TensorType, where: str) -> Array:
+def _unpack(data: bytes | memoryview, type_: TensorType, where: str) -> Array:
     count = int(np.prod(type_.shape, dtype=np.int64))
     if type_.code == INT4:
         packed = np.frombuffer(data, np.uint8)
-        pairs = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count].astype(np.int8)
-        flat: Array = np.where(pairs > 7, pairs - 16, pairs).astype(np.int8)  # the low half comes first
+        flat: Array = np.empty(2 * packed.size, np.int8)
+        # The low half comes first. Shifting left and back right as int8 extends the sign.
+        flat[0::2] = (packed << 4).view(np.int8) >> 4
+        flat[1::2] = packed.view(np.int8) >> 4
+        flat = flat[:count]
+    elif type_.code == UINT4:
+        packed = np.frombuffer(data, np.uint8)
+        flat = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count]
     else:
         flat = np.frombuffer(data, type_.dtype)
     if flat.size != count:
@@ -167,6 +199,15 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise BundleError(f"cannot read {path}. {error.strerror}. Export the bundle again.") from None
+
+
+def _mapped(path: Path) -> memoryview:
+    """The file's bytes without reading them all: pages come, and may go, as weights are unpacked."""
+    try:
+        with open(path, "rb") as file:
+            return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise BundleError(f"cannot read {path}. {error}. Export the bundle again.") from None
 
 
 def _schema() -> types.ModuleType:

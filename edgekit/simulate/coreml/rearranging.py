@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 
+from edgekit.simulate.coreml.half import as_half
 from edgekit.simulate.coreml.node import Array, Builder, Function, Node
 
 CASTS: dict[str, type] = {
-    "fp16": np.float16,
     "fp32": np.float32,
     "int32": np.int32,
     "int16": np.int16,
@@ -23,10 +24,12 @@ CASTS: dict[str, type] = {
 def _cast(node: Node) -> Function:
     node.take("x")
     name = str(node.constant("dtype"))
+    if name == "fp16":
+        return as_half
     if name not in CASTS:
         raise node.refuse(f"dtype {name}")
     dtype = CASTS[name]
-    return lambda x: x.astype(dtype)
+    return lambda x: x.astype(dtype, copy=False)
 
 
 def _gather(node: Node) -> Function:
@@ -83,12 +86,18 @@ def _concat(node: Node) -> Function:
 def _split(node: Node) -> Function:
     node.take("x")
     axis = int(node.constant("axis"))
-    if node.has("split_sizes"):
-        node.constant("num_splits", None)
-        cuts = np.cumsum(node.constant("split_sizes"))[:-1].tolist()
-        return lambda x: tuple(np.split(x, cuts, axis))
-    count = int(node.constant("num_splits"))
-    return lambda x: tuple(np.split(x, count, axis))
+    sizes = node.constant("split_sizes", None)
+    count = int(node.constant("num_splits", 0))
+
+    def run(x: Array) -> tuple[Array, ...]:
+        widths = [x.shape[axis] // count] * count if sizes is None else sizes.tolist()
+        if sum(widths) != x.shape[axis]:
+            raise ValueError(f"sizes {widths} do not add up to {x.shape[axis]}")
+        ends = list(itertools.accumulate(widths))
+        before: tuple[slice, ...] = (slice(None),) * (axis % x.ndim)
+        return tuple(x[(*before, slice(end - width, end))] for end, width in zip(ends, widths, strict=True))
+
+    return run
 
 
 def _tile(node: Node) -> Function:
@@ -134,12 +143,13 @@ def _slice_update(node: Node) -> Function:
     for name in ("x", "update", "begin", "end"):
         node.take(name)
     index = _window(node)
+    in_place = node.may_overwrite("x")
 
     def run(x: Array, update: Array, begin: Array, end: Array) -> Array:
         where = index(begin, end)
         if x[where].shape != update.shape:
             raise IndexError(f"slice {begin.tolist()}..{end.tolist()} of {x.shape} does not hold {update.shape}")
-        result = x.copy()
+        result = x if in_place else x.copy()
         result[where] = update
         return result
 

@@ -86,7 +86,7 @@ def test_bench_labels_an_estimate_as_one_and_gives_its_sources(tiny_bundle_folde
 
 @pytest.mark.slow
 def test_this_host_s_decode_speed_is_predicted_within_a_quarter(tiny_policy_folder: Path, tmp_path: Path) -> None:
-    """From the memory's measured bandwidth and from models of a quarter and half the depth (85 million parameters)."""
+    """From models of a quarter and half its layers and the memory's bandwidth; 85 million parameters."""
     policy = load_policy(tiny_policy_folder)
     policy.model = PolicyModel(
         ModelConfig(policy.model.config.vocab_size, 768, 2048, 12, 12, 4, 64, 512)
@@ -101,6 +101,7 @@ def test_this_host_s_decode_speed_is_predicted_within_a_quarter(tiny_policy_fold
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     check = json.loads(done.stdout)
-    if check["median_tokens_per_s"] < 0.7 * check["measured_tokens_per_s"]:
-        pytest.skip(f"other processes took the cores while this one was timed: {check}")
+    busy = check["median_tokens_per_s"] < 0.5 * check["measured_tokens_per_s"]
+    if busy and abs(check["predicted_over_measured"] - 1) > 0.25:
+        pytest.skip(f"other processes took the cores from half of the steps: {check}")
     assert check["predicted_over_measured"] == pytest.approx(1, abs=0.25), check

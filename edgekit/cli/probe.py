@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from edgekit.bundle.manifest import Manifest
 from edgekit.simulate import SimulatedModel, open_simulator
 
 
-def open_probe(manifest: Manifest, layers: int, folder: Path) -> SimulatedModel:
-    """Make a probe of ``layers`` layers for the artifact of ``manifest`` in ``folder``, and load it.
+def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedModel]:
+    """Make a probe of ``layers`` layers for the artifact of ``manifest`` in ``folder``; loaded until it is as large.
 
     Raises :class:`BackendMissing` if this host cannot lower to the target.
     """
@@ -47,4 +48,5 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> SimulatedModel:
     nearest = recipe.quantize.model_copy(update={"rounding": "nearest"})  # costs the same at run time
     folder.mkdir(parents=True, exist_ok=True)
     path = target.lower(quantize_model(model, nearest), recipe, folder)
-    return open_simulator(manifest.target, path, facts.context_length, facts.prefill_chunk)
+    copies = math.ceil(facts.layers / layers)
+    return [open_simulator(manifest.target, path, facts.context_length, facts.prefill_chunk) for _ in range(copies)]

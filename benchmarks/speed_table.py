@@ -20,14 +20,14 @@ def speed_markdown(data: dict[str, Any], yardsticks: tuple[str, ...]) -> str:
         f"While it ran, other processes used {quiet['other_processes_cores']:.2f} cores; the waiting contenders at "
         f"most {max(c['idle_cpu_share'] for c in contenders.values()):.1%} of one.",
         "",
-        "| | prefill | decode | " + "".join(f"decode / {name} | " for name in present) + "MB |",
-        "| --- | --- | --- | " + "--- | " * len(present) + "--- |",
+        "| | prefill | decode | " + "".join(f"decode / {name} | " for name in present) + "cores busy | MB |",
+        "| --- | --- | --- | " + "--- | " * len(present) + "--- | --- |",
     ]
     for name, numbers in contenders.items():
         ratios = "".join(_ratio(numbers, f"decode_over_{yardstick}") + " | " for yardstick in present)
         lines.append(
             f"| {name} | {_rate(numbers, 'prefill')} | {_rate(numbers, 'decode')} | {ratios}"
-            f"{numbers['megabytes']:.1f} |"
+            f"{numbers['cores_used']:.1f} | {numbers['megabytes']:.1f} |"
         )
     lines += ["", *(f"- {name}: {numbers['runtime']}" for name, numbers in contenders.items()), ""]
     if data["export"]:

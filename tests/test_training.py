@@ -17,6 +17,7 @@ from edgekit.errors import BundleError, ConfigError, EdgekitError
 from edgekit.policy.checkpoint import load_policy
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
+from edgekit.train.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config, preset_names
 from edgekit.train.loop import read_run_config, train
@@ -124,7 +125,7 @@ def test_metrics_hold_the_budget_and_the_evaluations(finished: Path) -> None:
 
 
 def test_training_moves_the_weights_and_leaves_no_bias_in_the_policy(finished: Path) -> None:
-    base, trained = load_policy(tiny().base_folder), load_policy(finished / "policy")
+    base, trained = load_policy(base_folder("builtin", "countdown", 0)), load_policy(finished / "policy")
     changed = [not torch.equal(a, b) for a, b in zip(base.model.parameters(), trained.model.parameters(), strict=True)]
     assert all(changed)
     assert trained.routing.marker_bias == 0

@@ -41,7 +41,7 @@ class Policy:
 
 def read_config(path: Path) -> ModelConfig:
     """Read a Hugging Face config.json. Raises :class:`BundleError` for an unsupported architecture."""
-    data = _read_json(path)
+    data = read_json(path)
     family = data.get("model_type")
     if family not in FAMILIES:
         raise BundleError(f"unsupported model: {family} in {path}. edgekit reads {', '.join(FAMILIES)}. Use one.")
@@ -113,10 +113,16 @@ def save_policy(policy: Policy, folder: Path) -> None:
 
 def load_policy(folder: Path) -> Policy:
     """Read a policy folder. Raises :class:`BundleError` naming the file at fault."""
-    config = read_config(folder / "config.json")
+    model = load_model(folder)
     routing = load_routing(folder / "routing.json")
     tokenizer_path = folder / "tokenizer.json"
     vocabulary = load_vocabulary(tokenizer_path, routing)
+    return Policy(model, Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary)
+
+
+def load_model(folder: Path) -> PolicyModel:
+    """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
+    config = read_config(folder / "config.json")
     model = PolicyModel(config)
     weights = folder / "model.safetensors"
     try:
@@ -127,10 +133,11 @@ def load_policy(folder: Path) -> Policy:
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None
-    return Policy(model.eval(), Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary)
+    return model.eval()
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises :class:`BundleError` if there is none."""
     try:
         data = json.loads(path.read_text())
     except FileNotFoundError:

@@ -178,8 +178,7 @@ def causal(token_ids: Tensor, padding: Tensor | None) -> tuple[Tensor, Attend]:
     if padding is None:
 
         def attend_all(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            k, v = expand_groups(k, q.shape[1]), expand_groups(v, q.shape[1])
-            return F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            return attention(q, k, v, is_causal=True)
 
         return index, attend_all
     positions = (index[None, :] - padding[:, None]).clamp(min=0)  # (B, T)
@@ -189,10 +188,16 @@ def causal(token_ids: Tensor, padding: Tensor | None) -> tuple[Tensor, Attend]:
     mask = mask.unsqueeze(1)  # (B, 1, T, T)
 
     def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        k, v = expand_groups(k, q.shape[1]), expand_groups(v, q.shape[1])
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return attention(q, k, v, mask)
 
     return positions, attend
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
+    """Grouped-query attention, kept out of autocast: its bfloat16 backward is ten times slower on a CPU."""
+    k, v = expand_groups(k, q.shape[1]), expand_groups(v.to(q.dtype), q.shape[1])  # q, k: rotated in float32
+    with torch.autocast(q.device.type, enabled=False):
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
 
 class KVCache:
@@ -207,6 +212,13 @@ class KVCache:
         self.values = torch.zeros(shape, device=device)
         self.padding = torch.zeros(batch, dtype=torch.int64, device=device)
         self.end = 0
+
+    def reserve(self, length: int) -> None:
+        """Make room for at least ``length`` positions, doubling, so that growing costs little."""
+        missing = length - self.keys.shape[3]
+        if missing > 0:
+            extra = (0, 0, 0, max(missing, self.keys.shape[3]))
+            self.keys, self.values = F.pad(self.keys, extra), F.pad(self.values, extra)
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) the given rows (n,) int64."""

@@ -12,9 +12,11 @@ from edgekit.policy.model import KVCache, PolicyModel, step
 from edgekit.routing.decode_loop import DecodeSession, Logits
 from edgekit.routing.decoder import Decision
 
+FIRST_SLOTS = 64
+
 
 class ReferenceModel:
-    """A :class:`StepModel` over the torch model."""
+    """A :class:`StepModel` over the torch model; its cache grows with what it is given."""
 
     def __init__(self, model: PolicyModel) -> None:
         self.model = model
@@ -22,9 +24,10 @@ class ReferenceModel:
         self.reset()
 
     def reset(self) -> None:
-        self._cache = KVCache(self.model.config, 1, self.context_length)
+        self._cache = KVCache(self.model.config, 1, min(FIRST_SLOTS, self.context_length))
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
+        self._cache.reserve(self._cache.end + len(token_ids))
         return step(self.model, torch.tensor([list(token_ids)]), self._cache)[0].numpy()
 
     def decode(self, token_id: int) -> Logits:
@@ -36,7 +39,7 @@ def decode_batch(
     prompts: Sequence[Sequence[int]],
     *,
     marker_bias: float | None = None,
-    batch_size: int = 128,
+    batch_size: int = 64,
     context_length: int | None = None,
 ) -> list[Decision]:
     """Greedy decisions for many prompts (token ids), stepped together; the same sessions as ``decode``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import BundleError
 from edgekit.routing.spec import RoutingSpec
@@ -34,11 +35,15 @@ class Vocabulary:
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
         """Read ``path``. Raises :class:`BundleError` if it is no byte-level BPE tokenizer."""
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
-            vocabulary: dict[str, int] = data["model"]["vocab"]
-            added = data.get("added_tokens", [])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            return cls.from_tokenizer_data(json.loads(path.read_text(encoding="utf-8")), visible=visible)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
+
+    @classmethod
+    def from_tokenizer_data(cls, data: dict[str, Any], *, visible: tuple[str, ...] = ()) -> Vocabulary:
+        """The same from a parsed tokenizer.json."""
+        vocabulary: dict[str, int] = data["model"]["vocab"]
+        added = data.get("added_tokens", [])
         alphabet = byte_alphabet()
         pieces: dict[int, bytes] = {}
         for text, token_id in vocabulary.items():

@@ -7,7 +7,7 @@ from importlib import import_module
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split, Task
 
-TASKS = {"countdown": "edgekit.tasks.countdown"}
+TASKS = {"countdown": "edgekit.tasks.countdown", "arithmetic": "edgekit.tasks.arithmetic"}
 
 __all__ = ["TASKS", "Problem", "Split", "Task", "get_task"]
 

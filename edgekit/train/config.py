@@ -8,9 +8,9 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-import edgekit.policy
 from edgekit.errors import ConfigError
 from edgekit.tasks import TASKS
+from edgekit.train.bases import NAMED_BASES
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -21,7 +21,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     task: str = "countdown"
     base: str = "builtin"
-    """"builtin", or a policy folder."""
+    """"builtin", "smollm2", or a policy folder."""
     algorithm: Literal["gapg"] = "gapg"
     cloud: str = "oracle"
     seed: int = Field(default=0, ge=0)
@@ -41,6 +41,8 @@ class TrainConfig(BaseModel):
     alpha_a: float = 1.0
     alpha_c: float = 0.25
     alpha_f: float = 0.0
+    bfloat16: bool = False
+    """Whether the update multiplies in bfloat16: faster where the processor can; weights stay float32."""
     rows_per_forward: int = Field(default=128, ge=1)
     checkpoint_every: int = Field(default=10, ge=1)
     eval_every: int = Field(default=25, ge=1)
@@ -58,12 +60,6 @@ class TrainConfig(BaseModel):
         if faults:
             raise ValueError("; ".join(faults))
         return self
-
-    @property
-    def base_folder(self) -> Path:
-        """The policy folder training starts from."""
-        builtin = Path(edgekit.policy.__file__).parent / "base"
-        return builtin if self.base == "builtin" else Path(self.base)
 
     def to_yaml(self) -> str:
         """The configuration as a YAML document that :func:`load_config` reads back."""
@@ -99,7 +95,7 @@ def load_config(name_or_path: str = "default", overrides: list[str] | None = Non
         raise ConfigError(f"training config {name_or_path}", problems) from None
     if problems:
         raise ConfigError(f"training config {name_or_path}", problems)
-    if config.base != "builtin":
+    if config.base not in NAMED_BASES:
         # A run is resumed from anywhere, so its base must not depend on the working directory.
         config = config.model_copy(update={"base": str(Path(config.base).resolve())})
     return config

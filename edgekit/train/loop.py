@@ -30,6 +30,7 @@ from edgekit.rollout.sampler import Group, sample_groups
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.advantage import group_advantages
+from edgekit.train.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.loss import Sample, batches, policy_gradient_loss, response_log_probs
@@ -108,7 +109,7 @@ class _Run:
     def __post_init__(self) -> None:
         config = self.config
         self.task = get_task(config.task)
-        self.policy = load_policy(config.base_folder)
+        self.policy = load_policy(base_folder(config.base, config.task, config.seed))
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)
@@ -222,7 +223,8 @@ class _Run:
         model, loss = self.policy.model, 0.0
         self.optimizer.zero_grad()
         for batch in batches(samples, self.config.rows_per_forward):
-            log_probs = response_log_probs(model, batch, self.config.temperature)
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
+                log_probs = response_log_probs(model, batch, self.config.temperature)
             part = policy_gradient_loss(log_probs, batch.advantages, len(kept))
             torch.autograd.backward(part)
             loss += part.item()

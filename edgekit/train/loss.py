@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import Attend, PolicyModel, attention, causal
 
 
 @dataclass(frozen=True)
@@ -22,41 +22,80 @@ class Sample:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples as tensors: left padding, prompt, response (from column ``start`` on), right padding.
+    """Samples as tensors. Each distinct prompt stands there once, however many responses it has.
 
-    tokens (n, T) int64; padding (n,) int64, the left padding; mask (n, T - start) float32, 1 for every
-    token of the response, the deciding one included; advantages (n,) float32.
+    prompts (p, S) int64, left-padded by padding (p,); responses (n, R) int64, right-padded, with their prompt's
+    row owner (n,); mask (n, R) float32, 1 for every token of the response, the deciding one included;
+    advantages (n,) float32.
     """
 
-    tokens: Tensor
+    prompts: Tensor
     padding: Tensor
+    responses: Tensor
+    owner: Tensor
     mask: Tensor
     advantages: Tensor
-    start: int
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Pad ``samples`` (at least one) into a :class:`Batch`."""
-    start = max(len(sample.prompt_ids) for sample in samples)
+    distinct = {sample.prompt_ids: 0 for sample in samples}
+    rows = {prompt: row for row, prompt in enumerate(distinct)}
+    width = max(len(prompt) for prompt in rows)
     longest = max(len(sample.response_ids) for sample in samples)
-    tokens = torch.zeros(len(samples), start + longest, dtype=torch.int64)
+    prompts = torch.tensor([[*[0] * (width - len(prompt)), *prompt] for prompt in rows])
+    responses = torch.zeros(len(samples), longest, dtype=torch.int64)
     mask = torch.zeros(len(samples), longest)
     for row, sample in enumerate(samples):
-        tokens[row, start - len(sample.prompt_ids) : start] = torch.tensor(sample.prompt_ids)
-        tokens[row, start : start + len(sample.response_ids)] = torch.tensor(sample.response_ids)
+        responses[row, : len(sample.response_ids)] = torch.tensor(sample.response_ids)
         mask[row, : len(sample.response_ids)] = 1
-    padding = torch.tensor([start - len(sample.prompt_ids) for sample in samples])
-    return Batch(tokens, padding, mask, torch.tensor([sample.advantage for sample in samples]), start)
+    padding = torch.tensor([width - len(prompt) for prompt in rows])
+    owner = torch.tensor([rows[sample.prompt_ids] for sample in samples])
+    return Batch(prompts, padding, responses, owner, mask, torch.tensor([sample.advantage for sample in samples]))
 
 
 def response_log_probs(model: PolicyModel, batch: Batch, temperature: float) -> Tensor:
-    """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature."""
-    # Right padding needs no mask: attention is causal and nothing after a response is read.
-    tokens = batch.tokens[:, :-1]
-    hidden = model.hidden(tokens, *causal(tokens, batch.padding if bool(batch.padding.any()) else None))
-    log_probs = (model.lm_head(hidden[:, batch.start - 1 :]) / temperature).log_softmax(-1)
-    chosen = log_probs.gather(-1, batch.tokens[:, batch.start :, None])[..., 0]
-    return (chosen * batch.mask).sum(-1)
+    """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature.
+
+    A prompt goes through the model once; its responses attend to its keys and values.
+    """
+    past: list[tuple[Tensor, Tensor]] = []
+    positions, attend = causal(batch.prompts, batch.padding if bool(batch.padding.any()) else None)
+
+    def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        past.append((k, v))
+        return attend(layer, q, k, v)
+
+    ends = model.hidden(batch.prompts, positions, attend_and_keep)[:, -1:]
+    hidden = ends[batch.owner]  # (n, 1, hidden): where each response's first token is chosen
+    inputs = batch.responses[:, :-1]
+    if inputs.shape[1]:
+        hidden = torch.cat([hidden, model.hidden(inputs, *_after(batch, past))], dim=1)
+    learned = batch.mask.bool()
+    logits = model.lm_head(hidden[learned]) / temperature
+    log_probs = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # autocast's are not
+    chosen = torch.zeros_like(batch.mask, dtype=log_probs.dtype)
+    chosen[learned] = log_probs.gather(-1, batch.responses[learned][:, None])[:, 0]
+    return chosen.sum(-1)
+
+
+def _after(batch: Batch, past: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Attend]:
+    """Positions (n, R - 1) and the attention of responses to their prompts and themselves."""
+    width, length = batch.prompts.shape[1], batch.responses.shape[1] - 1
+    index = torch.arange(length)
+    padding = batch.padding[batch.owner]  # (n,)
+    real = (torch.arange(width)[None, :] >= padding[:, None])[:, None, None, :].expand(-1, 1, length, width)
+    # Right padding needs no mask: nothing after a response is read.
+    earlier = (index[None, :] <= index[:, None]).expand(len(padding), 1, length, length)
+    mask = torch.cat([real, earlier], dim=-1)
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        keys, values = past[layer]
+        k = torch.cat([keys[batch.owner], k], dim=2)
+        v = torch.cat([values[batch.owner].to(v.dtype), v], dim=2)
+        return attention(q, k, v, mask)
+
+    return width - padding[:, None] + index[None, :], attend
 
 
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, prompts: int) -> Tensor:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
-from edgekit.evaluate.calibrate import bias_for, calibrate, store_calibration
+from edgekit.evaluate.calibrate import bias_for, calibrate, matching_bias, store_calibration
 from edgekit.policy.checkpoint import load_policy
 from edgekit.routing.decoder import Decision
-from edgekit.routing.spec import load_routing
+from edgekit.routing.spec import Marker, RoutingSpec, load_routing
 
 
 def test_the_bias_lies_midway_between_the_last_that_calls_and_the_first_that_does_not() -> None:
@@ -43,6 +43,35 @@ def test_decoding_again_with_the_stored_bias_calls_exactly_that_often(
     assert routing.calibrated_call_fraction == fraction
     again = PolicyDecider(load_policy(run / "policy")).decide(tiny_prompts)
     assert sum(d.called for d in again) / len(again) == result.reached_fraction == pytest.approx(fraction)
+
+
+class Scored:
+    """Calls on prompt ``i`` if ``scores[i]`` plus the bias is above 0."""
+
+    def __init__(self, scores: list[float], bias: float = 0.0) -> None:
+        self.scores = scores
+        marker = Marker(text="M", token_ids=((1,),))
+        self.routing = RoutingSpec(marker=marker, stop_token_ids=(2,), max_new_tokens=1, marker_bias=bias)
+
+    def decide(
+        self, prompts: list[str], marker_bias: float | None = None, on_progress: object = None
+    ) -> list[Decision]:
+        bias = self.routing.marker_bias if marker_bias is None else marker_bias
+        margins = [score + (0.0 if bias == -math.inf else bias) for score in self.scores]
+        called = [bias > -math.inf and margin > 0 for margin in margins]
+        return [
+            Decision("cloud" if c else "local", "marker" if c else "answer", "", None, (1,), m)
+            for c, m in zip(called, margins, strict=True)
+        ]
+
+
+def test_a_shifted_twin_gets_its_call_fraction_back_and_chance_flips_move_nothing() -> None:
+    reference = Scored([i - 69.5 for i in range(100)], bias=0.25)
+    shifted = Scored([score + 20 for score in reference.scores])
+    bias = matching_bias(reference, shifted, ["p"] * 100)
+    assert [d.called for d in shifted.decide(["p"], bias)] == [d.called for d in reference.decide(["p"])]
+    swapped = Scored([-score if 67 <= i <= 71 else score for i, score in enumerate(reference.scores)])
+    assert matching_bias(reference, swapped, ["p"] * 100) == 0.25
 
 
 class Silent:

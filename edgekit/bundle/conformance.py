@@ -49,7 +49,10 @@ class RecordedDecision(BaseModel):
 
 
 class ConformanceCase(BaseModel):
-    """One prompt. ``marker_bias`` is the bias both decisions were made with; a replay must use it."""
+    """One prompt. ``marker_bias`` is the artifact's and its quantized reference's; a replay must use it.
+
+    The reference decided at the bias of its run.
+    """
 
     model_config = ConfigDict(frozen=True)
     id: str

@@ -9,6 +9,16 @@ from edgekit.cli.terminal import is_bundle, policy_folder
 
 if TYPE_CHECKING:
     from edgekit.evaluate.answers import Decider, StepDecider
+    from edgekit.quantize.recipe import QuantRecipe
+
+
+def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
+    """The training problems that export and verify alike round by; empty if the recipe rounds to nearest."""
+    from edgekit.tasks import get_task
+
+    if recipe.rounding == "nearest":
+        return []
+    return [problem.prompt for problem in get_task(task).problems("train", recipe.calibration_prompts, seed=0)]
 
 
 def open_source(source: Path) -> Decider:

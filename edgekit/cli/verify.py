@@ -29,8 +29,10 @@ def verify(
     Example: edgekit verify out/demo/onnx --reference out/demo/run --n 500
     """
     from edgekit.bundle.load import open_bundle
+    from edgekit.cli.source import calibration_prompts
     from edgekit.cloud.oracle import OracleCloud
     from edgekit.policy.checkpoint import load_policy
+    from edgekit.quantize.recipe import QuantRecipe
     from edgekit.tasks import get_task
     from edgekit.verify.check import verify_bundle
     from edgekit.verify.parity import Thresholds
@@ -42,8 +44,20 @@ def verify(
     chosen = get_task(task)
     policy = load_policy(policy_folder(reference)) if reference else None
     problems = chosen.problems("test", n, seed) if reference else []
+    rounded_on = calibration_prompts(
+        QuantRecipe.model_validate(opened.manifest.recipe["quantize"]), opened.manifest.provenance.get("task") or task
+    )
     with progress("verifying", quiet=json) as update:
-        report = verify_bundle(opened, policy, problems, chosen, OracleCloud(chosen), limits=limits, on_progress=update)
+        report = verify_bundle(
+            opened,
+            policy,
+            problems,
+            chosen,
+            OracleCloud(chosen),
+            calibration_prompts=rounded_on,
+            limits=limits,
+            on_progress=update,
+        )
     if json:
         print_json(report.to_json())
     else:

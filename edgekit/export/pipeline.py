@@ -19,6 +19,8 @@ from edgekit.policy.reference import decode_batch
 from edgekit.quantize.quantized import quantize_policy, recipe_problems
 
 Stage = Callable[[str], None]
+FitBias = Callable[[Policy, Policy], float]
+"""(reference, its quantized twin) -> the marker bias under which the twin calls as often as the reference."""
 
 
 def export(
@@ -28,11 +30,15 @@ def export(
     *,
     prompts: Sequence[str],
     task: str = "",
+    calibration_prompts: Sequence[str] = (),
+    fit_bias: FitBias | None = None,
     on_stage: Stage | None = None,
 ) -> Path:
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
-    ``prompts`` become the conformance cases; ``task`` names where they come from. ``on_stage`` hears what begins.
+    ``prompts`` become the conformance cases; ``task`` names where they come from. A recipe that rounds by gptq reads
+    ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the bundle
+    has the policy's. ``on_stage`` hears what begins.
     Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
     :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
     """
@@ -45,14 +51,20 @@ def export(
     check_plan(policy, recipe, target)
     with new_directory(out, marker_file=MANIFEST) as temporary:
         say("quantizing")
-        quantized = quantize_policy(policy, recipe.quantize)
+        quantized = quantize_policy(
+            policy, recipe.quantize, calibration_prompts, lambda done, of: say(f"quantizing: layer {done} of {of}")
+        )
+        if fit_bias is not None and recipe.quantize.rules:
+            say("fitting the marker bias")
+            bias = fit_bias(policy, quantized)
+            quantized.routing = policy.routing.model_copy(update={"marker_bias": bias})
         say("recording decisions")
         cases = conformance_cases(policy, quantized, prompts, recipe.context_length)
         say(f"lowering to {recipe.target}")
         target.lower(quantized.model, recipe, temporary)
         say("packing")
         facts = bundle_facts(policy, recipe, target, folder, task)
-        pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=policy.routing, cases=cases)
+        pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
     return out
 
 
@@ -79,7 +91,7 @@ def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> No
 def conformance_cases(
     policy: Policy, quantized: Policy, prompts: Sequence[str], context_length: int
 ) -> list[ConformanceCase]:
-    """Each prompt with the decisions of the reference and of its quantized twin, at the policy's marker bias."""
+    """Each prompt with the decisions of the reference and of its quantized twin, each at its own marker bias."""
     ids = [policy.encode(prompt) for prompt in prompts]
     before, after = (decode_batch(p, ids, context_length=context_length) if ids else [] for p in (policy, quantized))
     return [
@@ -87,7 +99,7 @@ def conformance_cases(
             id=f"case-{number:04d}",
             prompt=prompt,
             prompt_token_ids=tuple(tokens),
-            marker_bias=policy.routing.marker_bias,
+            marker_bias=quantized.routing.marker_bias,
             reference=RecordedDecision.of(reference),
             quantized_reference=RecordedDecision.of(twin),
         )

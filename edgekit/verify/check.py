@@ -44,6 +44,7 @@ def verify_bundle(
     task: Task | None,
     cloud: Cloud | None,
     *,
+    calibration_prompts: Sequence[str] = (),
     limits: Thresholds | None = None,
     on_progress: Progress | None = None,
     model: SimulatedModel | None = None,
@@ -52,7 +53,8 @@ def verify_bundle(
 
     With ``reference``, the run's policy decodes ``problems`` at its own marker bias, and its quantized twin at the
     bundle's, like the artifact. Without, the decisions recorded in conformance.jsonl are the reference, each at
-    its recorded bias, and ``problems`` is not read. ``model`` replaces the simulator (tests).
+    its recorded bias, and ``problems`` is not read. ``calibration_prompts`` must be those of the export if its recipe
+    rounds by gptq. ``model`` replaces the simulator (tests).
     Accuracies are None where ``task`` does not know the prompts.
     """
     limits = limits or Thresholds()
@@ -65,7 +67,7 @@ def verify_bundle(
         facts = bundle.manifest.model
         model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
     if reference is not None:
-        twin = quantized_twin(reference, bundle)
+        twin = quantized_twin(reference, bundle, calibration_prompts)
         expected = expect_from_policy(bundle, reference, twin, problems)
     else:
         twin = None
@@ -127,11 +129,13 @@ def structure_faults(bundle: Bundle, reference: Policy | None) -> list[str]:
     return faults
 
 
-def quantized_twin(reference: Policy, bundle: Bundle) -> Policy:
-    """The reference quantized by the bundle's recipe, with the bundle's marker bias."""
+def quantized_twin(reference: Policy, bundle: Bundle, calibration_prompts: Sequence[str] = ()) -> Policy:
+    """The reference quantized by the bundle's recipe (on the export's own prompts), with the bundle's marker bias."""
     from edgekit.quantize.quantized import quantize_policy
 
-    twin = quantize_policy(reference, QuantRecipe.model_validate(bundle.manifest.recipe["quantize"]))
+    twin = quantize_policy(
+        reference, QuantRecipe.model_validate(bundle.manifest.recipe["quantize"]), calibration_prompts
+    )
     twin.routing = twin.routing.model_copy(update={"marker_bias": bundle.routing.marker_bias})
     return twin
 

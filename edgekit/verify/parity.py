@@ -48,6 +48,7 @@ class Hop:
     near_margin_flips: flips where ``before``'s marker margin was within ``near_margin`` of 0.
     diverged_flips: other flips, after the texts had already diverged (another attempt, another verdict).
     broken: flips after the same tokens and far from the margin: nothing but a fault explains them.
+    decision_agreement_interval: the 95 % confidence interval of the agreement over all such prompts (Wilson).
     """
 
     decision_agreement: float
@@ -61,6 +62,7 @@ class Hop:
     broken: int
     call_fraction_before: float
     call_fraction_after: float
+    decision_agreement_interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class VerifyReport:
 
 AGREEMENT_KEYS = (
     "decision_agreement",
+    "decision_agreement_interval",
     "decision_agreement_same_answer",
     "kept_to_called",
     "called_to_kept",
@@ -165,7 +168,16 @@ def compare(
         broken=broken,
         call_fraction_before=sum(a.called for a, _ in pairs) / len(pairs),
         call_fraction_after=sum(b.called for _, b in pairs) / len(pairs),
+        decision_agreement_interval=wilson_interval(len(pairs) - len(flips), len(pairs)),
     )
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The confidence interval of a share (Wilson 1927), 95 % for z = 1.96; n >= 1. It never leaves [0, 1]."""
+    share, spread = successes / n, z * z / n
+    centre = share + spread / 2
+    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
+    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
 def token_agreement(a: Sequence[int], b: Sequence[int]) -> float:

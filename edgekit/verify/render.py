@@ -42,9 +42,12 @@ def hops_table(report: VerifyReport) -> Table:
     table.add_column("")
     for heading in ("quantization\nreference > quantized", "lowering\nquantized > artifact", "overall"):
         table.add_column(heading, justify="right")
+    hops = (report.quantization, report.lowering, report.overall)
     for label, key, share in ROWS:
-        cells = [_cell(hop, key, share) for hop in (report.quantization, report.lowering, report.overall)]
+        cells = [_cell(hop, key, share) for hop in hops]
         table.add_row(label, *cells)
+        if key == "decision_agreement":
+            table.add_row("  95 % interval", *[_interval(hop) for hop in hops])
     difference = report.max_abs_logit_diff
     table.add_row("largest logit difference", "", "-" if difference is None else f"{difference:.3g}", "")
     return table
@@ -55,6 +58,13 @@ def _cell(hop: Hop | None, key: str, share: bool) -> str:
     if value is None:
         return "-"
     return f"{100 * value:.1f} %" if share else str(value)
+
+
+def _interval(hop: Hop | None) -> str:
+    if hop is None:
+        return "-"
+    low, high = hop.decision_agreement_interval
+    return f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
 def _accuracies(report: VerifyReport) -> str:

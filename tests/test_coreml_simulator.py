@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 
 from edgekit.errors import BundleError, EdgekitError
+from edgekit.simulate.coreml.half import round_to_half
 from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import Package, open_package
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("coremltools") is None, reason="coremltools is not installed")
-CODES = {"float16": 10, "float32": 11, "bool": 1, "int8": 21, "int16": 22, "int32": 23, "uint16": 32}
+CODES = {"float16": 10, "float32": 11, "bool": 1, "int8": 21, "int16": 22, "int32": 23, "uint8": 31, "uint16": 32}
 RANDOM = np.random.default_rng(0)
 
 
@@ -202,6 +203,45 @@ def test_blockwise_weights_are_values_times_their_blocks_scale() -> None:
     program = maker.load("y")
     rows = [program.run({"x": np.eye(4, dtype=np.float16)[i : i + 1]}, {})["y"][0].tolist() for i in range(4)]
     assert rows == [[0.5, 5.0], [-1.0, 6.0], [6.0, -1.75], [8.0, 2.0]]
+
+
+def test_palettized_weights_look_up_their_groups_table() -> None:
+    maker = Maker()
+    maker.input("x", "float16", (1, 3))
+    indices = np.array([[0, 1, 2], [3, 2, 1], [0, 0, 3], [1, 2, 3]], np.uint8)
+    lut = np.array([[1, 2, 3, 4], [0.5, -1, 0.25, 8]], np.float16).reshape(2, 1, 4, 1)
+    maker.operation("constexpr_lut_to_dense", {"w": ("float16", (4, 3))}, indices=indices, lut=lut)
+    maker.operation("linear", {"y": ("float16", (1, 4))}, x="%x", weight="%w")
+    program = maker.load("y")
+    columns = [program.run({"x": np.eye(3, dtype=np.float16)[i : i + 1]}, {})["y"][0].tolist() for i in range(3)]
+    assert columns == [[1, 4, 0.5, -1], [2, 3, 0.5, 0.25], [3, 2, 8, 8]]
+
+
+def test_wide_halves_round_exactly_as_numpys_halves() -> None:
+    bits = RANDOM.integers(0, 2**32, 200_000, dtype=np.uint32).view(np.float32)
+    edges = np.float32([0, np.inf, -np.inf, 65519.996, 65520, -65520, 2**-24, 2**-25, 1.5 * 2**-24, 2**-14, 1 + 2**-11])
+    near = np.concatenate([RANDOM.normal(size=100_000), RANDOM.normal(size=100_000) * 1e-5]).astype(np.float32)
+    for numbers in (np.concatenate([bits, edges, near]), edges):  # the SIMD way and numpy's own
+        with np.errstate(over="ignore", invalid="ignore"):
+            expected = numbers.astype(np.float16).astype(np.float32)
+            np.testing.assert_array_equal(round_to_half(numbers.copy()), expected)
+
+
+def test_a_value_read_before_a_states_update_keeps_the_old_numbers() -> None:
+    """An update in place is only for a state nobody else has read."""
+    maker = Maker()
+    maker.input("new", "float16", (1, 1))
+    maker.input("cache", "float16", (2, 1), state=True)
+    whole = ("float16", (2, 1))
+    maker.operation("read_state", {"old": whole}, input="%cache")
+    ends = {"begin": np.int32([0, 0]), "end": np.int32([1, 1])}
+    maker.operation("slice_update", {"next": whole}, x="%old", update="%new", **ends)
+    maker.operation("write_state", {}, input="%cache", data="%next")
+    maker.operation("add", {"both": whole}, x="%old", y="%next")
+    program = maker.load("both")
+    states = program.zero_states()
+    assert program.run({"new": np.float16([[3]])}, states)["both"].tolist() == [[3], [0]]
+    assert program.run({"new": np.float16([[5]])}, states)["both"].tolist() == [[8], [0]]
 
 
 def test_states_are_written_read_back_and_kept_between_runs() -> None:

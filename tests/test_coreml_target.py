@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.palette import PalettizedLinear
 from edgekit.quantize.quantized import quantize_model
+from edgekit.quantize.recipe import QuantRecipe
 from edgekit.simulate.coreml.package import open_package
 from edgekit.simulate.on_coreml import open_artifact
 
@@ -39,10 +41,14 @@ class Lowered:
     recipe: ExportRecipe
 
 
-def lower(recipe_name: str, folder: Path, *, residual: float = 1.0, **options: bool) -> Lowered:
-    """``residual`` scales one channel of the embedding."""
+def lower(
+    recipe_name: str, folder: Path, *, residual: float = 1.0, rules: list[Any] | None = None, **options: bool
+) -> Lowered:
+    """``residual`` scales one channel of the embedding; ``rules`` replace the recipe's."""
     recipe = load_recipe(RECIPES / f"{recipe_name}.yaml")
     recipe = recipe.model_copy(update={"context_length": CONTEXT, "prefill_chunk": CHUNK})
+    if rules is not None:
+        recipe = recipe.model_copy(update={"quantize": QuantRecipe.model_validate({"rules": rules})})
     generator = torch.Generator().manual_seed(0)
     model = PolicyModel(ModelConfig(300, 64, 128, 2, 4, 2, 32, CONTEXT, **options)).requires_grad_(False)
     for parameter in model.parameters():
@@ -202,6 +208,17 @@ def test_the_simulator_needs_neither_torch_nor_coremltools_imported(int4: Lowere
 def test_qwen_like_int8_policy(tmp_path: Path) -> None:
     """Attention bias, q/k norms and a head of its own."""
     assert largest_difference(lower("coreml_int8", tmp_path, **QWEN)) < 0.02
+
+
+def test_matrices_of_different_kinds_stand_side_by_side(tmp_path: Path) -> None:
+    """q, k and v with bits of their own, as a search for a recipe may ask."""
+    rules = [
+        {"match": "*.k_proj", "bits": 8},
+        {"match": "*.v_proj", "bits": 16},
+        {"match": "*.gate_proj", "bits": 4, "group_size": 16, "palette": True},
+        {"match": "*", "bits": 4, "group_size": 32},
+    ]
+    assert largest_difference(lower("coreml_int4", tmp_path, rules=rules, **QWEN)) < 0.02
 
 
 @pytest.mark.slow

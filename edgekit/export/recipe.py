@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import ConfigError
 from edgekit.quantize.recipe import QuantRecipe
@@ -29,6 +29,12 @@ class ExportRecipe(BaseModel):
     """ONNX only. fused: one step over shared KV buffers; standard: the inputs optimum and transformers.js give."""
     compute: Literal["float32", "float16"] = "float32"
     quantize: QuantRecipe = QuantRecipe()
+
+    @model_validator(mode="after")
+    def _check(self) -> ExportRecipe:
+        if self.target != "coreml" and any(rule.palette for rule in self.quantize.rules):
+            raise ValueError("palette is for coreml only")
+        return self
 
 
 def load_recipe(path: Path) -> ExportRecipe:

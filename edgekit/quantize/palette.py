@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 COLOURS = 16
-ROUNDS = 12
-"""Of Lloyd's algorithm; from quantiles the error moves by less than a percent after that."""
+ROUNDS = 50
+"""Of Lloyd's algorithm, cheap on sorted weights; on normal ones the error ends within a percent of the least."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,10 @@ def look_up(indices: Tensor, table: Tensor) -> Tensor:
 def palettize_weight(weight: Tensor, group_size: int) -> PaletteWeight:
     """Choose 16 numbers for each ``group_size`` output channels of ``weight`` (out, in) by k-means.
 
-    One-dimensional Lloyd iterations from the weights' quantiles: no random start, so equal weights give
-    equal palettes. The table is rounded to float16, what Core ML stores. Raises ValueError if
-    group_size does not divide the output channels.
+    One-dimensional Lloyd iterations, started where the best palette of a normal distribution has its
+    colours: their density goes with the cube root of the weights' (Panter and Dite, 1951), so it is a
+    normal wider by sqrt 3. No random start, so equal weights give equal palettes. The table is rounded to
+    float16, what Core ML stores. Raises ValueError if group_size does not divide the output channels.
     """
     out, width = weight.shape
     if out % group_size:
@@ -46,8 +47,8 @@ def palettize_weight(weight: Tensor, group_size: int) -> PaletteWeight:
     ordered = weight.detach().float().reshape(out // group_size, group_size * width).sort(-1).values
     # Sorted, a colour's members are a run: its mean is a difference of prefix sums, whatever the run's length.
     sums = F.pad(ordered.double().cumsum(-1), (1, 0))
-    places = ((torch.arange(COLOURS) + 0.5) / COLOURS * ordered.shape[1]).long()
-    table = ordered[:, places].contiguous()
+    even = (torch.arange(COLOURS) + 0.5) / COLOURS
+    table = ordered.mean(-1, keepdim=True) + 3**0.5 * ordered.std(-1, keepdim=True) * torch.special.ndtri(even)
     for _ in range(ROUNDS):
         table = _means(ordered, sums, table)
     table = table.half().float().sort(-1).values

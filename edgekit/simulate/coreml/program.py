@@ -15,7 +15,7 @@ from edgekit.simulate.coreml.package import FLOAT16, TensorType
 
 Array = NDArray[Any]
 States = dict[str, Array]
-"""State name -> its array, halves held as float32; programs write into it."""
+"""State name -> its array, halves held as float32; programs write into it, or replace it."""
 
 
 @dataclass
@@ -92,9 +92,8 @@ class Program:
         assert step.writes is not None
         if not self._checked:
             check_types(step, (written,), self.name)
-        state = states[step.writes]
-        if written is not state:  # else it was updated in place
-            np.copyto(state, written)
+        if written is not states[step.writes]:  # else it was updated in place
+            states[step.writes] = written.copy()  # a new array: what was read before keeps the old one
 
     def _execute(self, step: Step, values: list[Any]) -> None:
         assert step.run is not None

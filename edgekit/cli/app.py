@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import typer
 
-from edgekit.cli import bench, calibrate, doctor, evaluate, export, inspect, run, train, verify, warm_start
+from edgekit.cli import bench, calibrate, doctor, evaluate, export, inspect, quantize, run, train, verify, warm_start
 from edgekit.errors import EdgekitError
 
 INTERRUPTED = 130
@@ -26,6 +26,7 @@ app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)

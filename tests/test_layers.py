@@ -36,7 +36,14 @@ HEAVY = {
     "onnxruntime": {"simulate/on_onnxruntime.py"},
     "onnx": {"export/targets/onnx_graph.py"},
     "executorch": {"simulate/on_executorch.py", "export/targets/to_executorch.py"},
+    "coremltools": {
+        "simulate/on_coreml.py",
+        "export/targets/to_coreml.py",
+        "export/targets/coreml_graph.py",
+        "export/targets/coreml_weights.py",
+    },
     "openai": {"cloud/openai_client.py"},
+    "gguf": {"policy/smollm2.py"},
     "transformers": set(),
 }
 

@@ -18,11 +18,25 @@ from tokenizers import Tokenizer
 
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
-from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+REQUIRED = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "max_position_embeddings",
+)
+LLAMA3_ROPE = {
+    "factor": "factor",
+    "low_frequency_factor": "low_freq_factor",
+    "high_frequency_factor": "high_freq_factor",
+    "original_length": "original_max_position_embeddings",
+}
 
 
 @dataclass
@@ -45,9 +59,12 @@ def read_config(path: Path) -> ModelConfig:
     family = data.get("model_type")
     if family not in FAMILIES:
         raise BundleError(f"unsupported model: {family} in {path}. edgekit reads {', '.join(FAMILIES)}. Use one.")
-    if data.get("rope_scaling"):
-        raise BundleError(f"unsupported rope_scaling in {path}. Only plain RoPE is read. Use another model.")
+    missing = [name for name in REQUIRED if name not in data]
+    if missing:
+        raise BundleError(f"incomplete config: {path}. It lacks {', '.join(missing)}. Check the folder.")
     heads = data["num_attention_heads"]
+    # transformers 5 keeps every rotary setting in one place.
+    rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
     return ModelConfig(
         vocab_size=data["vocab_size"],
         hidden_size=data["hidden_size"],
@@ -56,30 +73,42 @@ def read_config(path: Path) -> ModelConfig:
         num_attention_heads=heads,
         num_key_value_heads=data.get("num_key_value_heads") or heads,
         head_dim=data.get("head_dim") or data["hidden_size"] // heads,
-        max_position_embeddings=data["max_position_embeddings"],
-        rope_theta=data.get("rope_theta", 10_000.0),
+        max_position_embeddings=min(data["max_position_embeddings"], _window(data)),
+        rope_theta=rope.get("rope_theta", data.get("rope_theta", 10_000.0)),
         rms_norm_eps=data.get("rms_norm_eps", 1e-6),
         tie_word_embeddings=data.get("tie_word_embeddings", False),
         attention_bias=family == "qwen2" or data.get("attention_bias", False),
         qk_norm=family == "qwen3",
+        rope_scaling=_rope_scaling(rope, path),
     )
+
+
+def _window(data: dict[str, Any]) -> int:
+    """How far attention reaches; within it a sliding window changes nothing."""
+    slides = data.get("use_sliding_window", data["model_type"] == "mistral")
+    return (slides and data.get("sliding_window")) or data["max_position_embeddings"]
+
+
+def _rope_scaling(rope: dict[str, Any], path: Path) -> RopeScaling | None:
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind == "default":
+        return None
+    if kind != "llama3":
+        raise BundleError(f"unsupported rope scaling: {kind} in {path}. edgekit reads llama3's. Use another model.")
+    return RopeScaling(**{field: rope[key] for field, key in LLAMA3_ROPE.items()})
 
 
 def huggingface_config(config: ModelConfig, eos_token_id: int) -> dict[str, Any]:
     """The config.json of ``config`` as an ordinary checkpoint."""
     family = "qwen3" if config.qk_norm else "qwen2" if config.attention_bias else "llama"
-    names: tuple[str, ...] = (
-        "vocab_size",
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-    )
-    names += ("num_key_value_heads", "head_dim", "max_position_embeddings", "rope_theta", "rms_norm_eps")
+    names = (*REQUIRED, "num_key_value_heads", "head_dim", "rope_theta", "rms_norm_eps")
+    scaling = config.rope_scaling
+    rope = scaling and {"rope_type": "llama3", **{key: getattr(scaling, field) for field, key in LLAMA3_ROPE.items()}}
     return {
         "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family] + "ForCausalLM"],
         "model_type": family,
         **{name: getattr(config, name) for name in names},
+        **({"rope_scaling": rope} if rope else {}),
         "tie_word_embeddings": config.tie_word_embeddings,
         "hidden_act": "silu",
         "bos_token_id": None,
@@ -124,12 +153,14 @@ def load_model(folder: Path) -> PolicyModel:
     """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
     config = read_config(folder / "config.json")
     model = PolicyModel(config)
-    weights = folder / "model.safetensors"
+    index = folder / "model.safetensors.index.json"
+    weights = index if index.is_file() else folder / "model.safetensors"
     try:
-        tensors = load_file(weights)
+        shards = sorted(set(read_json(index)["weight_map"].values())) if weights is index else [weights.name]
+        tensors = {name: tensor.float() for shard in shards for name, tensor in load_file(folder / shard).items()}
         if config.tie_word_embeddings:
             tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-        model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        model.load_state_dict({name: tensors[name] for name in tensors if not name.endswith("rotary_emb.inv_freq")})
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None

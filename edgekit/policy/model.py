@@ -7,6 +7,7 @@ Hugging Face's, so a state dict is a Llama checkpoint.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -16,6 +17,16 @@ from torch import Tensor, nn
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q (B, H, T, D), k (B, K, T, D), v (B, K, T, D)) -> context (B, H, T, D)."""
+
+
+@dataclass(frozen=True)
+class RopeScaling:
+    """Llama 3's stretching of slow rotations, for contexts longer than ``original_length`` positions."""
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_length: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +46,7 @@ class ModelConfig:
     tie_word_embeddings: bool = True
     attention_bias: bool = False
     qk_norm: bool = False
+    rope_scaling: RopeScaling | None = None
 
 
 class RMSNorm(nn.Module):
@@ -52,9 +64,20 @@ class RMSNorm(nn.Module):
 def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
     """cos and sin, each (length, head_dim), in the half-split layout Hugging Face uses."""
     exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    angle = torch.outer(torch.arange(length, dtype=torch.float64), config.rope_theta**-exponent)
+    frequency = config.rope_theta**-exponent
+    if config.rope_scaling is not None:
+        frequency = _stretched(frequency, config.rope_scaling)
+    angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
     angle = torch.cat([angle, angle], dim=-1)
     return angle.cos().float(), angle.sin().float()
+
+
+def _stretched(frequency: Tensor, scaling: RopeScaling) -> Tensor:
+    """Fast rotations kept, slow ones divided by the factor, those between blended (Llama 3.1's published rule)."""
+    turns = scaling.original_length * frequency / (2 * math.pi)  # of the original context
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return kept * frequency + (1 - kept) * frequency / scaling.factor
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

@@ -1,8 +1,9 @@
-"""Token ids to bytes, read straight from a byte-level tokenizer.json (no tokenizer library needed)."""
+"""Token ids to bytes, read straight from a tokenizer.json (no tokenizer library needed)."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,20 @@ def byte_alphabet() -> dict[str, int]:
     table = {chr(byte): byte for byte in printable}
     others = (byte for byte in range(256) if byte not in set(printable))
     return table | {chr(256 + index): byte for index, byte in enumerate(others)}
+
+
+_ALPHABET = byte_alphabet()
+_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+def _byte_level(piece: str) -> bytes:
+    known = all(character in _ALPHABET for character in piece)
+    return bytes(_ALPHABET[character] for character in piece) if known else b""
+
+
+def _sentencepiece(piece: str) -> bytes:
+    byte = _BYTE.fullmatch(piece)
+    return bytes([int(byte[1], 16)]) if byte else piece.replace("\u2581", " ").encode()
 
 
 class Vocabulary:
@@ -33,7 +48,7 @@ class Vocabulary:
 
     @classmethod
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
-        """Read ``path``. Raises :class:`BundleError` if it is no byte-level BPE tokenizer."""
+        """Read ``path``. Raises :class:`BundleError` if it is no BPE tokenizer."""
         try:
             return cls.from_tokenizer_data(json.loads(path.read_text(encoding="utf-8")), visible=visible)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -44,11 +59,9 @@ class Vocabulary:
         """The same from a parsed tokenizer.json."""
         vocabulary: dict[str, int] = data["model"]["vocab"]
         added = data.get("added_tokens", [])
-        alphabet = byte_alphabet()
-        pieces: dict[int, bytes] = {}
-        for text, token_id in vocabulary.items():
-            if all(character in alphabet for character in text):
-                pieces[token_id] = bytes(alphabet[character] for character in text)
+        byte_level = "ByteLevel" in json.dumps([data.get("pre_tokenizer"), data.get("decoder")])
+        spell = _byte_level if byte_level else _sentencepiece
+        pieces = {token_id: spell(text) for text, token_id in vocabulary.items()}
         for token in added:
             hidden = token["special"] and token["content"] not in visible
             pieces[token["id"]] = b"" if hidden else token["content"].encode()

@@ -20,20 +20,20 @@ Operation = tuple[str, list[int]]
 """The operator (``+ - * max min``) and its operands in order."""
 
 SHARES = {
-    "round product": 0.15,
+    "round product": 0.20,
     "choice": 0.35,
     "plain sum": 0.15,
-    "carrying sum": 0.15,
+    "carrying sum": 0.10,
     "product": 0.20,
 }
-"""The mix: times 10 or 100; the largest or smallest of two to four numbers; a sum or difference whose digits do
+"""The mix: times 10 or 100; the largest or smallest of two or three numbers; a sum or difference whose digits do
 not carry, one whose digits do; a product of numbers that are not round."""
 _SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
 """What may be asked of a split; each holds clearly more."""
 TRIES_AT_A_NEW_PROBLEM = 200
 _INFIX = re.compile(r"\s*([0-9]{1,3})\s*([-+*])\s*([0-9]{1,3})\s*=?\s*", re.ASCII)
-_CHOICE = re.compile(r"\s*(max|min)\s*\(\s*([0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){1,3})\s*\)\s*=?\s*", re.ASCII)
+_CHOICE = re.compile(r"\s*(max|min)\s*\(\s*([0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){1,2})\s*\)\s*=?\s*", re.ASCII)
 _ANSWER = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _VALUE: dict[str, Callable[[Sequence[int]], int]] = {
     "+": sum,
@@ -103,7 +103,7 @@ class Arithmetic:
 def _draw(level: str, source: random.Random) -> Operation:
     """An operation that may belong to ``level``."""
     if level == "choice":
-        return source.choice(["max", "min"]), [_number(source) for _ in range(source.randint(2, 4))]
+        return source.choice(["max", "min"]), [_number(source) for _ in range(source.randint(2, 3))]
     if level == "round product":
         numbers = [source.choice([10, 100]), _number(source)]
         source.shuffle(numbers)

@@ -8,61 +8,60 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import PolicyModel, attention
 
-WARM_UP_STEPS = 40
+WARM_UP_STEPS = 20
 
 
 @dataclass(frozen=True)
 class Example:
-    """Token ids, and for each 1 if it is learned, else 0."""
+    """Token ids, and for each 1 if it is learned, else 0 (as the first always is)."""
 
     ids: tuple[int, ...]
     learned: tuple[int, ...]
 
 
-def fit(
-    model: PolicyModel,
-    batches: Iterable[Sequence[Example]],
-    steps: int,
-    learning_rate: float,
-    *,
-    chunks: int = 4,
-    bfloat16: bool = False,
-) -> Iterator[float]:
-    """AdamW with warm-up and cosine decay over ``batches``; yields each step's loss.
+def fit(model: PolicyModel, batches: Iterable[Sequence[Example]], steps: int, learning_rate: float) -> Iterator[float]:
+    """AdamW with warm-up and cosine decay over ``batches``; yields each step's loss per learned token.
 
-    A batch goes through the model in ``chunks`` of similar length. ``bfloat16`` multiplies in that type;
-    the weights stay float32.
+    Products are taken in bfloat16; the weights stay float32.
     """
     model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
+    )
     for index, batch in enumerate(batches):
         pace = min(1.0, (index + 1) / WARM_UP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
         optimizer.param_groups[0]["lr"] = learning_rate * pace
         optimizer.zero_grad(set_to_none=True)
-        loss = _backward(model, batch, chunks, bfloat16)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits, targets = learned_logits(model, batch)
+        loss = F.cross_entropy(logits.float(), targets)
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield loss
+        yield loss.item()
 
 
-def _backward(model: PolicyModel, batch: Sequence[Example], chunks: int, bfloat16: bool) -> float:
-    """Accumulate the batch's gradient in chunks of similar length; returns the loss per learned token."""
-    rows = sorted(batch, key=lambda row: len(row.ids))
-    total = sum(sum(row.learned) for row in rows)
-    loss = 0.0
-    size = -(-len(rows) // chunks)
-    for begin in range(0, len(rows), size):
-        part = rows[begin : begin + size]
-        width = max(len(row.ids) for row in part)
-        ids = torch.tensor([[*row.ids, *[0] * (width - len(row.ids))] for row in part])
-        learned = torch.tensor([[*row.learned, *[0] * (width - len(row.learned))] for row in part])[:, 1:].bool()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
-            hidden = model.hidden(ids[:, :-1], *causal(ids[:, :-1], None))
-            logits = model.lm_head(hidden[learned])
-        part_loss = F.cross_entropy(logits.float(), ids[:, 1:][learned], reduction="sum") / total
-        torch.autograd.backward(part_loss)
-        loss += part_loss.item()
-    return loss
+def learned_logits(model: PolicyModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
+    """Logits (n, vocab) and ids (n,) of the batch's learned tokens.
+
+    The examples stand one after another in a single row and each sees only itself, so that none is padded.
+    """
+    ids = torch.tensor([token for example in batch for token in example.ids])
+    learned = torch.tensor([flag for example in batch for flag in example.learned]).bool()
+    lengths = torch.tensor([len(example.ids) for example in batch])
+    owner = torch.arange(len(batch)).repeat_interleave(lengths)
+    index = torch.arange(len(ids))
+    positions = index - (lengths.cumsum(0) - lengths)[owner]
+    mask = (owner[:, None] == owner[None, :]) & (index[None, :] <= index[:, None])
+
+    def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        return attention(q, k, v, mask)
+
+    hidden = model.hidden(ids[None], positions[None], attend)[0]
+    # A token is predicted where the one before it stands; an example's first is never learned.
+    where = learned.nonzero()[:, 0]
+    return model.lm_head(hidden[where - 1]), ids[where]

@@ -25,13 +25,13 @@ class TeachConfig:
     """Lengths of the rounds. The defaults suit a model of some 100 million parameters on a few CPU cores."""
 
     batch_size: int = 16
-    answer_steps: int = 400
+    answer_steps: int = 440
     learning_rate: float = 2e-4
-    attempts: int = 800
-    marker_steps: int = 80
-    marker_learning_rate: float = 5e-5
-    marker_after_wrong: float = 0.9
-    marker_after_right: float = 0.03
+    attempts: int = 500
+    marker_steps: int = 70
+    marker_learning_rate: float = 1e-4
+    marker_after_wrong: float = 0.95
+    marker_after_right: float = 0.02
 
 
 def teach_marker(
@@ -50,7 +50,7 @@ def teach_marker(
     problems = task.problems("train", shown + config.attempts, seed)
     examples = [answer_example(policy, task, problem) for problem in problems[:shown]]
     batches = _batches(examples, config.batch_size)
-    losses = fit(policy.model, batches, config.answer_steps, config.learning_rate, chunks=2, bfloat16=True)
+    losses = fit(policy.model, batches, config.answer_steps, config.learning_rate)
     for done, loss in enumerate(losses, 1):
         report(done, total, f"answers: loss {loss:.3f}")
     policy.model.eval()
@@ -63,7 +63,7 @@ def teach_marker(
         for problem, ok in zip(unseen, right, strict=True)
     ]
     drawn = (source.sample(examples, min(config.batch_size, len(examples))) for _ in range(config.marker_steps))
-    losses = fit(policy.model, drawn, config.marker_steps, config.marker_learning_rate, chunks=2, bfloat16=True)
+    losses = fit(policy.model, drawn, config.marker_steps, config.marker_learning_rate)
     note = f"own attempts {sum(right) / len(right):.0%} right"
     for done, loss in enumerate(losses, config.answer_steps + 1):
         report(done, total, f"{note}; marker: loss {loss:.3f}")

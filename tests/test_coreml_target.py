@@ -226,3 +226,11 @@ def test_matrices_of_different_kinds_stand_side_by_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{}, QWEN])
 def test_float_policies(recipe: str, tolerance: float, options: dict[str, bool], tmp_path: Path) -> None:
     assert largest_difference(lower(recipe, tmp_path, **options)) < tolerance
+
+
+@pytest.mark.slow
+def test_a_model_of_smollm2s_size_fits_in_76_megabytes(tmp_path: Path) -> None:
+    recipe = load_recipe(RECIPES / "coreml_int4.yaml")
+    model = PolicyModel(ModelConfig(49_152, 576, 1_536, 30, 9, 3, 64, 1_024)).requires_grad_(False)
+    package = to_coreml.lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
+    assert sum(file.stat().st_size for file in package.rglob("*") if file.is_file()) <= 76_000_000

@@ -1,8 +1,8 @@
 """The policy's decoder written in Core ML's own operations, one function for each number of tokens a call.
 
-Written here instead of traced: a translation of the traced program takes coremltools minutes on a real
-model and leaves it three times the operations. Grouped queries attend as rows beside one another, so
-the cache is never repeated for them.
+Written here instead of traced: translating a traced program takes coremltools half a minute a function on
+a model of 30 layers, this takes two seconds for both. Grouped queries attend as rows beside one another,
+so the cache is never repeated for them.
 """
 
 from __future__ import annotations
@@ -192,7 +192,11 @@ class DecoderGraph:
         return self._rms(self._wide(x), weight[None, :, None], attention.q_norm.eps)
 
     def _rms(self, x: Any, weight: Tensor, eps: float) -> Any:
-        """RMSNorm of the last axis."""
+        """RMSNorm of the last axis of x, float32.
+
+        The residual and the norms stay float32 in a float16 program: real models carry tens of thousands in
+        a channel of the first token, whose square is infinite in float16 and would make the norm zero.
+        """
         last, keep = self._constant(np.array([-1], np.int32)), self._constant(True)
         mean = self.mb.reduce_mean(x=self.mb.mul(x=x, y=x), axes=last, keep_dims=keep)
         scaled = self.mb.mul(x=x, y=self.mb.rsqrt(x=mean, epsilon=self._constant(np.float32(eps))))

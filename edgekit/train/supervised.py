@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from edgekit.policy.model import PolicyModel, attention
 
-WARM_UP_STEPS = 20
+Batch = TypeVar("Batch")
 
 
 @dataclass(frozen=True)
@@ -24,25 +25,48 @@ class Example:
 
 
 def fit(model: PolicyModel, batches: Iterable[Sequence[Example]], steps: int, learning_rate: float) -> Iterator[float]:
-    """AdamW with warm-up and cosine decay over ``batches``; yields each step's loss per learned token.
+    """Fit ``model`` to ``batches``; yields each step's loss per learned token.
 
     Products are taken in bfloat16; the weights stay float32.
     """
-    model.train()
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=True
-    )
-    for index, batch in enumerate(batches):
-        pace = min(1.0, (index + 1) / WARM_UP_STEPS) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
-        optimizer.param_groups[0]["lr"] = learning_rate * pace
-        optimizer.zero_grad(set_to_none=True)
+
+    def backward(batch: Sequence[Example]) -> float:
         with torch.autocast("cpu", torch.bfloat16):
             logits, targets = learned_logits(model, batch)
         loss = F.cross_entropy(logits.float(), targets)
         torch.autograd.backward(loss)
+        return loss.item()
+
+    yield from optimize(model, batches, backward, steps, learning_rate, warm_up_steps=20, fused=True)
+
+
+def optimize(
+    model: PolicyModel,
+    batches: Iterable[Batch],
+    backward: Callable[[Batch], float],
+    steps: int,
+    learning_rate: float,
+    *,
+    warm_up_steps: int,
+    fused: bool,
+) -> Iterator[float]:
+    """AdamW with warm-up and cosine decay; ``backward`` adds a batch's gradient and returns its loss, which is yielded.
+
+    ``fused`` updates all weights in one pass, which pays on large models and rounds differently.
+    """
+    model.train()
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
+    )
+    for index, batch in enumerate(batches):
+        pace = min(1.0, (index + 1) / warm_up_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
+        optimizer.param_groups[0]["lr"] = learning_rate * pace
+        optimizer.zero_grad(set_to_none=True)
+        loss = backward(batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield loss.item()
+        yield loss
+    model.eval()
 
 
 def learned_logits(model: PolicyModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:

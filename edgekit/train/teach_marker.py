@@ -53,7 +53,6 @@ def teach_marker(
     losses = fit(policy.model, batches, config.answer_steps, config.learning_rate)
     for done, loss in enumerate(losses, 1):
         report(done, total, f"answers: loss {loss:.3f}")
-    policy.model.eval()
     unseen = problems[shown:]
     report(config.answer_steps, total, f"attempting {len(unseen)} problems")
     right = attempt(policy, task, unseen, seed)
@@ -67,7 +66,6 @@ def teach_marker(
     note = f"own attempts {sum(right) / len(right):.0%} right"
     for done, loss in enumerate(losses, config.answer_steps + 1):
         report(done, total, f"{note}; marker: loss {loss:.3f}")
-    policy.model.eval()
 
 
 def attempt(policy: Policy, task: Task, problems: Sequence[Problem], seed: int) -> list[bool]:

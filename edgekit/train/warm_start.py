@@ -34,6 +34,7 @@ from edgekit.policy.tokens import (
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import TASK, Solution, draw_count, draw_numbers, random_solution, split_of
+from edgekit.train.supervised import optimize
 
 Progress = Callable[[int, int, str], None]
 YES, NO = "yes\n", "no\n"
@@ -96,7 +97,6 @@ def make_base(
         _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate), config.trace_steps + 1
     ):
         report(done, total, f"loss {loss:.3f}")
-    policy.model.eval()
     save_policy(policy, out)
     return policy
 
@@ -210,17 +210,15 @@ def relabel(
 
 
 def _fit(policy: Policy, batches: Iterable[list[Trace]], steps: int, learning_rate: float) -> Iterator[float]:
-    """AdamW with warm-up and cosine decay over ``batches``; yields each step's loss."""
-    model = policy.model.train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    for index, batch in enumerate(batches):
-        pace = min(1.0, (index + 1) / 40) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
-        optimizer.param_groups[0]["lr"] = learning_rate * pace
-        optimizer.zero_grad(set_to_none=True)
-        loss = _backward(policy, batch)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        yield loss
+    return optimize(
+        policy.model,
+        batches,
+        lambda batch: _backward(policy, batch),
+        steps,
+        learning_rate,
+        warm_up_steps=40,
+        fused=False,
+    )
 
 
 def _backward(policy: Policy, batch: Sequence[Trace], chunks: int = 4) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from edgekit.policy import smollm2
 from edgekit.policy.checkpoint import Policy, load_model, load_policy, state_tensors
 from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, cache_folder, download, smollm2_folder, unpermute
 from edgekit.tasks import get_task
+from edgekit.train import bases
 from edgekit.train.supervised import fit, learned_logits
 from edgekit.train.teach_marker import TeachConfig, answer_example, attempt, marker_example, teach_marker
 
+BASE = bases.base_folder("builtin", "countdown", 0)
 TASK = get_task("arithmetic")
 SHORT = TeachConfig(batch_size=8, answer_steps=3, attempts=12, marker_steps=3)
 
@@ -78,6 +81,33 @@ def test_the_marker_follows_the_policys_own_failures(policy: Policy) -> None:
 
     decisions = decode_batch(policy, [policy.encode(problem.prompt) for problem in problems], marker_bias=0.0)
     assert sum(decision.reason == "marker" for decision in decisions) > 15
+
+
+def test_any_model_folder_is_a_base_warm_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    sizes = {
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**sizes, vocab_size=1000, eos_token_id=7))
+    model.save_pretrained(tmp_path / "mine")
+    shutil.copy(BASE / "tokenizer.json", tmp_path / "mine")
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(bases, "TeachConfig", lambda: SHORT)
+    seen: list[str] = []
+    folder = bases.base_folder(str(tmp_path / "mine"), "arithmetic", 0, lambda *call: seen.append(call[2]))
+    assert len(seen) > 5
+    assert folder.is_relative_to(tmp_path / "cache")
+    assert load_policy(folder).routing.marker.token_ids[0][0] < 1000
+    seen.clear()
+    assert bases.base_folder(str(tmp_path / "mine"), "arithmetic", 0, lambda *call: seen.append(call[2])) == folder
+    assert seen == ["reading the model"]
+    assert bases.base_folder(str(tmp_path / "mine"), "arithmetic", 1) != folder
+    assert bases.base_folder(str(folder), "arithmetic", 0) == folder
 
 
 # --- the package ------------------------------------------------------------------------------------

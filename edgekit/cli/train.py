@@ -24,7 +24,7 @@ def train(
     from edgekit.cloud.choose import parse_cloud
     from edgekit.errors import EdgekitError
     from edgekit.tasks import get_task
-    from edgekit.train.bases import base_folder
+    from edgekit.train.bases import base_folder, is_pretrained
     from edgekit.train.config import load_config
     from edgekit.train.loop import read_run_config
     from edgekit.train.loop import train as run_training
@@ -37,7 +37,7 @@ def train(
     cloud = parse_cloud(settings.cloud, get_task(settings.task), os.environ)
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
-    if settings.base == "smollm2":
+    if is_pretrained(settings.base):
         with progress("warm start") as update:
             base_folder(settings.base, settings.task, settings.seed, update)
     with progress("training") as update:

@@ -21,7 +21,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     task: str = "countdown"
     base: str = "builtin"
-    """"builtin", "smollm2", or a policy folder."""
+    """"builtin", "smollm2", a policy folder, or a Hugging Face model folder, which is warm-started first."""
     algorithm: Literal["gapg"] = "gapg"
     cloud: str = "oracle"
     seed: int = Field(default=0, ge=0)

@@ -11,6 +11,7 @@ import typer
 from edgekit.cli.terminal import JsonOption, err, out, print_json
 
 if TYPE_CHECKING:
+    from edgekit.export.search import Point
     from edgekit.policy.checkpoint import Policy
 
 
@@ -38,12 +39,19 @@ def export(
         bool, typer.Option("--calibrate/--no-calibrate", help="Fit the artifact's own marker bias.")
     ] = True,
     cases: Annotated[int, typer.Option(min=1, help="Conformance cases in the bundle.")] = 64,
+    search: Annotated[bool, typer.Option("--search", help="Try recipes and export the best within budget.")] = False,
+    max_mb: Annotated[float | None, typer.Option(help="With --search: the largest artifact.")] = None,
+    min_tokens_per_s: Annotated[float | None, typer.Option(help="With --search: the slowest, on this host.")] = None,
+    n: Annotated[int, typer.Option(min=1, help="With --search: held-out prompts that compare the recipes.")] = 300,
     json: JsonOption = False,
 ) -> None:
     """Quantize a run's policy, lower it to a phone's format, and bundle it.
 
+    --search tries recipes around the given one: nearest, GPTQ, 8-bit head, mixed by sensitivity, 8 bits.
+
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
+    from edgekit.cli.search import Budget, frontier_json, frontier_table, search_recipes, write_frontier
     from edgekit.cli.source import calibration_prompts
     from edgekit.export.lookup import find_recipe
     from edgekit.export.pipeline import export as run_export
@@ -54,7 +62,11 @@ def export(
     chosen = find_recipe(recipe, target)
     destination = bundle or Path("out") / chosen.name
     prompts = [problem.prompt for problem in get_task(task).problems("test", cases, seed=1)]
+    points: list[Point] = []
     with err.status("exporting") as status:
+        if search:
+            points, chosen = search_recipes(source, chosen, task, Budget(max_mb, min_tokens_per_s, n), status.update)
+            write_frontier(points, target, destination)
         run_export(
             source,
             chosen,
@@ -66,6 +78,9 @@ def export(
             on_stage=status.update,
         )
     if json:
-        print_json({"bundle": str(destination), "target": target, "recipe": chosen.name})
-    else:
-        out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)
+        frontier = {"frontier": frontier_json(points)} if search else {}
+        print_json({"bundle": str(destination), "target": target, "recipe": chosen.name, **frontier})
+        return
+    if search:
+        out.print(frontier_table(points, chosen.name))
+    out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)

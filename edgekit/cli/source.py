@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
     """The training problems that export and verify alike round by; empty if the recipe rounds to nearest."""
+    return [] if recipe.rounding == "nearest" else training_prompts(task, recipe.calibration_prompts)
+
+
+def training_prompts(task: str, n: int) -> list[str]:
+    """The first ``n`` of the task's training problems, always the same."""
     from edgekit.tasks import get_task
 
-    if recipe.rounding == "nearest":
-        return []
-    return [problem.prompt for problem in get_task(task).problems("train", recipe.calibration_prompts, seed=0)]
+    return [problem.prompt for problem in get_task(task).problems("train", n, seed=0)]
 
 
 def open_source(source: Path) -> Decider:

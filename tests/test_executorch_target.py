@@ -10,7 +10,7 @@ import torch
 
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.export.capture import capture
-from edgekit.export.recipe import load_recipe
+from edgekit.export.recipe import ExportRecipe, load_recipe
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.quantized import quantize_model
@@ -19,6 +19,8 @@ from edgekit.quantize.recipe import QuantRecipe, QuantRule
 pytest.importorskip("executorch")
 
 from edgekit.export.targets import to_executorch
+from edgekit.export.targets.executorch_attention import FusedAttention
+from edgekit.export.targets.executorch_graph import rewrite
 from edgekit.simulate import on_executorch
 
 RECIPES = Path(__file__).parents[1] / "export_recipes"
@@ -36,25 +38,28 @@ def random_model(config: ModelConfig) -> PolicyModel:
     return model
 
 
+def small_recipe(precision: str) -> ExportRecipe:
+    return load_recipe(RECIPES / f"executorch_{precision}.yaml").model_copy(update={"context_length": 128})
+
+
 def check_equal(config: ModelConfig, precision: str, folder: Path) -> bytes:
-    recipe = load_recipe(RECIPES / f"executorch_{precision}.yaml")
+    recipe = small_recipe(precision)
     quantized = quantize_model(random_model(config), recipe.quantize)
     path = to_executorch.lower(quantized, recipe, folder)
     artifact = on_executorch.open_artifact(path, recipe.context_length, recipe.prefill_chunk)
     reference = ReferenceModel(quantized)
-    for prompt in ([5, 17, 250, 3, 99, 120, 121, 42, 7], [299, 0]):  # the second one over the first one's cache
+    differences = []
+    for first in range(8):  # each over the cache of the one before
         artifact.reset()
         reference.reset()
-        np.testing.assert_allclose(artifact.prefill(prompt), reference.prefill(prompt), atol=1e-4)
-        for token in (11, 250, 0, 299, 63):
-            np.testing.assert_allclose(artifact.decode(token), reference.decode(token), atol=1e-4)
+        prompt = [5, 17, 250, 3, 99, 120, 121, 42, 7][first:]
+        differences.append(np.abs(artifact.prefill(prompt) - reference.prefill(prompt)).max())
+        for token in (first, 299 - first):
+            differences.append(np.abs(artifact.decode(token) - reference.decode(token)).max())
+    # An activation on the edge between two integers may round the other way: a step of 1/255, here and in the cache.
+    assert np.median(differences) < 1e-4
+    assert max(differences) < 0.1
     return path.read_bytes()
-
-
-def test_int4_prefill_and_decode_equal_the_quantized_model_inside_xnnpack(tmp_path: Path) -> None:
-    data = check_equal(LLAMA, "int4", tmp_path)
-    assert b"XnnpackBackend" in data
-    assert b"quantized_decomposed" not in data  # every integer linear is in a delegate, none runs outside
 
 
 @pytest.mark.slow
@@ -69,18 +74,26 @@ def test_other_precisions_equal_the_quantized_model(config: ModelConfig, precisi
     check_equal(config, precision, tmp_path)
 
 
-def test_rewriting_keeps_integers_scales_and_results() -> None:
-    recipe = load_recipe(RECIPES / "executorch_int4.yaml")
+def test_rewriting_keeps_integers_and_scales_and_shares_rounded_inputs() -> None:
+    from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  registers the operators captured
+
+    recipe = small_recipe("int4")
     quantized = quantize_model(random_model(LLAMA), recipe.quantize)
-    rewritten = to_executorch.rewrite_linears(capture(quantized, 128, tokens=None, stateful=True))
+    captured = capture(quantized, 128, tokens=None, stateful=True, attention=FusedAttention())
+    rewritten = rewrite(captured, 128)
     for name, expected in quantized.state_dict().items():
-        if name.endswith((".values", ".scales")):
-            stored = rewritten.state_dict[f"policy.{name}"]
-            assert torch.equal(stored.reshape(expected.shape), expected), name
+        if "layers" in name and name.endswith((".values", ".scales")):
+            assert torch.equal(rewritten.state_dict[f"policy.{name}"], expected), name
     targets = [str(node.target) for node in rewritten.graph.nodes]
     assert not any("edgekit" in target for target in targets)
     # q, k, v share one rounded input and gate, up another: 4 of 7 linears a layer round, and the head.
     assert sum("quantize_per_token.default" in t and "dequantize" not in t for t in targets) == 2 * 4 + 1
+
+
+def test_one_delegate_a_block_and_nothing_but_attention_between(tmp_path: Path) -> None:
+    data = check_equal(LLAMA, "int4", tmp_path)
+    assert b"quantized_decomposed::dequantize" not in data  # every integer linear is in a delegate, none runs outside
+    assert data.count(b"XnnpackBackend") == LLAMA.num_hidden_layers + 2  # one more before the head's last token
 
 
 @pytest.mark.parametrize(
@@ -97,7 +110,7 @@ def test_rewriting_keeps_integers_scales_and_results() -> None:
 def test_what_xnnpack_cannot_run_is_refused_with_the_setting_to_change(
     quantize: QuantRecipe, fault: str, tmp_path: Path
 ) -> None:
-    recipe = load_recipe(RECIPES / "executorch_int4.yaml").model_copy(update={"quantize": quantize})
+    recipe = small_recipe("int4").model_copy(update={"quantize": quantize})
     with pytest.raises(EdgekitError, match=f"lm_head for XNNPACK: {fault}"):
         to_executorch.lower(quantize_model(random_model(LLAMA), quantize), recipe, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from edgekit.errors import EdgekitError
-from edgekit.export.decoder_graph import EdgeDecoder, StatelessEdgeDecoder
+from edgekit.export.decoder_graph import CachedAttention, EdgeDecoder, StatelessEdgeDecoder
 from edgekit.policy.model import PolicyModel
 
 EXAMPLE_TOKENS = 3
@@ -20,14 +20,20 @@ EXAMPLE_TOKENS = 3
 
 
 def capture(
-    model: PolicyModel, context_length: int, *, tokens: int | None, stateful: bool
+    model: PolicyModel,
+    context_length: int,
+    *,
+    tokens: int | None,
+    stateful: bool,
+    attention: CachedAttention | None = None,
 ) -> torch.export.ExportedProgram:
     """Export ``model`` over a KV cache of ``context_length`` slots.
 
     Inputs: token_ids (1, T) int64, position (1,) int64 and, if not ``stateful``, the caches: a tuple of
     key_0, value_0, key_1, ... each (1, kv_heads, context_length, head_dim) float32. Outputs: logits
     (1, vocab) float32 of the last token, and the new caches if not ``stateful``. ``tokens`` fixes T;
-    None leaves it dynamic, 1 to context_length - 1. ``model`` is left in eval mode without gradients.
+    None leaves it dynamic, 1 to context_length - 1. ``attention`` is the target's own, and then its caches
+    have the shape it likes. ``model`` is left in eval mode without gradients.
 
     Raises EdgekitError if the model knows fewer positions than ``context_length``.
     """
@@ -37,7 +43,7 @@ def capture(
             f"context_length too long: {context_length}. The policy was trained for {known} positions. Lower it."
         )
     model.eval().requires_grad_(False)
-    decoder = EdgeDecoder(model, context_length).eval().requires_grad_(False)
+    decoder = EdgeDecoder(model, context_length, attention).eval().requires_grad_(False)
     length = EXAMPLE_TOKENS if tokens is None else tokens
     arguments: tuple[Any, ...] = (torch.zeros(1, length, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
     free = {1: torch.export.Dim("tokens", min=1, max=context_length - 1)} if tokens is None else None

@@ -57,7 +57,9 @@ class ExecutorchModel:
     def __init__(self, path: Path, context_length: int) -> None:
         try:
             with _quiet_stderr():
-                from executorch.runtime import Runtime, Verification
+                from executorch.runtime import Runtime, Verification  # noqa: I001  first: kernels register in it
+                import executorch.kernels.quantized  # noqa: F401  embeddings
+                from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  attention and cache
 
                 self._program = Runtime.get().load_program(path, verification=Verification.InternalConsistency)
                 method = self._program.load_method("forward")

@@ -1,8 +1,7 @@
-"""Lower a policy to one ExecuTorch file, its linears delegated to XNNPACK.
+"""Lower a policy to one ExecuTorch file: blocks in XNNPACK, attention and cache in the LLM operators.
 
-Each ``edgekit::quantized_linear`` of the captured program becomes the pattern XNNPACK knows: the input
-rounded to 8 bits per token, the weight dequantized per group (4 bits) or per channel (8 bits). The KV
-cache stays inside the program, as buffers it mutates.
+Around each layer's attention everything is one XNNPACK delegate; the KV cache stays inside the program, as
+buffers it mutates. The file's metadata is what ExecuTorch's own LLM runners read.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import logging
-import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.fx import Graph, Node
+from torch.export import ExportedProgram
 
 from edgekit.atomic_write import write_file
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing
 from edgekit.export.capture import capture
 from edgekit.export.recipe import ExportRecipe
+from edgekit.export.targets.executorch_attention import FusedAttention
+from edgekit.export.targets.executorch_graph import rewrite, stages
 from edgekit.policy.model import PolicyModel
 
 ARTIFACT = "model.pte"
@@ -55,120 +54,79 @@ def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
     absent = missing()
     if absent:
         raise BackendMissing(f"cannot export to ExecuTorch: {absent}.")
-    program = capture(model, recipe.context_length, tokens=None, stateful=True)
     with _quiet():
-        data = _compile(rewrite_linears(program))
+        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401, I001  the LLM operators, and before
+        import executorch.kernels.quantized  # noqa: F401  those of embeddings, which want the runtime loaded
+
+        program = capture(model, recipe.context_length, tokens=None, stateful=True, attention=FusedAttention())
+        data = _compile(rewrite(program, recipe.context_length), metadata(model, recipe))
     path = folder / ARTIFACT
     write_file(path, data)
     return path
 
 
-def _compile(program: torch.export.ExportedProgram) -> bytes:
+def metadata(model: PolicyModel, recipe: ExportRecipe) -> dict[str, int | bool | list[int]]:
+    """The constant methods ExecuTorch's LLM runners ask for."""
+    return {
+        "get_vocab_size": model.config.vocab_size,
+        "get_n_layers": model.config.num_hidden_layers,
+        "get_max_context_len": recipe.context_length,
+        "get_max_seq_len": recipe.context_length - 1,  # of one call
+        "use_kv_cache": True,
+        "use_sdpa_with_kv_cache": True,
+        "enable_dynamic_shape": True,
+    }
+
+
+def _compile(program: ExportedProgram, constants: dict[str, int | bool | list[int]]) -> bytes:
+    from executorch.exir import EdgeCompileConfig, EdgeProgramManager
+
+    config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
+    manager = EdgeProgramManager({"forward": _edge_dialect(program, config)}, constants, config)
+    return bytes(manager.to_backend(_partitioner()).to_executorch().buffer)
+
+
+def _partitioner() -> Any:
+    """XNNPACK's partitioner, but one delegate for all that lies between two calls it cannot take."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.backends.xnnpack.xnnpack_preprocess import XnnpackBackend
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
     from executorch.exir.backend.backend_details import CompileSpec
     from executorch.exir.backend.partitioner import DelegationSpec
+    from torch.fx.passes.infra.partitioner import Partition
 
-    partitioner = XnnpackPartitioner()
+    class StagePartitioner(XnnpackPartitioner):
+        def generate_partitions(self, ep: ExportedProgram) -> list[Any]:
+            supported = {node for group in self.get_matched_nodes_from_configs(ep) for node in group}
+            return [Partition(id=n, nodes=nodes) for n, nodes in enumerate(stages(ep, supported))]
+
+    partitioner = StagePartitioner()
     # Without this key XNNPACK legalizes and prints the whole graph once per delegate.
     partitioner.delegation_spec = DelegationSpec(XnnpackBackend.__name__, [CompileSpec("dqlinear_partitioner", b"")])
-    edge = to_edge_transform_and_lower(
-        program,
-        partitioner=[partitioner],
-        compile_config=EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True),
-    )
-    return bytes(edge.to_executorch().buffer)
+    return partitioner
 
 
-def rewrite_linears(program: torch.export.ExportedProgram) -> torch.export.ExportedProgram:
-    """Replace every quantized linear of ``program`` by XNNPACK's pattern, in place; returns the program."""
-    import torch.ao.quantization.fx._decomposed
+def _edge_dialect(program: ExportedProgram, config: Any) -> ExportedProgram:
+    """``program`` with each operator in ExecuTorch's dialect; it is functional and decomposed already."""
+    from executorch.exir.dialects._ops import ops
+    from executorch.exir.verification.verifier import EXIREdgeDialectVerifier
 
-    graph = program.graph
-    rounded: dict[Node, Node] = {}  # q, k and v share one rounded input, and so do gate and up
-    for node in list(graph.nodes):
-        if node.target is not torch.ops.edgekit.quantized_linear.default:
-            continue
-        x, values, scales, bits, activations = node.args
-        _check(program, values, scales, bits, activations)
-        with graph.inserting_before(node):
-            if x not in rounded:
-                rounded[x] = _round_tokens(graph, x)
-            weight = _dequantize(program, values, scales, bits)
-            linear = _call(graph, torch.ops.aten.linear.default, rounded[x], weight)
-        node.replace_all_uses_with(linear)
-        graph.erase_node(node)
-    graph.lint()
+    plain = {torch.ops.aten.sym_size.int, torch.ops.aten._local_scalar_dense.default}
+    for node in program.graph.nodes:
+        if isinstance(node.target, torch._ops.OpOverload) and node.target not in plain:
+            space, _, name = node.target._schema.name.partition("::")
+            node.target = getattr(getattr(getattr(ops.edge, space), name), node.target._overloadname)
     program.graph_module.recompile()
-    return program
-
-
-def _check(program: torch.export.ExportedProgram, values: Node, scales: Node, bits: int, activations: str) -> None:
-    name = program.graph_signature.inputs_to_buffers[values.name].removesuffix(".values").removeprefix("policy.")
-    if activations != "int8":
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: {activations} activations. It runs integer weights on 8-bit activations "
-            "only. Set quantize.activations: int8."
-        )
-    groups = scales.meta["val"].shape[1]
-    if bits == 8 and groups > 1:
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: 8 bits in groups. It has 8 bits per output channel only. "
-            "Set group_size: 0."
-        )
-    group = values.meta["val"].shape[1] // groups
-    if bits == 4 and group % 32:
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: group_size {group}. Its 4-bit groups are multiples of 32. "
-            "Set group_size: 32."
-        )
-
-
-def _round_tokens(graph: Graph, x: Node) -> Node:
-    ops = torch.ops.quantized_decomposed
-    qparams = _call(graph, ops.choose_qparams_per_token_asymmetric.default, x, torch.int8)
-    scale, zero = (_call(graph, operator.getitem, qparams, index) for index in (0, 1))
-    integers = _call(graph, ops.quantize_per_token.default, x, scale, zero, -128, 127, torch.int8)
-    return _call(graph, ops.dequantize_per_token.default, integers, scale, zero, -128, 127, torch.int8, torch.float32)
-
-
-def _dequantize(program: torch.export.ExportedProgram, values: Node, scales: Node, bits: int) -> Node:
-    ops, graph = torch.ops.quantized_decomposed, program.graph
-    if bits == 4:
-        zeros = _zeros(program, scales, torch.zeros_like(_buffer(program, scales), dtype=torch.int8))
-        group = values.meta["val"].shape[1] // scales.meta["val"].shape[1]
-        limits = (-8, 7, torch.int8, group, torch.float32)
-        return _call(graph, ops.dequantize_per_channel_group.default, values, scales, zeros, *limits)
-    if scales.meta["val"].dim() == 2:  # per channel, XNNPACK wants (out,)
-        flat = _buffer(program, scales).squeeze(1)
-        program.state_dict[program.graph_signature.inputs_to_buffers[scales.name]] = flat
-        scales.meta["val"] = scales.meta["val"].squeeze(1)
-    zeros = _zeros(program, scales, torch.zeros_like(_buffer(program, scales), dtype=torch.int64))
-    return _call(graph, ops.dequantize_per_channel.default, values, scales, zeros, 0, -128, 127, torch.int8)
-
-
-def _buffer(program: torch.export.ExportedProgram, node: Node) -> Tensor:
-    return program.state_dict[program.graph_signature.inputs_to_buffers[node.name]]
-
-
-def _zeros(program: torch.export.ExportedProgram, scales: Node, zeros: Tensor) -> Node:
-    from executorch.backends.transforms.utils import create_constant_placeholder
-    from torch.export.graph_signature import InputKind
-
-    first = next(node for node in program.graph.nodes if node.op == "placeholder")
-    with program.graph.inserting_before(first):
-        return create_constant_placeholder(
-            program, program.graph, f"{scales.name}_zeros", InputKind.BUFFER, zeros, persistent_buffer=True
-        )
-
-
-def _call(graph: Graph, target: Any, *args: Any) -> Node:
-    """Insert a call and give it the fake value later passes read."""
-    node = graph.call_function(target, args)
-    values = torch.fx.map_arg(args, lambda argument: argument.meta["val"])
-    node.meta["val"] = target(*values)
-    return node
+    return ExportedProgram(
+        root=program.graph_module,
+        graph=program.graph,
+        graph_signature=program.graph_signature,
+        state_dict=program.state_dict,
+        range_constraints=program.range_constraints,
+        module_call_graph=program.module_call_graph,
+        example_inputs=program.example_inputs,
+        constants=program.constants,
+        verifiers=[EXIREdgeDialectVerifier(edge_compile_config=config, class_only=True)],
+    )
 
 
 @contextmanager

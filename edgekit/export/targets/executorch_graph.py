@@ -1,0 +1,306 @@
+"""Rewrite a captured policy into the operators XNNPACK fuses, so that a whole block becomes one delegate.
+
+Integer linears become the quantize-dequantize pattern XNNPACK knows. What XNNPACK would refuse at a dynamic
+length is said in other words: a mean, and the half-turn of rotary positions, as products with a constant matrix.
+Nothing here rounds a weight again. The result is functional and needs no decomposition: ExecuTorch's own way
+there traces the model again and again, which is most of its export time.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec, TensorArgument
+from torch.fx import Graph, Node
+
+from edgekit.errors import EdgekitError
+
+aten = torch.ops.aten
+
+
+def rewrite(program: ExportedProgram, context_length: int) -> ExportedProgram:
+    """Rewrite ``program`` in place; returns it. Raises EdgekitError for a weight XNNPACK cannot run."""
+    import torch.ao.quantization.fx._decomposed  # registers the quantized operators
+
+    rounded: dict[Node, Node] = {}  # q, k and v share one rounded input, and so do gate and up
+    rewriters: dict[Any, Callable[[ExportedProgram, Node], Node | None]] = {
+        torch.ops.edgekit.quantized_linear.default: lambda p, n: _linear(p, n, rounded),
+        torch.ops.edgekit.quantized_embedding.default: _embedding,
+        aten.mean.dim: _mean,
+        aten.cat.default: _half_turn,
+        aten.transpose.int: _transpose,
+        aten.view.default: _view,
+        aten.reshape.default: _view,
+        aten.index.Tensor: lambda p, n: _table_rows(p, n, context_length),
+        aten.add.Tensor: _add,
+        aten.silu.default: _silu,
+        aten.select.int: lambda p, n: _renamed(p, n, aten.select_copy.int),
+        aten.unsqueeze.default: lambda p, n: _renamed(p, n, aten.unsqueeze_copy.default),
+        aten.item.default: lambda p, n: _renamed(p, n, aten._local_scalar_dense.default),
+        aten.arange.default: lambda p, n: _renamed(p, n, aten.arange.start_step, 0),
+    }
+    for node in list(program.graph.nodes):
+        rewriter = rewriters.get(node.target)
+        if rewriter is None:
+            continue
+        with program.graph.inserting_before(node):
+            replacement = rewriter(program, node)
+        if replacement is not None:
+            node.replace_all_uses_with(replacement)
+            program.graph.erase_node(node)
+    _return_caches(program)
+    for node in reversed(program.graph.nodes):
+        if node.op == "call_function" and not node.users:  # assertions too: the operators check positions themselves
+            program.graph.erase_node(node)
+    _drop_unused(program)
+    _separate_constants(program)
+    program.graph.lint()
+    program.graph_module.recompile()
+    return program
+
+
+def stages(program: ExportedProgram, supported: set[Node]) -> list[list[Node]]:
+    """The ``supported`` nodes, calls and the constants they own, by the delegate that runs them.
+
+    A call's stage counts the changes from unsupported to supported calls on the way to it, so that no
+    delegate waits for itself. What is made of constants alone belongs to the stage that reads it.
+    """
+    stage: dict[Node, int] = {}
+    constant: set[Node] = set()
+    for node in program.graph.nodes:
+        if node in supported and constant.issuperset(node.all_input_nodes):
+            constant.add(node)
+        elif node.op == "call_function":
+            before = [n for n in node.all_input_nodes if n in stage]
+            stage[node] = max((stage[n] + (node in supported and n not in supported) for n in before), default=0)
+    members: dict[int, list[Node]] = {}
+    for node in reversed(program.graph.nodes):
+        if node in constant:
+            stage[node] = min(stage[user] for user in node.users)
+        if node in supported:
+            members.setdefault(stage[node], []).append(node)
+    return [nodes[::-1] for nodes in members.values()]
+
+
+def _linear(program: ExportedProgram, node: Node, rounded: dict[Node, Node]) -> Node:
+    graph = program.graph
+    x, values, scales, bits, activations = node.args
+    _check_linear(program, values, scales, bits, activations)
+    if x not in rounded:
+        rounded[x] = _round_tokens(graph, x)
+    return _call(graph, aten.linear.default, rounded[x], _dequantize(program, values, scales, bits))
+
+
+def _check_linear(program: ExportedProgram, values: Node, scales: Node, bits: int, activations: str) -> None:
+    name = program.graph_signature.inputs_to_buffers[values.name].removesuffix(".values").removeprefix("policy.")
+    if activations != "int8":
+        raise EdgekitError(
+            f"cannot lower {name} for XNNPACK: {activations} activations. It runs integer weights on 8-bit activations "
+            "only. Set quantize.activations: int8."
+        )
+    groups = scales.meta["val"].shape[1]
+    if bits == 8 and groups > 1:
+        raise EdgekitError(
+            f"cannot lower {name} for XNNPACK: 8 bits in groups. It has 8 bits per output channel only. "
+            "Set group_size: 0."
+        )
+    group = values.meta["val"].shape[1] // groups
+    if bits == 4 and group % 32:
+        raise EdgekitError(
+            f"cannot lower {name} for XNNPACK: group_size {group}. Its 4-bit groups are multiples of 32. "
+            "Set group_size: 32."
+        )
+
+
+def _round_tokens(graph: Graph, x: Node) -> Node:
+    ops = torch.ops.quantized_decomposed
+    qparams = _call(graph, ops.choose_qparams_per_token_asymmetric.default, x, torch.int8)
+    scale, zero = (_call(graph, operator.getitem, qparams, index) for index in (0, 1))
+    integers = _call(graph, ops.quantize_per_token.default, x, scale, zero, -128, 127, torch.int8)
+    return _call(graph, ops.dequantize_per_token.default, integers, scale, zero, -128, 127, torch.int8, torch.float32)
+
+
+def _dequantize(program: ExportedProgram, values: Node, scales: Node, bits: int) -> Node:
+    ops, graph = torch.ops.quantized_decomposed, program.graph
+    data = _data(program, scales)
+    if bits == 4:
+        zeros = _constant(program, "zeros_{}_{}".format(*data.shape), torch.zeros_like(data, dtype=torch.int8))
+        limits = (-8, 7, torch.int8, values.meta["val"].shape[1] // data.shape[1], torch.float32)
+        return _call(graph, ops.dequantize_per_channel_group.default, values, scales, zeros, *limits)
+    channels = _constant(program, f"{scales.name}_channels", data.squeeze(1))
+    zeros = _constant(program, f"zeros_{len(data)}", torch.zeros(len(data), dtype=torch.int64))
+    return _call(graph, ops.dequantize_per_channel.default, values, channels, zeros, 0, -128, 127, torch.int8)
+
+
+def _embedding(program: ExportedProgram, node: Node) -> Node:
+    """The runtime's own lookup: rows of 8 bits as they are, of 4 bits two values a byte, the even one high."""
+    ops = torch.ops.quantized_decomposed
+    ids, values, scales, bits = node.args
+    # Scales have 8 significant bits and are normal float16s: this halves them without rounding.
+    halves = _constant(program, f"{scales.name}_half", _data(program, scales).half())
+    if bits == 8:
+        return _call(program.graph, ops.embedding_byte.dtype, values, halves, None, -128, 127, ids, dtype=torch.float32)
+    shifted = (_data(program, values) + 8).view(torch.uint8)
+    packed = _constant(program, f"{values.name}_packed", shifted[:, 0::2] << 4 | shifted[:, 1::2])
+    return _call(program.graph, ops.embedding_4bit.dtype, packed, halves, None, -8, 7, ids, dtype=torch.float32)
+
+
+def _mean(program: ExportedProgram, node: Node) -> Node:
+    """mean(x, -1, keepdim) = x @ (1/n, ..., 1/n): XNNPACK has no mean over the last axis alone."""
+    width = node.args[0].meta["val"].shape[-1]
+    weights = _constant(program, f"mean_{width}", torch.full((1, width), 1.0 / width))
+    return _call(program.graph, aten.linear.default, node.args[0], weights)
+
+
+def _half_turn(program: ExportedProgram, node: Node) -> Node | None:
+    """cat(-second half, first half) = x @ a signed permutation: XNNPACK cannot slice at a dynamic length."""
+    turned, first = node.args[0]
+    if turned.target is not aten.neg.default or first.target is not operator.getitem:
+        return None
+    x = first.args[0].args[0]
+    width = x.meta["val"].shape[-1]
+    upper = torch.eye(width // 2)
+    zero = torch.zeros_like(upper)
+    matrix = torch.cat([torch.cat([zero, -upper], dim=1), torch.cat([upper, zero], dim=1)])
+    return _call(program.graph, aten.linear.default, x, _constant(program, f"half_turn_{width}", matrix))
+
+
+def _transpose(program: ExportedProgram, node: Node) -> Node | None:  # noqa: ARG001
+    """Two equal transposes in a row are none."""
+    inner = node.args[0]
+    return inner.args[0] if inner.target is node.target and inner.args[1:] == node.args[1:] else None
+
+
+def _view(program: ExportedProgram, node: Node) -> Node:
+    """A view whose one dynamic size is inferred: XNNPACK takes no symbol there."""
+    shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
+    return _call(program.graph, aten.view_copy.default, node.args[0], shape)
+
+
+def _add(program: ExportedProgram, node: Node) -> Node | None:
+    """A bias goes into its product; a number becomes a tensor, as ExecuTorch's dialect wants."""
+    x, other = node.args
+    if not isinstance(other, Node):
+        name = f"number_{other}".replace(".", "_").replace("-", "_")
+        return _call(program.graph, aten.add.Tensor, x, _constant(program, name, torch.tensor(other)))
+    product = x.target is aten.linear.default and len(x.args) == 2 and len(x.users) == 1
+    if not product or other.name not in program.graph_signature.inputs_to_parameters:
+        return None
+    x.args = (*x.args, other)
+    return x
+
+
+def _silu(program: ExportedProgram, node: Node) -> Node:
+    (x,) = node.args
+    return _call(program.graph, aten.mul.Tensor, x, _call(program.graph, aten.sigmoid.default, x))
+
+
+def _renamed(program: ExportedProgram, node: Node, target: Any, *first: Any) -> Node:
+    """The same call of another operator, with ``first`` before its arguments."""
+    renamed = program.graph.call_function(target, (*first, *node.args), dict(node.kwargs))
+    renamed.meta["val"] = node.meta["val"]
+    return renamed
+
+
+def _table_rows(program: ExportedProgram, node: Node, context_length: int) -> Node:
+    """Rows of a table of positions, cut to those the cache can hold, as an embedding: one copy a row."""
+    table, (rows,) = node.args
+    short = _constant(program, f"{table.name}_{context_length}", _data(program, table)[:context_length])
+    return _call(program.graph, aten.embedding.default, short, rows)
+
+
+def _return_caches(program: ExportedProgram) -> None:
+    """Make cache writes functional: each write's result is what attention reads and what the buffer becomes."""
+    graph, written = program.graph, []
+    for node in list(graph.nodes):
+        if node.target is not torch.ops.llama.update_cache.default:
+            continue
+        new, cache, start = node.args
+        with graph.inserting_before(node):
+            write = graph.call_function(
+                torch.ops.higher_order.auto_functionalized_v2,
+                (node.target,),
+                {"value": new, "start_pos": start, "_cache_base_index": 0, "_all_bases": [cache]},
+            )
+            write.meta["val"] = (node.meta["val"], cache.meta["val"])
+            after = graph.call_function(operator.getitem, (write, 1))
+            after.meta["val"] = cache.meta["val"]
+        cache.replace_all_uses_with(after, delete_user_cb=lambda user, keep={write, node}: user not in keep)
+        graph.erase_node(node)
+        written.append((after, cache))
+    output = graph.output_node()
+    (logits,) = output.args[0]
+    output.args = ((*(after for after, _ in written), logits),)
+    buffers = program.graph_signature.inputs_to_buffers
+    program.graph_signature.output_specs[:] = [
+        *(
+            OutputSpec(OutputKind.BUFFER_MUTATION, TensorArgument(after.name), buffers[cache.name])
+            for after, cache in written
+        ),
+        OutputSpec(OutputKind.USER_OUTPUT, TensorArgument(logits.name), None),
+    ]
+
+
+def _drop_unused(program: ExportedProgram) -> None:
+    """Drop parameters and buffers nothing reads any more: they would be in the file."""
+    kept = []
+    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
+    for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
+        if node.users or spec.kind is InputKind.USER_INPUT:
+            kept.append(spec)
+            continue
+        program.graph.erase_node(node)
+        program.state_dict.pop(spec.target, None)
+        program.constants.pop(spec.target, None)
+    program.graph_signature.input_specs[:] = kept
+
+
+def _separate_constants(program: ExportedProgram) -> None:
+    """Give each block its own placeholder of a product's constant: a delegate owns it, and the file still has one."""
+    made_here = {spec.target: spec.arg.name for spec in program.graph_signature.input_specs if spec.persistent}
+    block, first_reader = 0, {}
+    for node in list(program.graph.nodes):
+        block += node.target is torch.ops.llama.custom_sdpa.default
+        if node.op != "call_function" or node.target in (aten.add.Tensor, aten.mul.Tensor):
+            continue
+        for constant in node.all_input_nodes:
+            if constant.op != "placeholder" or made_here.get(str(constant.target)) != constant.name:
+                continue
+            if first_reader.setdefault(constant, block) != block:
+                copy = _constant(program, f"{constant.target}_block_{block}", program.state_dict[str(constant.target)])
+                node.replace_input_with(constant, copy)
+
+
+def _data(program: ExportedProgram, node: Node) -> Tensor:
+    name = program.graph_signature.inputs_to_buffers[node.name]
+    stored = program.state_dict if name in program.state_dict else program.constants
+    return stored[name]
+
+
+def _constant(program: ExportedProgram, name: str, data: Tensor) -> Node:
+    """The placeholder of a buffer ``name`` holding ``data``, made when first asked for."""
+    graph = program.graph
+    first = next(iter(graph.nodes))
+    if name in program.state_dict:
+        return next(node for node in graph.nodes if node.op == "placeholder" and node.target == name)
+    program.state_dict[name] = data.contiguous()
+    with graph.inserting_before(first):
+        node = graph.create_node("placeholder", name, name=name)
+    mode = next(n.meta["val"].fake_mode for n in graph.nodes if isinstance(n.meta.get("val"), Tensor))
+    node.meta["val"] = mode.from_tensor(program.state_dict[name], static_shapes=True)
+    spec = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=True)
+    program.graph_signature.input_specs.insert(0, spec)
+    return node
+
+
+def _call(graph: Graph, target: Any, *args: Any, **kwargs: Any) -> Node:
+    """Insert a call and give it the fake value later passes read."""
+    node = graph.call_function(target, args, kwargs)
+    values = torch.fx.map_arg(args, lambda argument: argument.meta["val"])
+    node.meta["val"] = target(*values, **kwargs)
+    return node

@@ -60,12 +60,18 @@ def quantize_weight(weight: Tensor, bits: int, group_size: int) -> IntegerWeight
 
 
 def fake_quantize_activations(x: Tensor) -> Tensor:
-    """Round each token's vector (..., in) to 8 bits asymmetric and back, as XNNPACK's dynamic linears do."""
+    """Round each token's vector (..., in) to 8 bits asymmetric and back, as XNNPACK's dynamic linears do.
+
+    The order of operations is XNNPACK's: it multiplies by 255 / range and adds the zero point to integers. Another
+    order rounds values near a tie the other way.
+    """
     low = x.amin(-1, keepdim=True).clamp(max=0)
     high = x.amax(-1, keepdim=True).clamp(min=0)
-    scale = ((high - low) / 255).clamp(min=torch.finfo(torch.float32).eps)
-    zero = (-128 - low / scale).round().clamp(-128, 127)
-    return ((x / scale + zero).round().clamp(-128, 127) - zero) * scale
+    steps = torch.where(high > low, 255 / (high - low), 1.0)
+    from_low, from_high = low * steps, high * steps
+    zero = torch.where(from_low + from_high > 1, -128 - from_low, 127 - from_high).clamp(-128, 127).round()
+    integers = torch.minimum(torch.maximum((x * steps).round(), -128 - zero), 127 - zero)
+    return integers * (1 / steps)
 
 
 def fake_quantize_blocks(x: Tensor, block: int) -> Tensor:

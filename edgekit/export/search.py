@@ -179,6 +179,7 @@ def draw_frontier(points: Sequence[Point], target: str) -> bytes:
     axes.set(xlabel="artifact, MB", ylabel="same decision as the float policy, %")
     axes.set_title(f"{target}, {points[0].n} held-out prompts", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")
+    axes.margins(x=0.18, y=0.12)  # room for the names
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

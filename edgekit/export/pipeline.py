@@ -61,7 +61,8 @@ def export(
         say("recording decisions")
         cases = conformance_cases(policy, quantized, prompts, recipe.context_length)
         say(f"lowering to {recipe.target}")
-        target.lower(quantized.model, recipe, temporary)
+        stops = policy.routing.stop_token_ids
+        target.lower(quantized.model, recipe, temporary, stop_token_ids=stops, say=say)
         say("packing")
         facts = bundle_facts(policy, recipe, target, folder, task)
         pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=quantized.routing, cases=cases)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -30,8 +31,20 @@ class TargetModule(Protocol):
     def runtime(self) -> dict[str, str]:
         """``name`` and ``version`` of the runtime the artifact is made for."""
 
-    def lower(self, model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
-        """Write the quantized ``model`` as ``folder/ARTIFACT``; returns that path."""
+    def lower(
+        self,
+        model: PolicyModel,
+        recipe: ExportRecipe,
+        folder: Path,
+        *,
+        stop_token_ids: Sequence[int] = (),
+        say: Callable[[str], None] | None = None,
+    ) -> Path:
+        """Write the quantized ``model`` as ``folder/ARTIFACT``; returns that path.
+
+        ``stop_token_ids`` go into the artifact where its format has a place for them; ``say`` hears each phase
+        of a long lowering.
+        """
 
 
 def get_target(name: str) -> TargetModule:

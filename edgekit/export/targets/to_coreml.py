@@ -10,7 +10,7 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,14 @@ def runtime() -> dict[str, str]:
     return {"name": "Core ML (iOS 18)", "version": f"coremltools {importlib.metadata.version('coremltools')}"}
 
 
-def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
+def lower(
+    model: PolicyModel,
+    recipe: ExportRecipe,
+    folder: Path,
+    *,
+    stop_token_ids: Sequence[int] = (),  # noqa: ARG001  no place for them in this format
+    say: Callable[[str], None] | None = None,  # noqa: ARG001  short enough to say nothing
+) -> Path:
     """Write ``folder/model.mlpackage`` from the quantized ``model``; returns its path.
 
     Functions ``prefill`` (token_ids (1, prefill_chunk)) and ``decode`` (token_ids (1, 1)) share the

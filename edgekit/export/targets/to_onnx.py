@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -38,7 +39,14 @@ def runtime() -> dict[str, str]:
     return {"name": "onnxruntime", "version": version}
 
 
-def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
+def lower(
+    model: PolicyModel,
+    recipe: ExportRecipe,
+    folder: Path,
+    *,
+    stop_token_ids: Sequence[int] = (),  # noqa: ARG001  no place for them in this format
+    say: Callable[[str], None] | None = None,  # noqa: ARG001  short enough to say nothing
+) -> Path:
     """Write ``folder/model.onnx`` and return its path.
 
     :class:`FusedLayout` and :class:`StandardLayout` say what goes in and comes out. The context is the recipe's,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -94,6 +97,63 @@ def test_one_delegate_a_block_and_nothing_but_attention_between(tmp_path: Path) 
     data = check_equal(LLAMA, "int4", tmp_path)
     assert b"quantized_decomposed::dequantize" not in data  # every integer linear is in a delegate, none runs outside
     assert data.count(b"XnnpackBackend") == LLAMA.num_hidden_layers + 2  # one more before the head's last token
+
+
+def test_the_file_answers_what_executorchs_own_runners_ask(tmp_path: Path) -> None:
+    recipe = small_recipe("int4")
+    phases: list[str] = []
+    model = quantize_model(random_model(LLAMA), recipe.quantize)
+    path = to_executorch.lower(model, recipe, tmp_path, stop_token_ids=(2, 7), say=phases.append)
+    on_executorch.open_artifact(path, 128, 16)  # registers the kernels
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(path)
+    answers = {name: program.load_method(name).execute([]) for name in program.method_names if name != "forward"}
+    assert answers == {
+        "get_vocab_size": [300],
+        "get_n_layers": [2],
+        "get_max_context_len": [128],
+        "get_max_seq_len": [127],
+        "get_eos_ids": [2, 7],
+        "use_kv_cache": [True],
+        "use_sdpa_with_kv_cache": [True],
+        "enable_dynamic_shape": [True],
+    }
+    assert len(phases) == 4
+
+
+def test_a_prompt_that_fills_the_context_is_split(tmp_path: Path) -> None:
+    recipe = small_recipe("fp32")
+    model = random_model(LLAMA)
+    artifact = on_executorch.open_artifact(to_executorch.lower(model, recipe, tmp_path), 128, 16)
+    prompt = [index % 300 for index in range(128)]
+    np.testing.assert_allclose(artifact.prefill(prompt), ReferenceModel(model).prefill(prompt), atol=1e-4)
+
+
+def test_four_bit_embeddings_are_read_by_the_runtimes_own_kernel(tmp_path: Path) -> None:
+    assert b"embedding_4bit" in check_equal(LLAMA, "int4_head8", tmp_path)
+
+
+LOWER_AND_HASH = """
+import hashlib, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_executorch_target import LLAMA, quantize_model, random_model, small_recipe, to_executorch
+recipe = small_recipe("int4")
+path = to_executorch.lower(quantize_model(random_model(LLAMA), recipe.quantize), recipe, Path(sys.argv[2]))
+print(hashlib.sha256(path.read_bytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_identical_inputs_give_identical_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
+    digests = set()
+    for seed in ("1", "2"):
+        command = [sys.executable, "-W", "ignore", "-c", LOWER_AND_HASH, str(Path(__file__).parent), str(tmp_path)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        digests.add(output.split()[-1])
+    assert len(digests) == 1
 
 
 @pytest.mark.parametrize(

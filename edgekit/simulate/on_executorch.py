@@ -78,7 +78,11 @@ class ExecutorchModel:
         self._position = 0
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
-        """The whole prompt in one call."""
+        """The whole prompt in one call, two if it fills the context: one call takes a token less."""
+        longest = self.context_length - 1
+        if len(token_ids) > longest:
+            self._run(token_ids[:longest])
+            token_ids = token_ids[longest:]
         return self._run(token_ids)
 
     def decode(self, token_id: int) -> Logits:

@@ -21,6 +21,7 @@ from torch.fx import Graph, Node
 from edgekit.errors import EdgekitError
 
 aten = torch.ops.aten
+Call = Any  # an fx Node whose arguments are known by its operator: fx types them as anything
 
 
 def rewrite(program: ExportedProgram, context_length: int) -> ExportedProgram:
@@ -87,7 +88,7 @@ def stages(program: ExportedProgram, supported: set[Node]) -> list[list[Node]]:
     return [nodes[::-1] for nodes in members.values()]
 
 
-def _linear(program: ExportedProgram, node: Node, rounded: dict[Node, Node]) -> Node:
+def _linear(program: ExportedProgram, node: Call, rounded: dict[Node, Node]) -> Node:
     graph = program.graph
     x, values, scales, bits, activations = node.args
     _check_linear(program, values, scales, bits, activations)
@@ -96,7 +97,7 @@ def _linear(program: ExportedProgram, node: Node, rounded: dict[Node, Node]) -> 
     return _call(graph, aten.linear.default, rounded[x], _dequantize(program, values, scales, bits))
 
 
-def _check_linear(program: ExportedProgram, values: Node, scales: Node, bits: int, activations: str) -> None:
+def _check_linear(program: ExportedProgram, values: Call, scales: Call, bits: int, activations: str) -> None:
     name = program.graph_signature.inputs_to_buffers[values.name].removesuffix(".values").removeprefix("policy.")
     if activations != "int8":
         raise EdgekitError(
@@ -125,7 +126,7 @@ def _round_tokens(graph: Graph, x: Node) -> Node:
     return _call(graph, ops.dequantize_per_token.default, integers, scale, zero, -128, 127, torch.int8, torch.float32)
 
 
-def _dequantize(program: ExportedProgram, values: Node, scales: Node, bits: int) -> Node:
+def _dequantize(program: ExportedProgram, values: Call, scales: Call, bits: int) -> Node:
     ops, graph = torch.ops.quantized_decomposed, program.graph
     data = _data(program, scales)
     if bits == 4:
@@ -137,7 +138,7 @@ def _dequantize(program: ExportedProgram, values: Node, scales: Node, bits: int)
     return _call(graph, ops.dequantize_per_channel.default, values, channels, zeros, 0, -128, 127, torch.int8)
 
 
-def _embedding(program: ExportedProgram, node: Node) -> Node:
+def _embedding(program: ExportedProgram, node: Call) -> Node:
     """The runtime's own lookup: rows of 8 bits as they are, of 4 bits two values a byte, the even one high."""
     ops = torch.ops.quantized_decomposed
     ids, values, scales, bits = node.args
@@ -150,14 +151,14 @@ def _embedding(program: ExportedProgram, node: Node) -> Node:
     return _call(program.graph, ops.embedding_4bit.dtype, packed, halves, None, -8, 7, ids, dtype=torch.float32)
 
 
-def _mean(program: ExportedProgram, node: Node) -> Node:
+def _mean(program: ExportedProgram, node: Call) -> Node:
     """mean(x, -1, keepdim) = x @ (1/n, ..., 1/n): XNNPACK has no mean over the last axis alone."""
     width = node.args[0].meta["val"].shape[-1]
     weights = _constant(program, f"mean_{width}", torch.full((1, width), 1.0 / width))
     return _call(program.graph, aten.linear.default, node.args[0], weights)
 
 
-def _half_turn(program: ExportedProgram, node: Node) -> Node | None:
+def _half_turn(program: ExportedProgram, node: Call) -> Node | None:
     """cat(-second half, first half) = x @ a signed permutation: XNNPACK cannot slice at a dynamic length."""
     turned, first = node.args[0]
     if turned.target is not aten.neg.default or first.target is not operator.getitem:
@@ -170,19 +171,19 @@ def _half_turn(program: ExportedProgram, node: Node) -> Node | None:
     return _call(program.graph, aten.linear.default, x, _constant(program, f"half_turn_{width}", matrix))
 
 
-def _transpose(program: ExportedProgram, node: Node) -> Node | None:  # noqa: ARG001
+def _transpose(program: ExportedProgram, node: Call) -> Node | None:  # noqa: ARG001
     """Two equal transposes in a row are none."""
     inner = node.args[0]
     return inner.args[0] if inner.target is node.target and inner.args[1:] == node.args[1:] else None
 
 
-def _view(program: ExportedProgram, node: Node) -> Node:
+def _view(program: ExportedProgram, node: Call) -> Node:
     """A view whose one dynamic size is inferred: XNNPACK takes no symbol there."""
     shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
     return _call(program.graph, aten.view_copy.default, node.args[0], shape)
 
 
-def _add(program: ExportedProgram, node: Node) -> Node | None:
+def _add(program: ExportedProgram, node: Call) -> Node | None:
     """A bias goes into its product; a number becomes a tensor, as ExecuTorch's dialect wants."""
     x, other = node.args
     if not isinstance(other, Node):
@@ -195,23 +196,30 @@ def _add(program: ExportedProgram, node: Node) -> Node | None:
     return x
 
 
-def _silu(program: ExportedProgram, node: Node) -> Node:
+def _silu(program: ExportedProgram, node: Call) -> Node:
     (x,) = node.args
     return _call(program.graph, aten.mul.Tensor, x, _call(program.graph, aten.sigmoid.default, x))
 
 
-def _renamed(program: ExportedProgram, node: Node, target: Any, *first: Any) -> Node:
+def _renamed(program: ExportedProgram, node: Call, target: Any, *first: Any) -> Node:
     """The same call of another operator, with ``first`` before its arguments."""
     renamed = program.graph.call_function(target, (*first, *node.args), dict(node.kwargs))
     renamed.meta["val"] = node.meta["val"]
     return renamed
 
 
-def _table_rows(program: ExportedProgram, node: Node, context_length: int) -> Node:
-    """Rows of a table of positions, cut to those the cache can hold, as an embedding: one copy a row."""
+def _table_rows(program: ExportedProgram, node: Call, context_length: int) -> Node:
+    """Rows of a table of positions, cut to those the cache can hold, as an embedding: one copy a row.
+
+    Rotary tables hold each angle twice: the file has it once.
+    """
     table, (rows,) = node.args
-    short = _constant(program, f"{table.name}_{context_length}", _data(program, table)[:context_length])
-    return _call(program.graph, aten.embedding.default, short, rows)
+    data = _data(program, table)[:context_length]
+    first, second = data.chunk(2, dim=1)
+    if not torch.equal(first, second):
+        return _call(program.graph, aten.embedding.default, _constant(program, f"{table.name}_rows", data), rows)
+    half = _call(program.graph, aten.embedding.default, _constant(program, f"{table.name}_rows", first), rows)
+    return _call(program.graph, aten.cat.default, [half, half], -1)
 
 
 def _return_caches(program: ExportedProgram) -> None:
@@ -263,7 +271,8 @@ def _drop_unused(program: ExportedProgram) -> None:
 def _separate_constants(program: ExportedProgram) -> None:
     """Give each block its own placeholder of a product's constant: a delegate owns it, and the file still has one."""
     made_here = {spec.target: spec.arg.name for spec in program.graph_signature.input_specs if spec.persistent}
-    block, first_reader = 0, {}
+    block = 0
+    first_reader: dict[Node, int] = {}
     for node in list(program.graph.nodes):
         block += node.target is torch.ops.llama.custom_sdpa.default
         if node.op != "call_function" or node.target in (aten.add.Tensor, aten.mul.Tensor):
@@ -276,7 +285,7 @@ def _separate_constants(program: ExportedProgram) -> None:
                 node.replace_input_with(constant, copy)
 
 
-def _data(program: ExportedProgram, node: Node) -> Tensor:
+def _data(program: ExportedProgram, node: Call) -> Tensor:
     name = program.graph_signature.inputs_to_buffers[node.name]
     stored = program.state_dict if name in program.state_dict else program.constants
     return stored[name]

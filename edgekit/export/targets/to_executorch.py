@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from edgekit.export.targets.executorch_graph import rewrite, stages
 from edgekit.policy.model import PolicyModel
 
 ARTIFACT = "model.pte"
+Metadata = dict[str, int | bool | list[int]]
 
 
 def missing() -> str | None:
@@ -44,46 +45,63 @@ def runtime() -> dict[str, str]:
     return {"name": "executorch", "version": version}
 
 
-def lower(model: PolicyModel, recipe: ExportRecipe, folder: Path) -> Path:
+def lower(
+    model: PolicyModel,
+    recipe: ExportRecipe,
+    folder: Path,
+    *,
+    stop_token_ids: Sequence[int] = (),
+    say: Callable[[str], None] | None = None,
+) -> Path:
     """Write ``folder/model.pte`` and return its path.
 
     One method, ``forward(token_ids (1, tokens) int64, position (1,) int64) -> logits (1, vocab) float32``,
-    serves prefill and decode. Raises BackendMissing without executorch, EdgekitError if XNNPACK cannot
-    run a weight as the recipe has it.
+    serves prefill (at most context_length - 1 tokens) and decode. ``stop_token_ids`` and ``say``:
+    see :class:`TargetModule`. Raises BackendMissing without executorch, EdgekitError if XNNPACK cannot run
+    a weight as the recipe has it.
     """
     absent = missing()
     if absent:
         raise BackendMissing(f"cannot export to ExecuTorch: {absent}.")
+    tell = say or (lambda _: None)
     with _quiet():
-        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401, I001  the LLM operators, and before
-        import executorch.kernels.quantized  # noqa: F401  those of embeddings, which want the runtime loaded
+        # In this order: the embedding operators load only when the runtime, which the first brings, is there.
+        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401, I001
+        import executorch.kernels.quantized  # noqa: F401
 
+        tell("capturing the program")
         program = capture(model, recipe.context_length, tokens=None, stateful=True, attention=FusedAttention())
-        data = _compile(rewrite(program, recipe.context_length), metadata(model, recipe))
+        tell("rewriting it for XNNPACK")
+        rewrite(program, recipe.context_length)
+        data = _compile(program, metadata(model, recipe, stop_token_ids), tell)
     path = folder / ARTIFACT
     write_file(path, data)
     return path
 
 
-def metadata(model: PolicyModel, recipe: ExportRecipe) -> dict[str, int | bool | list[int]]:
-    """The constant methods ExecuTorch's LLM runners ask for."""
+def metadata(model: PolicyModel, recipe: ExportRecipe, stop_token_ids: Sequence[int] = ()) -> Metadata:
+    """The constant methods ExecuTorch's LLM runners ask for; a policy's prompts begin with no token of their own."""
     return {
         "get_vocab_size": model.config.vocab_size,
         "get_n_layers": model.config.num_hidden_layers,
         "get_max_context_len": recipe.context_length,
         "get_max_seq_len": recipe.context_length - 1,  # of one call
+        "get_eos_ids": list(stop_token_ids),
         "use_kv_cache": True,
         "use_sdpa_with_kv_cache": True,
         "enable_dynamic_shape": True,
     }
 
 
-def _compile(program: ExportedProgram, constants: dict[str, int | bool | list[int]]) -> bytes:
+def _compile(program: ExportedProgram, constants: Metadata, tell: Callable[[str], None]) -> bytes:
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager
 
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)
     manager = EdgeProgramManager({"forward": _edge_dialect(program, config)}, constants, config)
-    return bytes(manager.to_backend(_partitioner()).to_executorch().buffer)
+    tell("packing the blocks for XNNPACK")
+    lowered = manager.to_backend(_partitioner())
+    tell("writing the program")
+    return bytes(lowered.to_executorch().buffer)
 
 
 def _partitioner() -> Any:

@@ -143,7 +143,7 @@ def test_a_tied_table_is_stored_once(recipe: str, tmp_path: Path) -> None:
     weights = sum(parameter.numel() for parameter in quantized.model.layers.parameters())
     weights += sum(b.numel() for name, b in quantized.model.layers.named_buffers() if name.endswith("values"))
     table = FAMILIES["llama"].vocab_size * FAMILIES["llama"].hidden_size
-    bytes_each = {"onnx_fp32": 4, "onnx_int8": 1 + 4 / 64, "onnx_int4": 0.5 + 4 / 32}[recipe]
+    bytes_each = {"onnx_fp32": 4, "onnx_int8": 1 + 4 / 64, "onnx_int4": 0.5 + 4 / 64}[recipe]
     stored = sum(
         onnx.numpy_helper.to_array(tensor).nbytes
         for tensor in onnx.load(str(path)).graph.initializer

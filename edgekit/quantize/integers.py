@@ -85,6 +85,7 @@ def runtime_block(group: int) -> int:
     """The block of a vector that ONNX Runtime rounds when ``group`` inputs share a weight scale.
 
     Its kernels know blocks that are a power of two, here up to 128; a longer or odd group is cut into them.
+    Its x86 kernels round exactly so; ARM kernels from KleidiAI may round a whole vector instead.
     """
     return min(group & -group, 128)
 

@@ -76,6 +76,7 @@ class StandardLayout:
     """input_ids, attention_mask, position_ids, past_key_values.N.key and .value: Hugging Face's names and shapes.
 
     Batches may be padded on the left. Logits of every token come out, and caches grown by the tokens given.
+    The operator takes several tokens over a cache that is not empty for a batch of one only.
     """
 
     packed = False

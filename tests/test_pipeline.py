@@ -61,7 +61,7 @@ def test_an_interrupted_export_leaves_nothing_and_keeps_the_earlier_bundle(
     out.mkdir()
     (out / "manifest.json").write_text("earlier")
 
-    def interrupted(*_: object) -> Path:
+    def interrupted(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(get_target("onnx"), "lower", interrupted)

@@ -48,6 +48,14 @@ def test_no_row_is_worse_than_nearest_and_all_together_are_better(seed: int, gri
     assert int(rounded.values.abs().max()) < 2 ** (grid[0] - 1)
 
 
+@pytest.mark.parametrize("grid", [(4, 16), (8, 0)])
+def test_with_its_ends_kept_nearest_rounding_finds_the_same_integers(grid: tuple[int, int]) -> None:
+    rounded = round_gptq(*random_case(5), *grid, keep_ends=True)
+    again = quantize_weight(rounded.dequantize(), *grid)
+    assert torch.equal(again.scales, rounded.scales)
+    assert torch.equal(again.values, rounded.values)
+
+
 def test_with_a_diagonal_hessian_it_is_nearest() -> None:
     weight, _ = random_case(0)
     diagonal = torch.diag(torch.rand(32, generator=torch.Generator().manual_seed(1)).double() + 0.1)

@@ -63,11 +63,13 @@ def weighted_error(weight: Tensor, rounded: IntegerWeight, hessian: Tensor) -> T
     return ((error @ hessian) * error).sum(-1)
 
 
-def round_gptq(weight: Tensor, hessian: Tensor, bits: int, group_size: int) -> IntegerWeight:
+def round_gptq(weight: Tensor, hessian: Tensor, bits: int, group_size: int, keep_ends: bool = False) -> IntegerWeight:
     """Round ``weight`` (out, in) on :func:`quantize_weight`'s scales, each column's error spread over the later ones.
 
     ``hessian`` (in, in) float64, positive definite. Columns go by falling diagonal. Rows that nearest rounding
     serves better keep it, so no row's :func:`weighted_error` exceeds nearest's; equal to it for a diagonal H.
+    ``keep_ends`` leaves each group's largest weight at the end of its grid: rounding the result to nearest then
+    finds the same scales, and so the same integers.
     """
     order = torch.argsort(hessian.diagonal(), descending=True, stable=True)
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(hessian[order][:, order]))
@@ -75,25 +77,30 @@ def round_gptq(weight: Tensor, hessian: Tensor, bits: int, group_size: int) -> I
     parts = []
     for rows in weight.detach().float().split(ROWS):
         nearest = quantize_weight(rows, bits, group_size)
-        spread_out = _spread_errors(rows, nearest, order, spread)
+        spread_out = _spread_errors(rows, nearest, order, spread, keep_ends)
         better = weighted_error(rows, spread_out, hessian) < weighted_error(rows, nearest, hessian)
         parts.append((torch.where(better[:, None], spread_out.values, nearest.values), nearest.scales))
     values, scales = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return IntegerWeight(values, scales, bits)
 
 
-def _spread_errors(weight: Tensor, grid: IntegerWeight, order: Tensor, spread: Tensor) -> IntegerWeight:
+def _spread_errors(
+    weight: Tensor, grid: IntegerWeight, order: Tensor, spread: Tensor, keep_ends: bool
+) -> IntegerWeight:
     """The columns of ``weight`` rounded in ``order`` on ``grid``'s scales; row i of ``spread`` says where errors go."""
     largest = 2 ** (grid.bits - 1) - 1
     # Column after column, so columns are rows here: contiguous.
     left = weight.t()[order].clone()
     scales = grid.scales.repeat_interleave(grid.group_size, 1).t()[order].contiguous()
     values = torch.empty_like(left)
+    ends = grid.values.t()[order].float()
     for begin in range(0, len(left), COLUMNS):
         end = min(begin + COLUMNS, len(left))
         errors = torch.empty(end - begin, left.shape[1])
         for column in range(begin, end):
             values[column] = (left[column] / scales[column]).round().clamp(-largest, largest)
+            if keep_ends:
+                values[column] = torch.where(ends[column].abs() == largest, ends[column], values[column])
             error = (left[column] - values[column] * scales[column]) / spread[column, column]
             left[column + 1 : end].addr_(spread[column, column + 1 : end], error, alpha=-1)
             errors[column - begin] = error
@@ -102,12 +109,14 @@ def _spread_errors(weight: Tensor, grid: IntegerWeight, order: Tensor, spread: T
     return IntegerWeight(values[back].t().contiguous().to(torch.int8), grid.scales, grid.bits)
 
 
-def round_for_inputs(weight: Tensor, moments: Moments, bits: int, group_size: int) -> IntegerWeight:
+def round_for_inputs(
+    weight: Tensor, moments: Moments, bits: int, group_size: int, keep_ends: bool = False
+) -> IntegerWeight:
     """``weight`` (out, in) moved to the least-squares target of ``moments``, then rounded by :func:`round_gptq`."""
     hessian = moments.damped
     # argmin over V of sum |W x - V x'|^2, damped towards W: V = W + W (cross - own) hessian^-1.
     drift = torch.linalg.solve(hessian, (moments.cross - moments.own).t()).t().float()
-    return round_gptq(weight.detach() + weight.detach() @ drift, hessian, bits, group_size)
+    return round_gptq(weight.detach() + weight.detach() @ drift, hessian, bits, group_size, keep_ends)
 
 
 @torch.no_grad()
@@ -117,15 +126,17 @@ def calibrate_linears(
     recipe: QuantRecipe,
     batches: Sequence[RolloutBatch],
     on_progress: Progress | None = None,
+    keep_ends: bool = False,
 ) -> None:
     """Replace, in ``quantized``, each layer's integer linears by ones rounded on ``batches``, first layer to last.
 
     ``quantized`` is ``model`` rounded to nearest. The head is calibrated on the places that choose a token: after the
     layers, or, where it shares its table with the embedding, before them on the float model's hidden states.
+    ``keep_ends``: see :func:`round_gptq`.
     """
     shared = shares_table(quantized)
     if shared:
-        _round_shared_table(model, quantized, recipe, batches)
+        _round_shared_table(model, quantized, recipe, batches, keep_ends)
     floats = [model.model.embed_tokens(batch.tokens) for batch in batches]
     seen = [quantized.model.embed_tokens(batch.tokens) for batch in batches]
     real = [batch.real for batch in batches]
@@ -136,13 +147,13 @@ def calibrate_linears(
         for names in STAGES:
             before, after = [next(walk) for walk in theirs], [next(walk) for walk in ours]
             for name in names:
-                _replace(model, quantized, f"model.layers.{layer}.{name}", recipe, before, after, real)
+                _replace(model, quantized, f"model.layers.{layer}.{name}", recipe, before, after, real, keep_ends)
         floats, seen = [next(walk) for walk in theirs], [next(walk) for walk in ours]
         if on_progress is not None:
             on_progress(layer + 1, layers)
     before, after = [model.model.norm(x) for x in floats], [quantized.model.norm(x) for x in seen]
     if not shared:
-        _replace(model, quantized, "lm_head", recipe, before, after, [batch.responds for batch in batches])
+        _replace(model, quantized, "lm_head", recipe, before, after, [batch.responds for batch in batches], keep_ends)
 
 
 def shares_table(quantized: PolicyModel) -> bool:
@@ -151,10 +162,10 @@ def shares_table(quantized: PolicyModel) -> bool:
 
 
 def _round_shared_table(
-    model: PolicyModel, quantized: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch]
+    model: PolicyModel, quantized: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch], keep_ends: bool
 ) -> None:
     hidden = [model.hidden(batch.tokens, *causal(batch.tokens, None)) for batch in batches]
-    _replace(model, quantized, "lm_head", recipe, hidden, hidden, [batch.responds for batch in batches])
+    _replace(model, quantized, "lm_head", recipe, hidden, hidden, [batch.responds for batch in batches], keep_ends)
     head = quantized.lm_head
     if isinstance(head, QuantizedLinear):
         quantized.model.embed_tokens = QuantizedEmbedding(IntegerWeight(head.values, head.scales, head.bits))
@@ -200,6 +211,7 @@ def _replace(
     before: Sequence[Tensor],
     after: Sequence[Tensor],
     masks: Sequence[Tensor],
+    keep_ends: bool,
 ) -> None:
     """Put the linear called ``name``, rounded for the inputs ``after``, in its place, if a rule gives it integers."""
     rule = recipe.rule_for(name)
@@ -213,6 +225,6 @@ def _replace(
         x = round_activations(ours[mask], recipe.activations, block)
         own += x.t() @ x
         cross += theirs[mask].t() @ x
-    rounded = round_for_inputs(linear.weight, Moments(own, cross), rule.bits, rule.group_size)
+    rounded = round_for_inputs(linear.weight, Moments(own, cross), rule.bits, rule.group_size, keep_ends)
     parent, _, child = name.rpartition(".")
     setattr(quantized.get_submodule(parent), child, QuantizedLinear(rounded, linear.bias, recipe.activations))

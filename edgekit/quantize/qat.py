@@ -1,8 +1,9 @@
 """Quantization-aware fine-tuning: a policy moved onto a recipe's grid and taught to write what it wrote before.
 
-The forward pass runs on the recipe's rounded weights and activations, the backward pass takes the rounding for the
-identity (straight-through, Bengio et al., arXiv 1308.3432), and the loss is the divergence from the float policy on
-its own greedy rollouts. What comes out has its weights on the grid, so that rounding them again changes nothing.
+It starts from GPTQ's rounding on the policy's own greedy rollouts, with the scales held from then on. The forward
+pass runs on the recipe's rounded weights and activations, the backward pass takes the rounding for the identity
+(straight-through, Bengio et al., arXiv 1308.3432), and the loss is the divergence from the float policy on those
+rollouts. What comes out has its weights on the grid, so that rounding them again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from torch import Tensor, nn
 from edgekit.errors import ConfigError
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
-from edgekit.quantize.integers import quantize_weight, round_activations
-from edgekit.quantize.quantized import weight_modules
+from edgekit.quantize.gptq import calibrate_linears
+from edgekit.quantize.integers import QuantizedLinear, quantize_weight, round_activations
+from edgekit.quantize.quantized import quantize_model, weight_modules
 from edgekit.quantize.recipe import Activations, QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 
 Progress = Callable[[int, int, float], None]
 """(steps done, steps in all, the step's loss)."""
+GPTQ_BATCHES = 8
+"""Of the rollouts, how many batches the first rounding reads."""
 EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 
 
@@ -35,9 +39,9 @@ class QatConfig:
 
     steps: int = 200
     rows: int = 32
-    learning_rate: float = 3e-4
+    learning_rate: float = 5e-4
     warmup: int = 10
-    decision_weight: float = 4.0
+    decision_weight: float = 1.0
     seed: int = 0
 
 
@@ -58,8 +62,11 @@ def finetune(
     problems = qat_problems(recipe)
     if problems:
         raise ConfigError("recipe", problems)
-    student = on_trainable_grid(policy.model, recipe)
     batches = record_rollouts(policy, prompts, config.rows)
+    student = on_trainable_grid(policy.model, recipe)
+    start_from_gptq(policy.model, student, recipe, batches)
+    grids = [m for m in student.modules() if isinstance(m, GridLinear | GridEmbedding)]
+    ends = [grid_ends(module) for module in grids]
     optimizer = torch.optim.AdamW(
         student.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, foreach=False
     )
@@ -70,6 +77,8 @@ def finetune(
         loss.backward()
         torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
         optimizer.step()
+        for module, end in zip(grids, ends, strict=True):
+            hold_scales(module, end)
         if on_progress is not None:
             on_progress(index, config.steps, float(loss.detach()))
     return replace(policy, model=plain_model(student))
@@ -88,7 +97,7 @@ def qat_problems(recipe: QuantRecipe) -> list[str]:
 class GridLinear(nn.Module):
     """A linear that multiplies its float ``weight`` (out, in) rounded by ``rule``, its input as ``activations`` say."""
 
-    def __init__(self, weight: nn.Parameter, bias: Tensor | None, rule: QuantRule, activations: Activations) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, rule: QuantRule, activations: Activations) -> None:
         super().__init__()
         self.weight = weight
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
@@ -104,7 +113,7 @@ class GridLinear(nn.Module):
 class GridEmbedding(nn.Module):
     """An embedding that reads rows of its float ``weight`` (vocab, width) rounded by ``rule``."""
 
-    def __init__(self, weight: nn.Parameter, rule: QuantRule) -> None:
+    def __init__(self, weight: Tensor, rule: QuantRule) -> None:
         super().__init__()
         self.weight, self.rule = weight, rule
 
@@ -132,18 +141,52 @@ def on_trainable_grid(model: PolicyModel, recipe: QuantRecipe) -> PolicyModel:
         if embedding and head and _grid(embedding) != _grid(head):
             student.config = replace(model.config, tie_word_embeddings=False)
             student.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-        elif embedding or head:
-            rules[EMBEDDING] = rules[HEAD] = embedding or head
+        elif either := embedding or head:
+            rules[EMBEDDING] = rules[HEAD] = either
+    modules = dict(weight_modules(student))
     for name, rule in rules.items():
-        module = student.get_submodule(name)
-        parent, _, child = name.rpartition(".")
-        trained = (
+        module = modules[name]
+        trained: GridLinear | GridEmbedding = (
             GridEmbedding(module.weight, rule)
             if isinstance(module, nn.Embedding)
             else GridLinear(module.weight, module.bias, rule, recipe.activations)
         )
+        parent, _, child = name.rpartition(".")
         setattr(student.get_submodule(parent), child, trained)
     return student
+
+
+@torch.no_grad()
+def start_from_gptq(
+    model: PolicyModel, student: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch]
+) -> None:
+    """Put ``student``'s weights where GPTQ rounds ``model``'s on ``batches``: the training starts nearer."""
+    quantized = quantize_model(model, recipe.model_copy(update={"rounding": "nearest"}))
+    some = batches[:: max(1, len(batches) // GPTQ_BATCHES)]
+    calibrate_linears(model, quantized, recipe, some, keep_ends=True)
+    for name, module in quantized.named_modules():
+        if isinstance(module, QuantizedLinear):
+            weight = student.get_submodule(name).weight
+            assert isinstance(weight, Tensor)
+            weight.copy_(module.dequantized)
+
+
+@torch.no_grad()
+def grid_ends(module: GridLinear | GridEmbedding) -> tuple[Tensor, Tensor]:
+    """(out, in) bool: weights at the end of their group's grid; (out, groups, 1) float32: those ends."""
+    rounded = quantize_weight(module.weight, module.rule.bits, module.rule.group_size)
+    largest = 2 ** (rounded.bits - 1) - 1
+    return rounded.values.abs() == largest, (rounded.scales * largest).unsqueeze(-1)
+
+
+@torch.no_grad()
+def hold_scales(module: GridLinear | GridEmbedding, ends: tuple[Tensor, Tensor]) -> None:
+    """Clamp the weights to their grid and put its ends back, so that the scales stay what they were."""
+    at_end, limit = ends
+    grouped = module.weight.view(len(limit), limit.shape[1], -1)
+    grouped.clamp_(-limit, limit)
+    held = limit.expand_as(grouped).copysign(grouped)
+    grouped.copy_(torch.where(at_end.view_as(grouped), held, grouped))
 
 
 def _grid(rule: QuantRule) -> tuple[int, int]:

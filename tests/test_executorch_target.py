@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,6 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
 
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.export.capture import capture
@@ -132,6 +137,30 @@ def test_a_prompt_that_fills_the_context_is_split(tmp_path: Path) -> None:
 
 def test_four_bit_embeddings_are_read_by_the_runtimes_own_kernel(tmp_path: Path) -> None:
     assert b"embedding_4bit" in check_equal(LLAMA, "int4_head8", tmp_path)
+
+
+def test_executorchs_own_text_runner_generates_and_stops_with_the_file(tmp_path: Path) -> None:
+    alphabet = [chr(code) for code in range(33, 127)]  # one token a character: what the runner prints is its ids
+    tokenizer = Tokenizer(BPE({letter: index for index, letter in enumerate(alphabet)}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    recipe = small_recipe("fp32")
+    model = random_model(dataclasses.replace(LLAMA, vocab_size=len(alphabet)))
+    reference, expected = ReferenceModel(model), []
+    logits = reference.prefill([alphabet.index(letter) for letter in "abc"])
+    while len(expected) < 6:
+        expected.append(int(logits.argmax()))
+        logits = reference.decode(expected[-1])
+    stop = expected[-1]
+    path = to_executorch.lower(model, recipe, tmp_path, stop_token_ids=(stop,))
+    on_executorch.open_artifact(path, 128, 16)  # registers the kernels
+    from executorch.extension.llm.runner import GenerationConfig, TextLLMRunner
+
+    pieces: list[str] = []
+    settings = GenerationConfig(max_new_tokens=20, temperature=0.0, echo=False)
+    TextLLMRunner(str(path), str(tmp_path / "tokenizer.json")).generate("abc", settings, token_callback=pieces.append)
+    assert "".join(pieces).startswith("".join(alphabet[i] for i in expected[: expected.index(stop)]))
+    assert len("".join(pieces)) <= expected.index(stop) + 1
 
 
 LOWER_AND_HASH = """

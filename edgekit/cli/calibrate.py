@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.source import open_source
+from edgekit.cli.source import TaskOption, open_source, task_of
 from edgekit.cli.terminal import JsonOption, out, print_json, progress
 
 
 def calibrate(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     call_fraction: Annotated[float, typer.Option(help="The share of prompts that shall go to the cloud.")],
-    task: Annotated[str, typer.Option(help="Whose validation problems to fit on.")] = "countdown",
+    task: TaskOption = None,
     n: Annotated[int, typer.Option(min=1, help="Validation problems.")] = 500,
     seed: Annotated[int, typer.Option(help="Which validation problems.")] = 0,
     json: JsonOption = False,
@@ -28,7 +28,7 @@ def calibrate(
     from edgekit.evaluate.calibrate import store_calibration
     from edgekit.tasks import get_task
 
-    prompts = [problem.prompt for problem in get_task(task).problems("validation", n, seed)]
+    prompts = [problem.prompt for problem in get_task(task_of(source, task)).problems("validation", n, seed)]
     decider = open_source(source)
     with progress("calibrating", quiet=json) as update:
         result = fit(decider, prompts, call_fraction, update)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgekit.cli.source import open_source
+from edgekit.cli.source import TaskOption, open_source, task_of
 from edgekit.cli.terminal import JsonOption, out, print_json, progress
 
 CALIBRATION_PROBLEMS = 500
@@ -18,7 +18,7 @@ CALIBRATION_PROBLEMS = 500
 
 def evaluate(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    task: Annotated[str, typer.Option(help="The task to answer.")] = "countdown",
+    task: TaskOption = None,
     n: Annotated[int, typer.Option(min=1, help="Held-out problems.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which held-out problems.")] = 0,
     call_fraction: Annotated[float | None, typer.Option(help="Calibrate to it first, on validation problems.")] = None,
@@ -35,6 +35,7 @@ def evaluate(
     from edgekit.evaluate.calibrate import calibrate
     from edgekit.tasks import get_task
 
+    task = task_of(source, task)
     chosen = get_task(task)
     answerer = parse_cloud(cloud, chosen, os.environ)
     decider = open_source(source)

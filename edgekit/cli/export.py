@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgekit.cli.source import TaskOption, task_of
 from edgekit.cli.terminal import JsonOption, err, out, print_json
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def export(
     target: Annotated[str, typer.Option(help="onnx, executorch or coreml.")],
     recipe: Annotated[str | None, typer.Option(help="A YAML file or a name in export_recipes/.")] = None,
     bundle: Annotated[Path | None, typer.Option("--out", help="The bundle to write; by default out/RECIPE.")] = None,
-    task: Annotated[str, typer.Option(help="Whose problems become the conformance cases.")] = "countdown",
+    task: TaskOption = None,
     calibrate: Annotated[
         bool, typer.Option("--calibrate/--no-calibrate", help="Fit the artifact's own marker bias.")
     ] = True,
@@ -59,6 +60,7 @@ def export(
     from edgekit.tasks import get_task
 
     get_target(target)
+    task = task_of(source, task)
     chosen = find_recipe(recipe, target)
     destination = bundle or Path("out") / chosen.name
     prompts = [problem.prompt for problem in get_task(task).problems("test", cases, seed=1)]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.source import open_source
+from edgekit.cli.source import TaskOption, open_source, task_of
 from edgekit.cli.terminal import JsonOption, err, out, print_json
 
 REASONS = {
@@ -23,7 +23,7 @@ REASONS = {
 def run(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     prompt: Annotated[str, typer.Argument(help='For Countdown: "3 5 7 -> 22".')],
-    task: Annotated[str, typer.Option(help="The task the prompt belongs to.")] = "countdown",
+    task: TaskOption = None,
     cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +35,7 @@ def run(
     from edgekit.evaluate.hybrid import answer_prompt
     from edgekit.tasks import get_task
 
-    chosen = get_task(task)
+    chosen = get_task(task_of(source, task))
     result = answer_prompt(open_source(source), prompt, chosen, parse_cloud(cloud, chosen, os.environ))
     if json:
         print_json(asdict(result))

@@ -3,13 +3,34 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from edgekit.cli.terminal import is_bundle, policy_folder
 
 if TYPE_CHECKING:
     from edgekit.evaluate.answers import Decider, StepDecider
     from edgekit.quantize.recipe import QuantRecipe
+
+TaskOption = Annotated[
+    str | None, typer.Option(help="The task whose problems are used; by default the one SOURCE was trained on.")
+]
+DEFAULT_TASK = "countdown"
+
+
+def task_of(source: Path, given: str | None) -> str:
+    """``given``, or the task a bundle, run or the run around a policy folder names, or the default."""
+    if given is not None:
+        return given
+    if is_bundle(source):
+        from edgekit.bundle.manifest import read_manifest
+
+        return read_manifest(source).provenance.get("task") or DEFAULT_TASK
+    from edgekit.train.config import load_config
+
+    run = policy_folder(source).parent
+    return load_config(str(run / "config.yaml")).task if (run / "config.yaml").is_file() else DEFAULT_TASK
 
 
 def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.source import TaskOption, task_of
 from edgekit.cli.terminal import JsonOption, out, policy_folder, print_json, progress
 
 COULD_NOT_RUN = 2
@@ -19,7 +20,7 @@ def verify(
     ] = None,
     n: Annotated[int, typer.Option(min=1, help="Held-out prompts, with --reference.")] = 500,
     seed: Annotated[int, typer.Option(help="Which held-out prompts.")] = 0,
-    task: Annotated[str, typer.Option(help="Where the prompts come from.")] = "countdown",
+    task: TaskOption = None,
     min_agreement: Annotated[float | None, typer.Option(help="Decisions that must agree; default 0.85.")] = None,
     min_lowering: Annotated[float | None, typer.Option(help="The same in the lowering hop; default 0.98.")] = None,
     json: JsonOption = False,
@@ -41,6 +42,7 @@ def verify(
     given = {"min_agreement": min_agreement, "min_lowering_agreement": min_lowering}
     limits = Thresholds(**{key: value for key, value in given.items() if value is not None})
     opened = open_bundle(bundle)
+    task = task_of(bundle, task)
     chosen = get_task(task)
     policy = load_policy(policy_folder(reference)) if reference else None
     problems = chosen.problems("test", n, seed) if reference else []

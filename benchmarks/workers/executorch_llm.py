@@ -15,10 +15,10 @@ class ExecutorchLLM:
     """The method ``forward`` (tokens (1, T), position (1,)) -> logits; the KV cache is inside the program."""
 
     def __init__(self, file: Path, threads: int) -> None:
-        import executorch.kernels.quantized  # noqa: F401  registers the quantized embedding
-        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  registers the attention operators
+        from executorch.runtime import Runtime, Verification  # noqa: I001  first: kernels register in it
+        import executorch.kernels.quantized  # noqa: F401  the quantized embedding
+        from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  the attention operators
         from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
-        from executorch.runtime import Runtime, Verification
 
         _unsafe_reset_threadpool(threads)
         self.program = Runtime.get().load_program(file, verification=Verification.InternalConsistency)

@@ -38,6 +38,8 @@ that does it. A model is trained in the same order, with rewards instead of year
 bits so that it fits on the phone, the numbers it weighs are no longer quite the same, and a close decision may fall
 on the other side. That is why each exported model is asked the same questions again, and why its answers are counted.
 """
+SETTLE_S = 1.0
+"""Between turns: some libraries' threads go on spinning for a while after their last work."""
 
 
 @dataclass
@@ -94,6 +96,7 @@ def find_contenders(folder: Path, peers_python: Path | None, gguf: Path | None) 
 def start(contenders: dict[str, list[str]], threads: int, context: int) -> list[Worker]:
     """Load every contender, one after another."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    environment.pop("OMP_WAIT_POLICY", None)  # passive waiting costs llama.cpp most of its speed
     workers = []
     for name, command in contenders.items():
         process = subprocess.Popen(
@@ -116,6 +119,7 @@ def measure(workers: list[Worker], prompt: list[int], steps: int, rounds: int) -
     machine, begin = _machine_busy_s(), time.perf_counter()
     for round_number in range(rounds):
         for worker in workers:
+            time.sleep(SETTLE_S)
             cpu, wall = worker.cpu_s(), time.perf_counter()
             reply = worker.ask(request)
             worker.busy_cpu_s += worker.cpu_s() - cpu

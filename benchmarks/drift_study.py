@@ -179,8 +179,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             continue
         x, y = [row.artifact_mb for row in mine], [100 * row.agreement for row in mine]
         spread = [
-            [100 * (row.agreement - row.agreement_low) for row in mine],
-            [100 * (row.agreement_high - row.agreement) for row in mine],
+            [max(0.0, 100 * (row.agreement - row.agreement_low)) for row in mine],
+            [max(0.0, 100 * (row.agreement_high - row.agreement)) for row in mine],
         ]
         axes.errorbar(x, y, yerr=spread, color=colour, marker=marker, linestyle="none", capsize=3, label=target)
         for row in mine:

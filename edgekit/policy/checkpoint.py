@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
-from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling
+from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling, rope_table
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
@@ -152,7 +152,8 @@ def load_policy(folder: Path) -> Policy:
 def load_model(folder: Path) -> PolicyModel:
     """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
     config = read_config(folder / "config.json")
-    model = PolicyModel(config)
+    with torch.device("meta"):  # the file's own tensors become the parameters: no second copy, nothing initialized
+        model = PolicyModel(config)
     index = folder / "model.safetensors.index.json"
     weights = index if index.is_file() else folder / "model.safetensors"
     try:
@@ -160,10 +161,14 @@ def load_model(folder: Path) -> PolicyModel:
         tensors = {name: tensor.float() for shard in shards for name, tensor in load_file(folder / shard).items()}
         if config.tie_word_embeddings:
             tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-        model.load_state_dict({name: tensors[name] for name in tensors if not name.endswith("rotary_emb.inv_freq")})
+        kept = {name: tensors[name] for name in tensors if not name.endswith("rotary_emb.inv_freq")}
+        model.load_state_dict(kept, assign=True)
     except (OSError, SafetensorError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight
+    model.cos, model.sin = rope_table(config, config.max_position_embeddings)
     return model.eval()
 
 

@@ -33,7 +33,7 @@ def bias_fitter(task: str) -> Callable[[Policy, Policy], float]:
 def export(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="onnx, executorch or coreml.")],
-    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name in export_recipes/.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4_decisions.")] = None,
     bundle: Annotated[Path | None, typer.Option("--out", help="The bundle to write; by default out/RECIPE.")] = None,
     task: TaskOption = None,
     calibrate: Annotated[
@@ -61,7 +61,7 @@ def export(
 
     get_target(target)
     task = task_of(source, task)
-    chosen = find_recipe(recipe, target)
+    chosen = find_recipe(recipe or (f"{target}_int4" if search else None), target)
     destination = bundle or Path("out") / chosen.name
     prompts = [problem.prompt for problem in get_task(task).problems("test", cases, seed=1)]
     points: list[Point] = []

@@ -19,7 +19,7 @@ def quantize(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="The target whose recipe gives the grid.")],
     destination: Annotated[Path, typer.Option("--out", help="The run directory to write, its policy on the grid.")],
-    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name in export_recipes/.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4.")] = None,
     task: TaskOption = None,
     prompts: Annotated[int, typer.Option(min=1, help="Training problems whose rollouts are learned.")] = 2000,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 300,
@@ -40,7 +40,7 @@ def quantize(
     from edgekit.tasks import get_task
     from edgekit.verify.parity import compare, hop_json
 
-    grid = find_recipe(recipe, target)
+    grid = find_recipe(recipe or f"{target}_int4", target)
     task = task_of(source, task)
     problems = get_task(task)
     policy = load_policy(policy_folder(source))

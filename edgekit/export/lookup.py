@@ -22,11 +22,11 @@ def named_recipes() -> dict[str, Path]:
 
 
 def find_recipe(name_or_path: str | Path | None, target: str) -> ExportRecipe:
-    """The recipe for ``target``: a YAML file, a named recipe, or ``{target}_int4`` if None.
+    """The recipe for ``target``: a YAML file, a named recipe, or ``{target}_int4_decisions`` if None.
 
     Raises :class:`EdgekitError` if there is none, or if it is made for another target.
     """
-    name = str(name_or_path) if name_or_path is not None else f"{target}_int4"
+    name = str(name_or_path) if name_or_path is not None else f"{target}_int4_decisions"
     named = named_recipes()
     path = Path(name)
     if name in named:

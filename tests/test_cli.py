@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 import edgekit
+from edgekit.atomic_write import write_file
 from edgekit.cli.app import app, run_command
+from edgekit.cli.source import task_of
+from edgekit.train.config import TrainConfig
 
 
 @pytest.mark.parametrize(
@@ -111,3 +114,12 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_written_bundle(tmp_path: Pat
     assert done.returncode == 2, done.stderr
     assert "disk full" in done.stderr.splitlines()[-1]
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_task_is_the_one_the_run_or_bundle_names(tmp_path: Path, tiny_bundle_folder: Path) -> None:
+    (tmp_path / "policy").mkdir()
+    write_file(tmp_path / "config.yaml", TrainConfig(task="arithmetic").to_yaml())
+    assert task_of(tmp_path, None) == task_of(tmp_path / "policy", None) == "arithmetic"
+    assert task_of(tmp_path, "countdown") == "countdown"
+    assert task_of(tiny_bundle_folder, None) == "tiny"
+    assert task_of(tmp_path / "nowhere" / "at" / "all", None) == "countdown"

@@ -20,17 +20,19 @@ DEFAULT_TASK = "countdown"
 
 
 def task_of(source: Path, given: str | None) -> str:
-    """``given``, or the task a bundle, run or the run around a policy folder names, or the default."""
+    """``given``, or the task that a bundle, a run, or the run around a policy folder names, or the default."""
     if given is not None:
         return given
-    if is_bundle(source):
+    if (source / "manifest.json").is_file():
         from edgekit.bundle.manifest import read_manifest
 
         return read_manifest(source).provenance.get("task") or DEFAULT_TASK
+    configs = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
+    if not configs:
+        return DEFAULT_TASK
     from edgekit.train.config import load_config
 
-    run = policy_folder(source).parent
-    return load_config(str(run / "config.yaml")).task if (run / "config.yaml").is_file() else DEFAULT_TASK
+    return load_config(str(configs[0])).task
 
 
 def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -189,6 +191,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
             )
     axes.axhline(99.5, color="grey", linewidth=0.8, linestyle=":")
     axes.set(xscale="log", xlabel="artifact, MB (log)", ylabel="same decision as the fp32 reference, %")
+    axes.set_xticks([75, 100, 150, 250, 500], labels=["75", "100", "150", "250", "500"])
+    axes.minorticks_off()
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 
@@ -265,7 +269,7 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("out/drift"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/drift"))
     options = parser.parse_args()
-    run_study(options, f"python benchmarks/drift_study.py {options.run} --task {options.task} --n {options.n}")
+    run_study(options, shlex.join(["python", *sys.argv]))
 
 
 if __name__ == "__main__":

@@ -87,7 +87,7 @@ def test_rewriting_keeps_integers_and_scales_and_shares_rounded_inputs() -> None
 
     recipe = small_recipe("int4")
     quantized = quantize_model(random_model(LLAMA), recipe.quantize)
-    captured = capture(quantized, 128, tokens=None, stateful=True, attention=FusedAttention())
+    captured = capture(quantized, 128, FusedAttention())
     rewritten = rewrite(captured, 128)
     for name, expected in quantized.state_dict().items():
         if "layers" in name and name.endswith((".values", ".scales")):
@@ -207,7 +207,7 @@ def test_what_xnnpack_cannot_run_is_refused_with_the_setting_to_change(
 
 def test_a_context_beyond_the_trained_positions_is_refused() -> None:
     with pytest.raises(EdgekitError, match="context_length too long: 256"):
-        capture(random_model(LLAMA), 256, tokens=None, stateful=True)
+        capture(random_model(LLAMA), 256, FusedAttention())
 
 
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def lower(
         import executorch.kernels.quantized  # noqa: F401
 
         tell("capturing the program")
-        program = capture(model, recipe.context_length, tokens=None, stateful=True, attention=FusedAttention())
+        program = capture(model, recipe.context_length, FusedAttention())
         tell("rewriting it for XNNPACK")
         rewrite(program, recipe.context_length)
         data = _compile(program, metadata(model, recipe, stop_token_ids), tell)

@@ -193,6 +193,20 @@ def test_the_padded_batch_gives_each_responses_own_log_probability() -> None:
         assert batched == pytest.approx(alone, abs=1e-12)
 
 
+def test_the_same_batch_gives_the_same_gradient_to_the_last_bit() -> None:
+    # Large enough that two threads add to one prompt's keys and values at a time.
+    torch.manual_seed(0)
+    model = PolicyModel(ModelConfig(16, 64, 64, 1, 2, 2, 32, 64))
+    samples = [Sample((1, *[row % 3] * 24), (4, 5, 6, 7, 0), 1.0 - 1.5 * (row % 2)) for row in range(384)]
+    gradients = set()
+    for _ in range(6):
+        model.zero_grad()
+        (batch,) = batches(samples, rows=512)
+        policy_gradient_loss(response_log_probs(model, batch, 1.0), batch.advantages, 3).backward()
+        gradients.add(b"".join(p.grad.numpy().tobytes() for p in model.parameters() if p.grad is not None))
+    assert len(gradients) == 1
+
+
 def test_long_responses_are_not_scaled_down() -> None:
     samples = [Sample((1,), (0,), 1.0), Sample((1,), (1, 2), 1.0)]
     assert collate(samples).mask.sum(-1).tolist() == [1.0, 2.0]

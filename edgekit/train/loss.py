@@ -67,7 +67,7 @@ def response_log_probs(model: PolicyModel, batch: Batch, temperature: float) -> 
         return attend(layer, q, k, v)
 
     ends = model.hidden(batch.prompts, positions, attend_and_keep)[:, -1:]
-    hidden = ends[batch.owner]  # (n, 1, hidden): where each response's first token is chosen
+    hidden = ends.index_select(0, batch.owner)  # (n, 1, hidden): where each response's first token is chosen
     inputs = batch.responses[:, :-1]
     if inputs.shape[1]:
         hidden = torch.cat([hidden, model.hidden(inputs, *_after(batch, past))], dim=1)
@@ -91,8 +91,8 @@ def _after(batch: Batch, past: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor,
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         keys, values = past[layer]
-        k = torch.cat([keys[batch.owner], k], dim=2)
-        v = torch.cat([values[batch.owner].to(v.dtype), v], dim=2)
+        k = torch.cat([keys.index_select(0, batch.owner), k], dim=2)
+        v = torch.cat([values.index_select(0, batch.owner).to(v.dtype), v], dim=2)
         return attention(q, k, v, mask)
 
     return width - padding[:, None] + index[None, :], attend

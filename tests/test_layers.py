@@ -26,9 +26,10 @@ ALLOWED = {
     "export": {"quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
     "verify": {"routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
+    "experiment": {"rollout", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "cli": {
         "routing", "tasks", "cloud", "policy", "quantize", "rollout", "train",
-        "bundle", "simulate", "export", "evaluate", "verify",
+        "bundle", "simulate", "export", "evaluate", "verify", "experiment",
     },
 }  # fmt: skip
 

@@ -1,0 +1,1 @@
+"""Every method compared under the same budget of cloud calls."""

@@ -1,0 +1,27 @@
+"""A router judges from outside whether an attempt, or a prompt before any attempt, should go to the cloud."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from edgekit.experiment.attempts import Attempts
+from edgekit.policy.checkpoint import Policy
+
+Scorer = Callable[[Attempts], list[float]]
+"""A finite score per attempt; higher means rather the cloud."""
+
+
+class Fit(Protocol):
+    """Makes a scorer from what the policy did on training problems; the same seed makes the same scorer."""
+
+    def __call__(self, policy: Policy, train: Attempts, *, seed: int) -> Scorer: ...
+
+
+@dataclass(frozen=True)
+class Router:
+    """How to fit it, and whether it reads the prompt only, so that a hand-off costs no token on the device."""
+
+    fit: Fit
+    before_attempt: bool

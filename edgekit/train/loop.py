@@ -1,11 +1,4 @@
-"""The training loop: GAPG, group-adaptive policy gradient (arXiv 2509.24050).
-
-Kept from GRPO:    G responses to each prompt; the group's mean reward as baseline; no value network.
-Dropped from GRPO: division by the group's standard deviation, by the response's length, the clipped
-                   importance ratio (every batch is used for exactly one on-policy update), the KL term
-                   and the reference model.
-Added by GAPG:     the factor 1/(G-1), which makes the estimator unbiased; the hierarchical reward; and
-                   prompt filtering, which keeps the budget for asking in the training mix.
+"""The training loop: sample groups of responses, grade them, let the algorithm plan, update the policy.
 
 Every random choice of a step comes from (seed, step), so a run that was killed goes on from its last
 checkpoint bit for bit, on the same machine with the same number of threads.
@@ -19,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from edgekit.atomic_write import new_directory, write_file
 from edgekit.cloud.client import Cloud
@@ -29,14 +21,14 @@ from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import Group, sample_groups
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
-from edgekit.train.advantage import group_advantages
+from edgekit.train.algorithms import plan_gapg
 from edgekit.train.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
-from edgekit.train.loss import Sample, batches, policy_gradient_loss, response_log_probs
+from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
-from edgekit.train.prompt_filter import filter_prompts
-from edgekit.train.reward import Outcome, RewardScale, emitted_call, well_formed
+from edgekit.train.reward import Outcome, emitted_call, well_formed
+from edgekit.train.update import PolicyUpdate
 
 # What a (seed, step) pair is used for; each use has its own stream.
 SHUFFLE, SAMPLE, FILTER = range(3)
@@ -66,7 +58,7 @@ def train(
         append_metrics(run_dir / "metrics.jsonl", metrics)
         append_line(run_dir / "timings.jsonl", {"step": step, "seconds": round(time.perf_counter() - begin, 3)})
         if step % config.checkpoint_every == 0 or step == config.steps:
-            save_checkpoint(run_dir / "checkpoints", step, run.policy.model, run.optimizer)
+            save_checkpoint(run_dir / "checkpoints", step, run.policy.model, run.update.optimizer)
         if on_step is not None:
             on_step(metrics)
     with new_directory(run_dir / "policy", marker_file="routing.json") as folder:
@@ -102,7 +94,7 @@ class _Run:
     task: Task = field(init=False)
     policy: Policy = field(init=False)
     pool: list[Problem] = field(init=False)
-    optimizer: torch.optim.Adam = field(init=False)
+    update: PolicyUpdate = field(init=False)
     cloud_correct: dict[str, bool] = field(default_factory=dict)
     cloud_asked: dict[str, int] = field(default_factory=dict)
 
@@ -113,10 +105,9 @@ class _Run:
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)
-        self.scale = RewardScale(config.alpha_a, config.alpha_c, config.alpha_f)
         self.pool = self.task.problems("train", config.train_pool, config.seed)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
-        self.optimizer = torch.optim.Adam(self.policy.model.parameters(), lr=config.learning_rate)
+        self.update = PolicyUpdate(self.policy.model, config)
 
     def restore(self) -> int:
         """Go back to the last checkpoint, if there is one; returns its step, else 0."""
@@ -124,7 +115,7 @@ class _Run:
         remove_unfinished(folder)
         step = max(checkpoint_steps(folder), default=0)
         if step:
-            load_checkpoint(folder, step, self.policy.model, self.optimizer)
+            load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
         truncate_lines(self.run_dir / "metrics.jsonl", step)
         truncate_lines(self.run_dir / "timings.jsonl", step)
         # Answers given after the checkpoint stay: the steps run again need the very same ones, and no
@@ -152,17 +143,20 @@ class _Run:
         asked = [not s or any(o.called for o in group) for s, group in zip(solved, outcomes, strict=True)]
         cloud_calls = self.ask_cloud(step, [p for p, needed in zip(problems, asked, strict=True) if needed])
         cloud_correct = [self.cloud_correct.get(problem.id, False) for problem in problems]
-        rewards = torch.tensor(
-            [[self.scale.reward(o, c) for o in group] for group, c in zip(outcomes, cloud_correct, strict=True)]
-        )
-        kept = filter_prompts(solved, cloud_correct, config.call_fraction, seed=self.seed(FILTER, step))
-        loss, grad_norm = self.update(step, groups, rewards, kept.indices)
+        plan = plan_gapg(config, outcomes, cloud_correct, seed=self.seed(FILTER, step))
+        kept, advantages = plan.kept, plan.advantages.tolist()
+        samples = [
+            Sample(groups[index].prompt_ids, response.token_ids, advantage)
+            for index in kept.indices
+            for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
+        ]
+        loss, grad_norm = self.update.apply(samples, len(kept.indices), self.learning_rate(step))
         flat = [outcome for group in outcomes for outcome in group]
         lengths = [len(response.token_ids) for group in groups for response in group.responses]
         right, called = sum(o.correct for o in flat), sum(o.called for o in flat)
         return StepMetrics(
             step=step,
-            reward=float(rewards.mean()),
+            reward=float(plan.rewards.mean()),
             local_accuracy=right / len(flat),
             kept_accuracy=right / max(1, len(flat) - called),
             call_fraction=called / len(flat),
@@ -209,33 +203,6 @@ class _Run:
             self.cloud_correct[problem.id], self.cloud_asked[problem.id] = correct, step
         # Counted from the record, so that a step run again after a kill counts the same.
         return len({problem.id for problem in problems if self.cloud_asked[problem.id] == step})
-
-    def update(
-        self, step: int, groups: Sequence[Group], rewards: torch.Tensor, kept: Sequence[int]
-    ) -> tuple[float, float]:
-        """One policy-gradient step on the kept prompts; returns the loss and the gradient's norm before clipping."""
-        advantages = group_advantages(rewards).tolist()
-        samples = [
-            Sample(groups[index].prompt_ids, response.token_ids, advantage)
-            for index in kept
-            for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
-        ]
-        model, loss = self.policy.model, 0.0
-        self.optimizer.zero_grad()
-        for batch in batches(samples, self.config.rows_per_forward):
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-                log_probs = response_log_probs(model, batch, self.config.temperature)
-            part = policy_gradient_loss(log_probs, batch.advantages, len(kept))
-            torch.autograd.backward(part)
-            loss += part.item()
-        if not any(parameter.grad is not None for parameter in model.parameters()):
-            return 0.0, 0.0  # every kept group's rewards are equal: nothing to learn from this batch
-        limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), limit)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-        self.optimizer.step()
-        return loss, float(norm)
 
     def evaluate(self) -> dict[str, float]:
         """Greedy decoding of held-out problems: alone (marker forbidden) and at the natural threshold."""

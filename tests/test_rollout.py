@@ -90,6 +90,15 @@ def test_the_same_seed_gives_the_same_groups_and_another_seed_others(policy: Pol
     assert sample(8) != first
 
 
+def test_a_share_of_the_prompts_gets_what_the_whole_batch_would_give_it(policy: Policy) -> None:
+    whole = sample_groups(policy, PROMPTS, 5, temperature=1.0, seed=7)
+    parts = [sample_groups(policy, PROMPTS[i : i + 1], 5, temperature=1.0, seed=7, first=i) for i in range(3)]
+    assert [group for part in parts for group in part] == whole
+    assert sample_groups(policy, PROMPTS, 5, temperature=1.0, seed=7, rows_per_batch=5) == whole
+    twice = sample_groups(policy, [PROMPTS[0]] * 2, 5, temperature=1.0, seed=7)
+    assert twice[0].responses != twice[1].responses
+
+
 def test_every_decision_is_what_the_phones_decoder_says_of_the_same_tokens(policy: Policy) -> None:
     groups = sample_groups(policy, PROMPTS, 200, temperature=1.0, seed=0, rows_per_batch=64)
     reasons = Counter()

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,31 +37,43 @@ def sample_groups(
     *,
     temperature: float,
     seed: int,
+    first: int = 0,
     max_new_tokens: int | None = None,
     rows_per_batch: int = 512,
 ) -> list[Group]:
     """Sample ``group_size`` responses to each prompt (token ids), exactly from softmax(logits / temperature).
 
-    The routing spec's marker bias is not applied: training sees the policy as it is. ``max_new_tokens``
-    None means the spec's. The same arguments give the same groups. Raises :class:`EdgekitError` for a
-    prompt that leaves no room in the context.
+    Prompt i draws from the random stream of (``seed``, ``first`` + i), so a share of a batch gets what the whole
+    batch would give it. The routing spec's marker bias is not applied: training sees the policy as it is.
+    ``max_new_tokens`` None means the spec's. The same arguments give the same groups. Raises
+    :class:`EdgekitError` for a prompt that leaves no room in the context.
     """
-    generator = torch.Generator().manual_seed(seed)
     prompts_per_batch = max(1, rows_per_batch // group_size)
     limit = max_new_tokens or policy.routing.max_new_tokens
     groups: list[Group] = []
     for begin in range(0, len(prompts), prompts_per_batch):
         batch = prompts[begin : begin + prompts_per_batch]
-        decisions = _sample_batch(policy, batch, group_size, limit, temperature, generator)
+        noise = [uniforms(seed, first + begin + index, group_size, limit) for index in range(len(batch))]
+        decisions = _sample_batch(policy, batch, group_size, limit, temperature, torch.cat(noise))
         for index, prompt in enumerate(batch):
             responses = decisions[index * group_size : (index + 1) * group_size]
             groups.append(Group(tuple(prompt), tuple(responses)))
     return groups
 
 
-def draw(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """One token id per row (n,) int64, sampled from softmax(logits (n, vocab) / temperature)."""
-    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)[:, 0]
+def uniforms(seed: int, stream: int, group_size: int, length: int) -> Tensor:
+    """Numbers in [0, 1), (group_size, length) float32, of the random stream (``seed``, ``stream``)."""
+    state = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
+    return torch.rand(group_size, length, generator=torch.Generator().manual_seed(state))
+
+
+def draw(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
+    """One token id per row (n,) int64, sampled from softmax(logits (n, vocab) / temperature) by ``uniform`` (n,).
+
+    The token is where the cumulated probabilities pass the uniform number's share of their sum.
+    """
+    cumulated = (logits / temperature).softmax(-1, dtype=torch.float32).cumsum(-1)
+    return torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)[:, 0]
 
 
 @torch.inference_mode()
@@ -70,7 +83,7 @@ def _sample_batch(
     group_size: int,
     max_new_tokens: int,
     temperature: float,
-    generator: torch.Generator,
+    noise: Tensor,  # (rows, max_new_tokens)
 ) -> list[Decision]:
     width = max(len(prompt) for prompt in prompts)
     context = policy.model.config.max_position_embeddings
@@ -87,16 +100,16 @@ def _sample_batch(
     logits = logits[repeat]
     decoders = [RoutingDecoder(spec, policy.vocabulary) for _ in range(len(repeat))]
     rows = list(decoders)  # the decoder of each cache row; a finished one ignores further tokens
-    for remaining in range(spec.max_new_tokens, 0, -1):
-        tokens = draw(logits.cpu(), temperature, generator)
+    for position in range(spec.max_new_tokens):
+        tokens = draw(logits.cpu(), temperature, noise[:, position])
         for decoder, token in zip(rows, tokens.tolist(), strict=True):
             decoder.push(token)
         alive = [index for index, decoder in enumerate(rows) if not decoder.done]
-        if not alive or remaining == 1:
+        if not alive or position == spec.max_new_tokens - 1:
             break
         if len(alive) < COMPACT_BELOW * len(rows):
             cache.select(torch.tensor(alive, device=device))
-            tokens = tokens[alive]
+            tokens, noise = tokens[alive], noise[alive]
             rows = [rows[index] for index in alive]
         logits = step(policy.model, tokens[:, None].to(device), cache)
     return [decoder.finish() for decoder in decoders]

@@ -39,7 +39,8 @@ FIRST_VERSION = RewardScale(2.0, 0.5, 0.2)
 def test_the_reward_is_the_papers_table(
     called: bool, correct: bool, well_formed: bool, cloud_correct: bool, expected: float
 ) -> None:
-    assert FIRST_VERSION.reward(Outcome(called, correct, well_formed), cloud_correct) == pytest.approx(expected)
+    outcome = Outcome(called, correct, well_formed, tokens=3)
+    assert FIRST_VERSION.reward(outcome, cloud_correct, 8) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("scale", [(1.0, 1.0, 0.0), (0.2, 0.25, 0.0), (1.0, 0.2, 0.2), (1.0, 0.25, -0.1)])
@@ -229,8 +230,8 @@ def test_the_marker_token_itself_is_trained() -> None:
 
 
 def test_a_hopeless_group_in_which_nobody_called_has_no_gradient() -> None:
-    wrong = Outcome(called=False, correct=False, well_formed=True)
+    wrong = Outcome(called=False, correct=False, well_formed=True, tokens=2)
     for scale in (RewardScale(), FIRST_VERSION):
-        rewards = torch.tensor([[scale.reward(wrong, cloud_correct=True) for _ in range(4)]])
+        rewards = torch.tensor([[scale.reward(wrong, True, 4) for _ in range(4)]])
         advantages = group_advantages(rewards)[0].tolist()
         assert list(batches([Sample((1,), (2, 0), advantage) for advantage in advantages], rows=8)) == []

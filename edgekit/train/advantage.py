@@ -1,8 +1,11 @@
-"""Group-level advantages, unbiased although the baseline contains the sample itself."""
+"""Group-level advantages: the unbiased estimator, and those of Dr.GRPO and GRPO it is compared with."""
 
 from __future__ import annotations
 
 from torch import Tensor
+
+DEVIATION_FLOOR = 1e-4
+"""Added to a group's standard deviation before dividing by it."""
 
 
 def group_advantages(rewards: Tensor) -> Tensor:
@@ -12,5 +15,26 @@ def group_advantages(rewards: Tensor) -> Tensor:
     group. With 1/G the expectation is (G-1)/G of the true gradient, because the mean contains r_i.
     There is no division by the standard deviation and none by the response's length. G must be at least 2.
     """
-    group_size = rewards.shape[-1]
-    return (rewards - rewards.mean(dim=-1, keepdim=True)) / (group_size - 1)
+    return _centred(rewards) / (rewards.shape[-1] - 1)
+
+
+def dr_grpo_advantages(rewards: Tensor) -> Tensor:
+    """Dr.GRPO's (arXiv 2503.20783): (r_i - mean) / G, the group's mean of advantages without deviation or length."""
+    return _centred(rewards) / rewards.shape[-1]
+
+
+def grpo_advantages(rewards: Tensor, lengths: Tensor) -> Tensor:
+    """GRPO's (arXiv 2402.03300): (r_i - mean) / (std + 1e-4) / |y_i| / G; ``lengths`` (P, G) in tokens.
+
+    Dividing by the length and the group's size makes the loss's sums the means over tokens and responses that
+    GRPO takes. The standard deviation is the sample's (G - 1). One on-policy update has no ratio to clip, and
+    there is no KL term.
+    """
+    deviation = rewards.std(dim=-1, keepdim=True)
+    return _centred(rewards) / (deviation + DEVIATION_FLOOR) / lengths / rewards.shape[-1]
+
+
+def _centred(rewards: Tensor) -> Tensor:
+    """Rewards minus their group's mean; exactly zero where all are equal, whatever the mean was rounded to."""
+    equal = rewards.amax(dim=-1, keepdim=True) == rewards.amin(dim=-1, keepdim=True)
+    return (rewards - rewards.mean(dim=-1, keepdim=True)).masked_fill(equal, 0.0)

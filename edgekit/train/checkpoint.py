@@ -24,8 +24,10 @@ def checkpoint_steps(folder: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def save_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> None:
-    """Write ``folder``/step_N and remove all but the newest :data:`KEEP`."""
+def save_checkpoint(
+    folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam, call_price: float
+) -> None:
+    """Write ``folder``/step_N and remove all but the newest :data:`KEEP`. ``call_price``: the algorithm's state."""
     moments = {}
     for name, parameter in model.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -34,7 +36,7 @@ def save_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
     with new_directory(folder / f"step_{step}", marker_file="state.json") as new:
         save_file(weights, new / "weights.safetensors")
         save_file(moments, new / "optimizer.safetensors")
-        (new / "state.json").write_text(json.dumps({"version": VERSION, "step": step}) + "\n")
+        (new / "state.json").write_text(json.dumps({"version": VERSION, "step": step, "call_price": call_price}) + "\n")
     for old in checkpoint_steps(folder)[:-KEEP]:
         # Its state goes first: without it the directory no longer counts as a checkpoint.
         (folder / f"step_{old}" / "state.json").unlink()
@@ -47,8 +49,11 @@ def remove_unfinished(folder: Path) -> None:
         shutil.rmtree(path)
 
 
-def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> None:
-    """Put step_N back into ``model`` and ``optimizer``, bit for bit. Raises :class:`BundleError` if it cannot."""
+def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> float:
+    """Put step_N back into ``model`` and ``optimizer``, bit for bit; returns the call price.
+
+    Raises :class:`BundleError` if it cannot.
+    """
     path = folder / f"step_{step}"
     try:
         state = json.loads((path / "state.json").read_text())
@@ -62,6 +67,7 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
                 if f"{name}:step" in moments:
                     keys = ("step", "exp_avg", "exp_avg_sq")
                     optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}
+        return float(state.get("call_price", 0.0))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(

@@ -11,8 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekit.errors import ConfigError
 from edgekit.tasks import TASKS
 from edgekit.train.bases import NAMED_BASES
+from edgekit.train.reward import reward_problems
 
 PRESETS = Path(__file__).parent / "presets"
+Estimator = Literal["unbiased", "dr_grpo", "grpo"]
 
 
 class TrainConfig(BaseModel):
@@ -22,7 +24,7 @@ class TrainConfig(BaseModel):
     task: str = "countdown"
     base: str = "builtin"
     """"builtin", "smollm2", a policy folder, or a Hugging Face model folder, which is warm-started first."""
-    algorithm: Literal["gapg"] = "gapg"
+    algorithm: Literal["gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only"] = "gapg"
     cloud: str = "oracle"
     seed: int = Field(default=0, ge=0)
     steps: int = Field(default=100, ge=1)
@@ -41,6 +43,16 @@ class TrainConfig(BaseModel):
     alpha_a: float = 1.0
     alpha_c: float = 0.25
     alpha_f: float = 0.0
+    alpha_e: float = 0.0
+    """Rewards early asking: a good hand-off pays up to this much more the less of the token budget is spent."""
+    estimator: Estimator = "unbiased"
+    """An ablation of gapg and da_grpo: Dr.GRPO's or GRPO's advantages instead."""
+    prompt_filter: bool = True
+    """An ablation of gapg: False keeps every prompt."""
+    first_call_price: float = Field(default=0.5, ge=0)
+    """DA-GRPO's lambda before the first step."""
+    call_price_rate: float = Field(default=0.01, ge=0)
+    """DA-GRPO's eta: how fast lambda follows the call rate's distance from ``call_fraction``."""
     bfloat16: bool = False
     """Whether the update multiplies in bfloat16: faster where the processor can; weights stay float32."""
     rows_per_forward: int = Field(default=128, ge=1)
@@ -53,8 +65,13 @@ class TrainConfig(BaseModel):
         faults = []
         if self.task not in TASKS:
             faults.append(f"task: unknown {self.task!r}, edgekit has {', '.join(TASKS)}")
-        if not self.alpha_a > self.alpha_c > self.alpha_f >= 0:
-            faults.append("alpha_a > alpha_c > alpha_f >= 0 does not hold")
+        faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
+        if self.alpha_e and self.algorithm in ("da_grpo", "task_only"):
+            faults.append(f"alpha_e: {self.algorithm} has no reward for a hand-off to add it to")
+        if self.estimator != "unbiased" and self.algorithm not in ("gapg", "da_grpo"):
+            faults.append(f"estimator: {self.algorithm} has its own")
+        if not self.prompt_filter and self.algorithm != "gapg":
+            faults.append(f"prompt_filter: {self.algorithm} has none to switch off")
         if self.train_pool < self.prompts_per_step:
             faults.append(f"train_pool: {self.train_pool} is less than prompts_per_step {self.prompts_per_step}")
         if faults:

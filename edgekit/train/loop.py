@@ -21,7 +21,7 @@ from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import Group, sample_groups
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
-from edgekit.train.algorithms import plan_gapg
+from edgekit.train.algorithms import Algorithm
 from edgekit.train.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
@@ -58,7 +58,8 @@ def train(
         append_metrics(run_dir / "metrics.jsonl", metrics)
         append_line(run_dir / "timings.jsonl", {"step": step, "seconds": round(time.perf_counter() - begin, 3)})
         if step % config.checkpoint_every == 0 or step == config.steps:
-            save_checkpoint(run_dir / "checkpoints", step, run.policy.model, run.update.optimizer)
+            folder, price = run_dir / "checkpoints", run.algorithm.call_price
+            save_checkpoint(folder, step, run.policy.model, run.update.optimizer, price)
         if on_step is not None:
             on_step(metrics)
     with new_directory(run_dir / "policy", marker_file="routing.json") as folder:
@@ -95,6 +96,7 @@ class _Run:
     policy: Policy = field(init=False)
     pool: list[Problem] = field(init=False)
     update: PolicyUpdate = field(init=False)
+    algorithm: Algorithm = field(init=False)
     cloud_correct: dict[str, bool] = field(default_factory=dict)
     cloud_asked: dict[str, int] = field(default_factory=dict)
 
@@ -108,6 +110,7 @@ class _Run:
         self.pool = self.task.problems("train", config.train_pool, config.seed)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
         self.update = PolicyUpdate(self.policy.model, config)
+        self.algorithm = Algorithm(config, config.max_new_tokens or self.policy.routing.max_new_tokens)
 
     def restore(self) -> int:
         """Go back to the last checkpoint, if there is one; returns its step, else 0."""
@@ -115,7 +118,8 @@ class _Run:
         remove_unfinished(folder)
         step = max(checkpoint_steps(folder), default=0)
         if step:
-            load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
+            price = load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
+            self.algorithm.call_price = price
         truncate_lines(self.run_dir / "metrics.jsonl", step)
         truncate_lines(self.run_dir / "timings.jsonl", step)
         # Answers given after the checkpoint stay: the steps run again need the very same ones, and no
@@ -138,12 +142,12 @@ class _Run:
             max_new_tokens=config.max_new_tokens,
         )
         outcomes = [self.outcomes(problem, group) for problem, group in zip(problems, groups, strict=True)]
-        solved = [any(outcome.correct for outcome in group) for group in outcomes]
-        # The cloud is asked only where its answer matters: someone called, or nobody solved it.
-        asked = [not s or any(o.called for o in group) for s, group in zip(solved, outcomes, strict=True)]
-        cloud_calls = self.ask_cloud(step, [p for p, needed in zip(problems, asked, strict=True) if needed])
+        asked = [p for p, group in zip(problems, outcomes, strict=True) if self.algorithm.needs_cloud(group)]
+        cloud_calls = self.ask_cloud(step, asked)
         cloud_correct = [self.cloud_correct.get(problem.id, False) for problem in problems]
-        plan = plan_gapg(config, outcomes, cloud_correct, seed=self.seed(FILTER, step))
+        plan = self.algorithm.plan(outcomes, cloud_correct, seed=self.seed(FILTER, step))
+        call_price = self.algorithm.call_price if config.algorithm == "da_grpo" else None
+        self.algorithm.observe(outcomes)
         kept, advantages = plan.kept, plan.advantages.tolist()
         samples = [
             Sample(groups[index].prompt_ids, response.token_ids, advantage)
@@ -152,7 +156,6 @@ class _Run:
         ]
         loss, grad_norm = self.update.apply(samples, len(kept.indices), self.learning_rate(step))
         flat = [outcome for group in outcomes for outcome in group]
-        lengths = [len(response.token_ids) for group in groups for response in group.responses]
         right, called = sum(o.correct for o in flat), sum(o.called for o in flat)
         return StepMetrics(
             step=step,
@@ -163,7 +166,10 @@ class _Run:
             d1=len(kept.d1),
             d2_candidates=len(kept.d2_candidates),
             d2=len(kept.d2),
-            mean_tokens=sum(lengths) / len(lengths),
+            prompts_kept=len(kept.indices),
+            mean_tokens=sum(o.tokens for o in flat) / len(flat),
+            tokens_before_call=sum(o.tokens for o in flat if o.called) / called if called else None,
+            call_price=call_price,
             loss=loss,
             grad_norm=grad_norm,
             learning_rate=self.learning_rate(step),
@@ -187,7 +193,12 @@ class _Run:
         answers = {response.answer for response in group.responses if response.answer is not None}
         right = {answer: self.task.grade(problem, answer) for answer in answers}
         return [
-            Outcome(emitted_call(r), r.answer is not None and right[r.answer], well_formed(r, self.policy.routing))
+            Outcome(
+                emitted_call(r),
+                r.answer is not None and right[r.answer],
+                well_formed(r, self.policy.routing),
+                len(r.token_ids),
+            )
             for r in group.responses
         ]
 
@@ -212,12 +223,14 @@ class _Run:
         natural = decode_batch(self.policy, prompts, marker_bias=0.0)
         alone = decode_batch(self.policy, prompts, marker_bias=float("-inf"))
         kept = [(p, d) for p, d in zip(self.held_out, natural, strict=True) if not emitted_call(d)]
+        spent = [len(d.token_ids) for d in natural if emitted_call(d)]
         solved = sum(self.task.grade(p, d.answer) for p, d in zip(self.held_out, alone, strict=True))
-        return {
+        measured = {
             "eval_local_accuracy": solved / len(prompts),
             "eval_kept_accuracy": sum(self.task.grade(p, d.answer) for p, d in kept) / max(1, len(kept)),
             "eval_call_fraction": 1 - len(kept) / len(prompts),
         }
+        return measured | ({"eval_tokens_before_call": sum(spent) / len(spent)} if spent else {})
 
     def learning_rate(self, step: int) -> float:
         """The step's learning rate: linear warm-up, then the configured schedule."""

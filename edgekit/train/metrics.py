@@ -16,9 +16,13 @@ class StepMetrics:
     """One step. Shares are over the step's sampled responses, before filtering.
 
     ``local_accuracy``: answered locally and right; ``kept_accuracy``: right among those not called;
-    ``d1``, ``d2_candidates``, ``d2``: numbers of prompts; ``cloud_calls``: prompts newly sent to the
-    cloud; ``eval_*``: greedy decoding of validation problems, None in steps without evaluation:
-    ``eval_local_accuracy`` with the marker forbidden, the other two at the natural threshold.
+    ``d1``: prompts some response solved, ``d2_candidates``: the others that the cloud is known to answer
+    (an algorithm without a filter asks it only where a response called), ``d2``: how many of them update
+    the policy, ``prompts_kept``: how many prompts do in all; ``mean_tokens``: of all responses,
+    ``tokens_before_call``: of those that called, None if none did; ``call_price``: DA-GRPO's lambda in this
+    step; ``cloud_calls``: prompts newly sent to the cloud; ``eval_*``: greedy decoding of validation problems,
+    None in steps without evaluation: ``eval_local_accuracy`` with the marker forbidden, the others at the
+    natural threshold.
     """
 
     step: int
@@ -29,14 +33,18 @@ class StepMetrics:
     d1: int
     d2_candidates: int
     d2: int
+    prompts_kept: int
     mean_tokens: float
     loss: float
     grad_norm: float
     learning_rate: float
     cloud_calls: int
+    tokens_before_call: float | None = None
+    call_price: float | None = None
     eval_local_accuracy: float | None = None
     eval_kept_accuracy: float | None = None
     eval_call_fraction: float | None = None
+    eval_tokens_before_call: float | None = None
 
 
 def append_line(path: Path, record: dict[str, Any], *, sync: bool = True) -> None:

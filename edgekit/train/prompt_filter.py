@@ -11,16 +11,20 @@ import numpy as np
 
 @dataclass(frozen=True)
 class KeptPrompts:
-    """Indices into the batch: ``d1`` teaches solving; ``d2``, drawn from ``d2_candidates``, teaches asking."""
+    """Indices into the batch: ``d1`` teaches solving; ``d2``, drawn from ``d2_candidates``, teaches asking.
+
+    ``rest`` are prompts that neither side is known to answer: only an algorithm without a filter keeps them.
+    """
 
     d1: tuple[int, ...]
     d2_candidates: tuple[int, ...]
     d2: tuple[int, ...]
+    rest: tuple[int, ...] = ()
 
     @property
     def indices(self) -> tuple[int, ...]:
-        """D1 and D2 together, in batch order."""
-        return tuple(sorted(self.d1 + self.d2))
+        """All that are kept, in batch order."""
+        return tuple(sorted(self.d1 + self.d2 + self.rest))
 
 
 def call_ratio(call_fraction: float) -> float:
@@ -36,11 +40,22 @@ def filter_prompts(
     ``solved[i]``: some response to prompt i is a right local answer. ``cloud_correct[i]``: the cloud
     answers it rightly. Prompts neither side answers are dropped; which D2 prompts stay is drawn from ``seed``.
     """
-    d1 = tuple(index for index, right in enumerate(solved) if right)
-    candidates = tuple(index for index, right in enumerate(solved) if not right and cloud_correct[index])
+    d1, candidates = _kinds(solved, cloud_correct)
     # The small term keeps exact ratios exact: 3/7 of 7 is 3, however the floats round.
     room = math.floor(call_ratio(call_fraction) * len(d1) + 1e-9)
     if room >= len(candidates):
         return KeptPrompts(d1, candidates, candidates)
     chosen = np.random.default_rng(seed).choice(len(candidates), size=room, replace=False)
     return KeptPrompts(d1, candidates, tuple(candidates[index] for index in sorted(chosen)))
+
+
+def keep_all(solved: Sequence[bool], cloud_correct: Sequence[bool]) -> KeptPrompts:
+    """Keep every prompt, sorted into the same kinds; arguments as for :func:`filter_prompts`."""
+    d1, candidates = _kinds(solved, cloud_correct)
+    rest = set(range(len(solved))) - {*d1, *candidates}
+    return KeptPrompts(d1, candidates, candidates, tuple(sorted(rest)))
+
+
+def _kinds(solved: Sequence[bool], cloud_correct: Sequence[bool]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    d1 = tuple(index for index, right in enumerate(solved) if right)
+    return d1, tuple(index for index, right in enumerate(solved) if not right and cloud_correct[index])

@@ -9,7 +9,20 @@ from collections.abc import Sequence
 
 import typer
 
-from edgekit.cli import bench, calibrate, doctor, evaluate, export, inspect, quantize, run, train, verify, warm_start
+from edgekit.cli import (
+    bench,
+    calibrate,
+    doctor,
+    evaluate,
+    experiment,
+    export,
+    inspect,
+    quantize,
+    run,
+    train,
+    verify,
+    warm_start,
+)
 from edgekit.errors import EdgekitError
 
 INTERRUPTED = 130
@@ -25,6 +38,7 @@ app = typer.Typer(
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
+app.command("experiment")(experiment.experiment)
 app.command("calibrate")(calibrate.calibrate)
 app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)

@@ -1,0 +1,222 @@
+"""An experiment: one YAML file or preset, checked whole with the training settings of every method in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from edgekit.errors import ConfigError, EdgekitError
+from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
+from edgekit.train.bases import NAMED_BASES
+from edgekit.train.config import TrainConfig
+from edgekit.train.config import load_config as load_train_config
+
+PRESETS = Path(__file__).parent / "presets"
+FILE = "experiment.yaml"
+NAME = r"[a-z][a-z0-9_]*"
+OWN_KEYS = ("seed", "cloud", "algorithm")
+"""Training settings that the experiment gives itself."""
+GROWING = ("methods", "seeds", "method_overrides")
+"""What may be added to when an experiment goes on; everything else would make its results incomparable."""
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
+
+
+class ExperimentConfig(BaseModel):
+    """Which methods, on which problems, under which budgets.
+
+    ``train`` holds the training settings all methods share, ``method_overrides`` what a method changes in them; a
+    name there that edgekit does not know makes a new method that decides by its marker (GAPG unless it names an
+    ``algorithm``). ``problem_seed`` draws validation, test and router problems: not the seed of any training.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    methods: tuple[Name, ...] = Field(min_length=1)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    call_fractions: tuple[Fraction, ...] = Field(default=(0.1, 0.2, 0.3, 0.5), min_length=1)
+    cloud: str = "oracle"
+    n_validation: int = Field(default=1000, ge=1)
+    n_test: int = Field(default=1000, ge=1)
+    n_router_train: int = Field(default=2000, ge=1)
+    """Training problems whose local attempts are labelled to fit the routers; none of them trained the policy."""
+    problem_seed: int = Field(default=1000, ge=0)
+    train: dict[str, Any] = Field(default_factory=dict)
+    method_overrides: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _check(self) -> ExperimentConfig:
+        faults = [
+            f"{key}: named twice in {list(values)}"
+            for key, values in (
+                ("methods", self.methods),
+                ("seeds", self.seeds),
+                ("call_fractions", self.call_fractions),
+            )
+            if len(set(values)) < len(values)
+        ]
+        for method in self.methods:
+            if method not in METHODS and method not in self.method_overrides:
+                known = ", ".join(METHODS)
+                faults.append(f"methods: unknown {method!r}, edgekit has {known}; method_overrides may define others")
+        if self.cloud == "none":
+            faults.append("cloud: none cannot answer a call, use oracle")
+        faults += _key_faults("train", self.train, OWN_KEYS)
+        for method, overrides in self.method_overrides.items():
+            if run_of(method) != method:
+                faults.append(f"method_overrides.{method}: it is judged on the run of {TASK_ONLY}, override that")
+            faults += _key_faults(f"method_overrides.{method}", overrides, OWN_KEYS if method in RUNS else OWN_KEYS[:2])
+        if not faults:
+            faults = [fault for run in (None, *self.runs()) for fault in self._train_faults(run)]
+        if faults:
+            raise ValueError("; ".join(dict.fromkeys(faults)))
+        return self
+
+    def _train_faults(self, run: str | None) -> list[str]:
+        """What is wrong with the shared settings (None), or with those of ``run`` alone."""
+        own = {} if run is None else self.method_overrides.get(run, {})
+        try:
+            TrainConfig.model_validate(self.train if run is None else self._settings(run, self.seeds[0]))
+        except ValidationError as error:
+            faults = []
+            for detail in error.errors():
+                key = ".".join(map(str, detail["loc"]))
+                where = f"method_overrides.{run}" if key.partition(".")[0] in own else "train"
+                faults.append(f"{where}.{key}: {detail['msg']}" if key else f"{run or 'train'}: {detail['msg']}")
+            return faults
+        return []
+
+    def _settings(self, run: str, seed: int) -> dict[str, Any]:
+        given = {**self.train, **RUNS.get(run, {}), **self.method_overrides.get(run, {})}
+        return {**given, "seed": seed, "cloud": self.cloud}
+
+    def runs(self) -> tuple[str, ...]:
+        """The training runs of one seed, each once, in the order of the methods that need them."""
+        return tuple(dict.fromkeys(run_of(method) for method in self.methods))
+
+    def train_config(self, run: str, seed: int) -> TrainConfig:
+        """The training configuration of ``run``."""
+        return TrainConfig.model_validate(self._settings(run, seed))
+
+    @property
+    def task(self) -> str:
+        """The task's name."""
+        return TrainConfig.model_validate(self.train).task
+
+    def to_yaml(self) -> str:
+        """The configuration as a YAML document that :func:`load_experiment` reads back."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def _key_faults(where: str, settings: dict[str, Any], forbidden: tuple[str, ...]) -> list[str]:
+    return [f"{where}.{key}: the experiment sets it" for key in forbidden if key in settings]
+
+
+def preset_names() -> list[str]:
+    """The built-in presets."""
+    return sorted(path.stem for path in PRESETS.glob("*.yaml"))
+
+
+def load_experiment(name_or_path: str, overrides: list[str] | None = None) -> ExperimentConfig:
+    """A preset or a YAML file, with ``key=value`` overrides; dots reach inside (``overrides.steps=50``).
+
+    In the file, ``train`` is a training preset, a training YAML or a mapping of settings, and ``overrides`` are
+    settings on top of it; both end in ``train``, so that what is loaded says everything. Raises
+    :class:`ConfigError` listing every problem.
+    """
+    path = Path(name_or_path)
+    if not (path.suffix in (".yaml", ".yml") or path.is_file()):
+        if name_or_path not in preset_names():
+            raise ConfigError(f"unknown experiment {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
+        path = PRESETS / f"{name_or_path}.yaml"
+    source = f"experiment {name_or_path}"
+    data = _read_yaml(path)
+    problems = [problem for override in overrides or [] for problem in _set(data, override)]
+    problems += _resolve_train(data)
+    return _validated(source, data, problems)
+
+
+def grown(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
+    """``config`` with methods, seeds or new method_overrides added. Raises :class:`ConfigError` for other changes."""
+    source, data = "cannot go on with another experiment", config.model_dump(mode="json")
+    problems = [problem for override in overrides for problem in _set(data, override)]
+    new = _validated(source, data, problems)
+    for key, old in config.model_dump().items():
+        value = getattr(new, key)
+        if key not in GROWING:
+            if value != old:
+                problems.append(f"{key}: {value!r}, the experiment has {old!r}")
+        elif isinstance(old, dict):
+            changed = [name for name in old if value.get(name) != old[name]]
+            problems += [f"{key}.{name}: cannot change, give the method a new name" for name in changed]
+        elif missing := [item for item in old if item not in value]:
+            problems.append(f"{key}: can only grow, {list(value)} lacks {missing}")
+    if problems:
+        raise ConfigError(source, problems)
+    return new
+
+
+def _validated(source: str, data: dict[str, Any], problems: list[str]) -> ExperimentConfig:
+    try:
+        config = ExperimentConfig.model_validate(data)
+    except ValidationError as error:
+        problems = problems + [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(source, problems) from None
+    if problems:
+        raise ConfigError(source, problems)
+    return config
+
+
+def _set(data: dict[str, Any], override: str) -> list[str]:
+    """Put ``a.b=value`` into ``data``; returns what is wrong with it."""
+    keys, equals, value = override.partition("=")
+    *path, last = (key.strip() for key in keys.split("."))
+    try:
+        if not equals:
+            raise ValueError("not key=value")
+        for key in path:
+            data = data.setdefault(key, {})
+            if not isinstance(data, dict):
+                raise ValueError(f"{key} holds no keys")
+        data[last] = yaml.safe_load(value)
+    except (ValueError, yaml.YAMLError) as error:
+        return [f"--set {override}: {' '.join(str(error).split())}"]
+    return []
+
+
+def _resolve_train(data: dict[str, Any]) -> list[str]:
+    """Put the training preset and the overrides together in ``data["train"]``; returns the problems."""
+    problems = []
+    train, shared = data.get("train", "default"), data.pop("overrides", None) or {}
+    if isinstance(train, str):
+        try:
+            settings = load_train_config(train).model_dump(mode="json")
+            train = {key: value for key, value in settings.items() if key not in OWN_KEYS}
+        except EdgekitError as error:
+            problems += error.problems if isinstance(error, ConfigError) else [str(error)]
+            train = {}
+    if not (isinstance(train, dict) and isinstance(shared, dict)):
+        return [*problems, "train, overrides: not a preset's name and a mapping of settings"]
+    data["train"] = {**train, **shared}
+    each = data.get("method_overrides")
+    for settings in (data["train"], *(each.values() if isinstance(each, dict) else ())):
+        if isinstance(settings, dict) and isinstance(base := settings.get("base"), str) and base not in NAMED_BASES:
+            # An experiment goes on from anywhere, so a base must not depend on the working directory.
+            settings["base"] = str(Path(base).resolve())
+    return problems
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    source = f"experiment {path}"
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(source, [f"cannot be read ({error.strerror})"]) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(source, ["not YAML: " + " ".join(str(error).split())]) from None
+    if not isinstance(data, dict):
+        raise ConfigError(source, ["not a mapping of keys to values"])
+    return data

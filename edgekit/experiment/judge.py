@@ -1,0 +1,247 @@
+"""Judging one method on one trained policy: scores, thresholds from validation, decisions on test.
+
+No method sees a test problem before its thresholds are fixed. What stands for the cloud's cost is the same for all:
+a prompt that the router, the marker or a missing answer hands off is one call.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.metrics import tokens_before_call
+from edgekit.experiment.attempts import Attempts, attempt
+from edgekit.experiment.cloud_answers import RememberedCloud
+from edgekit.experiment.routers import ROUTERS
+from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
+from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.routing.decoder import Decision
+from edgekit.tasks.base import Problem, Task
+
+BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
+"""Methods that need no attempt to decide, besides the routers that say so themselves."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The problems all methods are fitted and judged on, and who answers their calls."""
+
+    task: Task
+    validation: list[Problem]
+    test: list[Problem]
+    router_train: list[Problem]
+    cloud: RememberedCloud
+
+    @cached_property
+    def cloud_validation(self) -> list[bool]:
+        """Whether the cloud answers each validation problem rightly."""
+        return self.cloud.grade(self.task, self.validation)
+
+    @cached_property
+    def cloud_test(self) -> list[bool]:
+        """Whether the cloud answers each test problem rightly."""
+        return self.cloud.grade(self.task, self.test)
+
+
+@dataclass
+class Candidate:
+    """A trained policy and what it does alone, each part worked out when it is first asked for."""
+
+    folder: Path
+    seed: int
+    exam: Exam
+    tell: Tell
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy; a bias calibrated elsewhere is forgotten."""
+        policy = load_policy(self.folder)
+        natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
+        policy.routing = policy.routing.model_copy(update=natural)
+        return policy
+
+    @cached_property
+    def validation(self) -> Attempts:
+        """Alone on the validation problems."""
+        return self._alone(self.exam.validation, "validation problems")
+
+    @cached_property
+    def test(self) -> Attempts:
+        """Alone on the test problems."""
+        return self._alone(self.exam.test, "test problems")
+
+    @cached_property
+    def router_train(self) -> Attempts:
+        """Alone on the problems that routers are fitted to."""
+        return self._alone(self.exam.router_train, "training problems for routers")
+
+    def _alone(self, problems: list[Problem], what: str) -> Attempts:
+        def note(done: int, total: int) -> None:
+            self.tell(f"{what}, alone: {done}/{total}")
+
+        return attempt(self.policy, self.exam.task, problems, on_progress=note)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a method came to; ``budgets`` and ``natural`` as in a result file, ``scores`` (n_test,) of the test."""
+
+    scores: list[float]
+    budgets: list[dict[str, Any]]
+    natural: dict[str, Any] | None = None
+    training_prompts: int = 0
+    notes: str = ""
+
+
+def judge(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
+    """Hold ``method`` to each of ``fractions`` on ``candidate``'s policy and see what it decides on test."""
+    if method == "task_only":
+        return _fixed(candidate, fractions, called=False, notes="No cloud: an attempt without an answer is wrong.")
+    if method == "cloud_only":
+        return _fixed(candidate, fractions, called=True, notes="Everything goes to the cloud, whatever the budget.")
+    if method in ROUTERS:
+        return _router(method, candidate, fractions)
+    if method in BEFORE_ATTEMPT:
+        return _order(method, candidate, fractions)
+    return _marker(candidate, fractions)
+
+
+def _fixed(candidate: Candidate, fractions: Sequence[float], *, called: bool, notes: str) -> Verdict:
+    test, n = candidate.test, len(candidate.test)
+    tokens = [0] * n if called else _lengths(test.decisions)
+    correct = candidate.exam.cloud_test if called else test.correct
+    budgets = [
+        {"call_fraction": c, "threshold": None, "calls": [called] * n, "correct": correct, "device_tokens": tokens}
+        for c in fractions
+    ]
+    return Verdict([math.inf if called else 0.0] * n, budgets, notes=notes)
+
+
+def _router(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
+    router, train = ROUTERS[method], candidate.router_train
+    candidate.tell(f"fitting {method}")
+    score = router.fit(candidate.policy, train, seed=candidate.seed)
+    candidate.tell(f"scoring with {method}")
+    alone = f"Local accuracy {_mean(train.correct):.3f} on the problems it was fitted to"
+    notes = f"{alone}, {_mean(candidate.validation.correct):.3f} on validation."
+    validation = score(candidate.validation)
+    return _outside(
+        method, candidate, fractions, validation, lambda: score(candidate.test),
+        before_attempt=router.before_attempt, training_prompts=len(train), notes=notes,
+    )  # fmt: skip
+
+
+def _order(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
+    exam, seed = candidate.exam, candidate.seed
+    if method == "naive_offloading":
+        notes = "A pseudo-random order of the problems, fixed by the seed."
+        validation = random_scores(exam.validation, seed)
+        return _outside(
+            method, candidate, fractions, validation, lambda: random_scores(exam.test, seed),
+            before_attempt=True, notes=notes,
+        )  # fmt: skip
+    notes = "Upper bound, no method: its order comes from the truth about the test problems."
+    validation = oracle_scores(exam.validation, candidate.validation.correct, exam.cloud_validation, seed)
+    return _outside(
+        method, candidate, fractions, validation,
+        lambda: oracle_scores(exam.test, candidate.test.correct, exam.cloud_test, seed),
+        before_attempt=True, notes=notes,
+    )  # fmt: skip
+
+
+def _outside(
+    method: str,
+    candidate: Candidate,
+    fractions: Sequence[float],
+    validation: Sequence[float],
+    score_test: Callable[[], list[float]],
+    *,
+    before_attempt: bool,
+    training_prompts: int = 0,
+    notes: str,
+) -> Verdict:
+    """A method that orders problems by a score. ``score_test`` is called when every threshold is fixed."""
+    fitted_on = with_forced(validation, _forced(candidate.validation), method)
+    thresholds = [fit_threshold(fitted_on, fraction) for fraction in fractions]
+    raw, test = score_test(), candidate.test
+    scores = with_forced(raw, _forced(test), method)
+    budgets = []
+    for fraction, threshold in zip(fractions, thresholds, strict=True):
+        calls = hands_off(scores, threshold)
+        # A prompt that goes off for want of an answer was attempted, unless the score had sent it off before.
+        spared = hands_off(raw, threshold) if before_attempt else [False] * len(raw)
+        tokens = [0 if free else n for free, n in zip(spared, _lengths(test.decisions), strict=True)]
+        correct = _overall(calls, test.correct, candidate.exam.cloud_test)
+        budgets.append(_budget(fraction, threshold, fitted_on, calls, correct, tokens))
+    return Verdict(scores, budgets, training_prompts=training_prompts, notes=notes)
+
+
+def _marker(candidate: Candidate, fractions: Sequence[float]) -> Verdict:
+    """A policy that decides by its marker: the bias from validation, then each test prompt decoded with it."""
+    margins = [decision.marker_margin for decision in candidate.validation.decisions]
+    fitted_on = with_forced(margins, _forced(candidate.validation), "the marker")
+    thresholds = [fit_threshold(fitted_on, fraction) for fraction in fractions]
+    budgets = []
+    for fraction, threshold in zip(fractions, thresholds, strict=True):
+        candidate.tell(f"test problems, {fraction:.0%} calls")
+        decided = _decode(candidate, -threshold)
+        reached = _budget(
+            fraction, threshold, fitted_on, decided["calls"], decided["correct"], decided["device_tokens"]
+        )
+        budgets.append(reached)
+    candidate.tell("test problems, no bias")
+    margins = [decision.marker_margin for decision in candidate.test.decisions]
+    scores = with_forced(margins, _forced(candidate.test), "the marker")
+    return Verdict(scores, budgets, natural=_decode(candidate, 0.0), notes="Decides by its own marker.")
+
+
+def _decode(candidate: Candidate, bias: float) -> dict[str, Any]:
+    """What the policy does with the test problems under ``bias``, decoded anew as a phone would."""
+    exam, routing = candidate.exam, candidate.policy.routing
+    decisions = PolicyDecider(candidate.policy).decide([problem.prompt for problem in exam.test], bias)
+    calls = [decision.called for decision in decisions]
+    kept = [exam.task.grade(problem, made.answer) for problem, made in zip(exam.test, decisions, strict=True)]
+    tokens = [tokens_before_call(decision, routing) for decision in decisions]
+    return {"calls": calls, "correct": _overall(calls, kept, exam.cloud_test), "device_tokens": tokens}
+
+
+def _budget(
+    fraction: float,
+    threshold: float,
+    fitted_on: Sequence[float],
+    calls: list[bool],
+    correct: list[bool],
+    device_tokens: list[int],
+) -> dict[str, Any]:
+    return {
+        "call_fraction": fraction,
+        "threshold": threshold,
+        "validation_fraction": _mean(hands_off(fitted_on, threshold)),
+        "calls": calls,
+        "correct": correct,
+        "device_tokens": device_tokens,
+    }
+
+
+def _forced(attempts: Attempts) -> list[bool]:
+    """Which problems go to the cloud because the attempt ended without an answer (routing.json says whether)."""
+    return [decision.called for decision in attempts.decisions]
+
+
+def _lengths(decisions: Sequence[Decision]) -> list[int]:
+    return [len(decision.token_ids) for decision in decisions]
+
+
+def _overall(calls: Sequence[bool], local: Sequence[bool], cloud: Sequence[bool]) -> list[bool]:
+    return [there if called else here for called, here, there in zip(calls, local, cloud, strict=True)]
+
+
+def _mean(values: Sequence[bool]) -> float:
+    return sum(values) / len(values)

@@ -1,0 +1,224 @@
+"""Running an experiment: each training run once, each method judged on its run, everything kept as it comes.
+
+EXP/experiment.yaml         the resolved configuration
+EXP/cloud_answers.jsonl     what the cloud said to each problem, asked once
+EXP/runs/NAME-seedS/        ordinary training runs (their checkpoints are removed once the policy is there)
+EXP/results/METHOD-seedS.json
+EXP/report/                 the page and the table
+
+Going on takes what is finished as it is and the rest from where it stopped; every part is a function of the
+configuration, so the results are those of an experiment that was never stopped.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgekit.atomic_write import write_file
+from edgekit.cloud.client import Cloud
+from edgekit.errors import ConfigError, EdgekitError
+from edgekit.experiment.cloud_answers import RememberedCloud
+from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment
+from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
+from edgekit.experiment.methods import run_of
+from edgekit.tasks import get_task
+from edgekit.train.bases import base_folder, is_pretrained
+from edgekit.train.loop import read_run_config, train
+from edgekit.train.metrics import StepMetrics
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, what is going on), both counted in training steps."""
+
+STEPS_PER_VERDICT = 10
+"""How many training steps judging a method counts as in the progress."""
+
+
+def open_experiment(out: Path, name: str, overrides: list[str], *, resume: bool) -> ExperimentConfig:
+    """The configuration of a new experiment, written to ``out``, or of the one there, with what ``overrides`` add.
+
+    Raises :class:`EdgekitError` if ``out`` holds anything and ``resume`` is false, or no experiment and it is true.
+    """
+    file = out / FILE
+    if resume:
+        if not file.is_file():
+            raise EdgekitError(f"not an experiment: {out}. It has no {FILE}. Check the path, or leave out --resume.")
+        config = grown(load_experiment(str(file)), overrides)
+    else:
+        config = load_experiment(name, overrides)
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            what = "an experiment" if file.exists() else "something else"
+            raise EdgekitError(f"output exists: {out}. It holds {what}. Use --resume to go on, or another --out.")
+    text = config.to_yaml()
+    if not file.is_file() or file.read_text() != text:
+        write_file(file, text)
+    return config
+
+
+def run_experiment(
+    config: ExperimentConfig,
+    out: Path,
+    *,
+    cloud: Cloud,
+    seeds: Sequence[int] | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Do what is left of the experiment in ``out`` (see :func:`open_experiment`), then write its report.
+
+    ``seeds`` limits the work to these of its seeds: processes with different ones may share ``out``. Raises
+    :class:`EdgekitError` if a seed is not the experiment's, or a run in ``out`` has another configuration.
+    """
+    from edgekit.experiment.report import write_report
+
+    chosen = tuple(config.seeds if seeds is None else seeds)
+    if unknown := sorted(set(chosen) - set(config.seeds)):
+        raise EdgekitError(f"unknown seed: {unknown[0]}. The experiment has {list(config.seeds)}. Choose of those.")
+    todo = list(_jobs(config, out, chosen))
+    if todo:
+        exam = _exam(config, RememberedCloud(cloud, out / "cloud_answers.jsonl"))
+        tracker = _Tracker(sum(job.size for job in todo), on_progress)
+        for job in todo:
+            _do(job, config, out, exam, tracker)
+    write_report(out)
+
+
+def read_results(out: Path) -> list[dict[str, Any]]:
+    """The result files of the experiment in ``out``, by name."""
+    return [json.loads(path.read_text()) for path in sorted((out / "results").glob("*.json"))]
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One training run of one seed and the methods still to be judged on it."""
+
+    run: str
+    seed: int
+    methods: tuple[str, ...]
+    steps: int
+
+    @property
+    def name(self) -> str:
+        """The run's folder."""
+        return f"{self.run}-seed{self.seed}"
+
+    @property
+    def size(self) -> int:
+        return self.steps + STEPS_PER_VERDICT * len(self.methods)
+
+
+@dataclass
+class _Tracker:
+    """How far the whole experiment is."""
+
+    total: int
+    report: Progress | None
+    done: int = 0
+    doing: str = ""
+
+    def tell(self, note: str, within: int = 0) -> None:
+        """Say what happens in what is being done, ``within`` steps of which are over."""
+        if self.report is not None:
+            self.report(self.done + within, self.total, f"{self.doing}: {note}")
+
+
+def _jobs(config: ExperimentConfig, out: Path, seeds: Sequence[int]) -> Iterator[_Job]:
+    for seed in seeds:
+        for run in config.runs():
+            methods = [method for method in config.methods if run_of(method) == run]
+            left = tuple(method for method in methods if not _result_file(out, method, seed).exists())
+            if left:
+                yield _Job(run, seed, left, config.train_config(run, seed).steps)
+
+
+def _result_file(out: Path, method: str, seed: int) -> Path:
+    return out / "results" / f"{method}-seed{seed}.json"
+
+
+def _exam(config: ExperimentConfig, cloud: RememberedCloud) -> Exam:
+    """Draws every problem before any work, so that asking for too many fails at once."""
+    task, seed = get_task(config.task), config.problem_seed
+    validation = task.problems("validation", config.n_validation, seed)
+    test = task.problems("test", config.n_test, seed)
+    return Exam(task, validation, test, task.problems("train", config.n_router_train, seed), cloud)
+
+
+def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tracker) -> None:
+    run_dir = out / "runs" / job.name
+    _train(job, config, run_dir, exam.cloud, tracker)
+    tracker.done += job.steps
+    candidate = Candidate(run_dir / "policy", job.seed, exam, tracker.tell)
+    for method in job.methods:
+        tracker.doing = f"{method} seed {job.seed}"
+        tracker.tell("judging")
+        verdict = judge(method, candidate, config.call_fractions)
+        result = _result(method, job, config, candidate, verdict, _training_calls(run_dir))
+        write_file(_result_file(out, method, job.seed), json.dumps(result, allow_nan=False) + "\n")
+        tracker.done += STEPS_PER_VERDICT
+        tracker.tell("done")
+
+
+def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tracker: _Tracker) -> None:
+    """Train the run, or what is left of it."""
+    settings = config.train_config(job.run, job.seed)
+    tracker.doing = f"training {job.run} seed {job.seed}"
+    if run_dir.exists() and not (run_dir / "config.yaml").exists():
+        shutil.rmtree(run_dir)  # killed before the run had begun
+    resume = run_dir.exists()
+    if (run_dir / "policy" / "routing.json").is_file():
+        saved, wanted = read_run_config(run_dir).model_dump(), settings.model_dump()
+        if changed := [
+            f"{key}: {wanted[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != wanted[key]
+        ]:
+            raise ConfigError(f"cannot go on with {run_dir}", changed)
+    else:
+        tracker.tell("starting")
+        if is_pretrained(settings.base):
+            base_folder(
+                settings.base,
+                settings.task,
+                settings.seed,
+                lambda done, total, note: tracker.tell(f"warm start {done}/{total} {note}"),
+            )
+
+        def show(metrics: StepMetrics) -> None:
+            numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"
+            tracker.tell(f"step {metrics.step}/{job.steps} {numbers}", metrics.step)
+
+        train(settings, run_dir, cloud=cloud, resume=resume, on_step=show)
+    shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)  # the policy is there: nothing goes on from them
+
+
+def _training_calls(run_dir: Path) -> int:
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return sum(json.loads(line)["cloud_calls"] for line in lines)
+
+
+def _result(
+    method: str, job: _Job, config: ExperimentConfig, candidate: Candidate, verdict: Verdict, training_calls: int
+) -> dict[str, Any]:
+    problems = candidate.exam.test
+    return {
+        "method": method,
+        "seed": job.seed,
+        "algorithm": job.run,
+        "task": config.task,
+        "n_validation": len(candidate.exam.validation),
+        "n_test": len(problems),
+        "cloud_calls_in_training": training_calls,
+        "training_prompts": verdict.training_prompts,
+        "test": {
+            "ids": [problem.id for problem in problems],
+            "difficulty": [problem.difficulty for problem in problems],
+            "local_correct": candidate.test.correct,
+            "cloud_correct": candidate.exam.cloud_test,
+            "scores": [None if score == math.inf else score for score in verdict.scores],
+        },
+        "budgets": verdict.budgets,
+        "natural": verdict.natural,
+        "notes": verdict.notes,
+    }

@@ -20,6 +20,8 @@ def train(
     """Post-train a policy so that it answers what it can and calls the cloud when it cannot.
 
     Example: edgekit train --out out/run --set call_fraction=0.2
+
+    On several GPUs or processes: torchrun --nproc-per-node 2 -m edgekit train --out out/run
     """
     from edgekit.cloud.choose import parse_cloud
     from edgekit.errors import EdgekitError
@@ -29,6 +31,7 @@ def train(
     from edgekit.train.loop import read_run_config
     from edgekit.train.loop import train as run_training
     from edgekit.train.metrics import StepMetrics
+    from edgekit.train.parallel import FailedElsewhere, join
     from edgekit.train.plots import write_report
 
     if resume and (set_ or config != "default"):
@@ -37,15 +40,22 @@ def train(
     cloud = parse_cloud(settings.cloud, get_task(settings.task), os.environ)
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
-    if is_pretrained(settings.base):
-        with progress("warm start") as update:
-            base_folder(settings.base, settings.task, settings.seed, update)
-    with progress("training") as update:
+    try:
+        with join(os.environ) as ranks:
+            quiet = not ranks.is_first
+            if is_pretrained(settings.base):
+                with progress("warm start", quiet=quiet) as update:
+                    ranks.from_first(lambda: base_folder(settings.base, settings.task, settings.seed, update))
+            with progress("training", quiet=quiet) as update:
 
-        def show(metrics: StepMetrics) -> None:
-            note = f"reward {metrics.reward:.2f}  local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
-            update(metrics.step, settings.steps, f"{note}  D1 {metrics.d1}  D2 {metrics.d2}")
+                def show(metrics: StepMetrics) -> None:
+                    shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
+                    note = f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}"
+                    update(metrics.step, settings.steps, note)
 
-        run_training(settings, out, cloud=cloud, resume=resume, on_step=show)
-    write_report(out)
-    err.print(f"policy: {out / 'policy'}   curves: {out / 'report' / 'index.md'}")
+                run_training(settings, out, cloud=cloud, resume=resume, on_step=show, ranks=ranks)
+    except FailedElsewhere:
+        raise typer.Exit(EdgekitError.exit_code) from None
+    if ranks.is_first:
+        write_report(out)
+        err.print(f"policy: {out / 'policy'}   curves: {out / 'report' / 'index.md'}")

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from edgekit.errors import ConfigError
+from edgekit.rollout.server import server_address
 from edgekit.tasks import TASKS
 from edgekit.train.bases import NAMED_BASES
 from edgekit.train.reward import reward_problems
@@ -36,6 +37,8 @@ class TrainConfig(BaseModel):
     schedule: Literal["constant", "linear"] = "constant"
     """After the warm-up: constant, or falling linearly to almost nothing in the last step."""
     grad_clip: float | None = Field(default=1.0, gt=0)
+    rollouts: str = "local"
+    """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
     temperature: float = Field(default=1.0, gt=0)
     max_new_tokens: int | None = Field(default=None, ge=1)
     """None: as many as the policy's routing.json allows."""
@@ -72,6 +75,10 @@ class TrainConfig(BaseModel):
             faults.append(f"estimator: {self.algorithm} has its own")
         if not self.prompt_filter and self.algorithm != "gapg":
             faults.append(f"prompt_filter: {self.algorithm} has none to switch off")
+        try:
+            server_address(self.rollouts)
+        except ValueError as error:
+            faults.append(f"rollouts: {error}")
         if self.train_pool < self.prompts_per_step:
             faults.append(f"train_pool: {self.train_pool} is less than prompts_per_step {self.prompts_per_step}")
         if faults:

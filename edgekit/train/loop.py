@@ -1,15 +1,18 @@
 """The training loop: sample groups of responses, grade them, let the algorithm plan, update the policy.
 
 Every random choice of a step comes from (seed, step), so a run that was killed goes on from its last
-checkpoint bit for bit, on the same machine with the same number of threads.
+checkpoint bit for bit, on the same machine with the same number of threads and processes.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +22,7 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import Group, sample_groups
+from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
@@ -27,11 +31,14 @@ from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_u
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
+from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.reward import Outcome, emitted_call, well_formed
 from edgekit.train.update import PolicyUpdate
 
 # What a (seed, step) pair is used for; each use has its own stream.
 SHUFFLE, SAMPLE, FILTER = range(3)
+SERVED = "served_policy"
+"""Where a run's present weights lie for a rollout server to read."""
 
 
 def train(
@@ -41,20 +48,24 @@ def train(
     cloud: Cloud,
     resume: bool = False,
     on_step: Callable[[StepMetrics], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Post-train ``config``'s base and write the run directory; ``policy/`` appears at the end.
 
     ``resume`` goes on from the last checkpoint; ``config`` must then be the run's own
-    (:func:`read_run_config`). ``on_step`` sees each step's metrics once they are on disk. Raises
-    :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true.
+    (:func:`read_run_config`). ``on_step`` sees each step's metrics once they are on disk. ``ranks``: the processes
+    that share this run, each calling this with the same arguments; only the first writes, and calls ``on_step``.
+    Raises :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true.
     """
-    _check_run_dir(config, run_dir, resume)
-    run = _Run(config, run_dir, cloud)
-    if not resume:
+    ranks.from_first(lambda: _check_start(config, run_dir, resume, ranks))
+    run = _Run(config, run_dir, cloud, ranks)
+    if ranks.is_first and not resume:
         write_file(run_dir / "config.yaml", config.to_yaml())
     for step in range(run.restore() + 1, config.steps + 1):
         begin = time.perf_counter()
         metrics = run.step(step)
+        if not ranks.is_first:
+            continue
         append_metrics(run_dir / "metrics.jsonl", metrics)
         append_line(run_dir / "timings.jsonl", {"step": step, "seconds": round(time.perf_counter() - begin, 3)})
         if step % config.checkpoint_every == 0 or step == config.steps:
@@ -62,8 +73,10 @@ def train(
             save_checkpoint(folder, step, run.policy.model, run.update.optimizer, price)
         if on_step is not None:
             on_step(metrics)
-    with new_directory(run_dir / "policy", marker_file="routing.json") as folder:
-        save_policy(run.policy, folder)
+    if ranks.is_first:
+        with new_directory(run_dir / "policy", marker_file="routing.json") as folder:
+            save_policy(run.policy, folder)
+        shutil.rmtree(run_dir / SERVED, ignore_errors=True)
 
 
 def read_run_config(run_dir: Path) -> TrainConfig:
@@ -74,7 +87,8 @@ def read_run_config(run_dir: Path) -> TrainConfig:
     return load_config(str(path))
 
 
-def _check_run_dir(config: TrainConfig, run_dir: Path, resume: bool) -> None:
+def _check_start(config: TrainConfig, run_dir: Path, resume: bool, ranks: Ranks) -> None:
+    check_shares(config.prompts_per_step, ranks.world)
     if resume:
         saved, given = read_run_config(run_dir).model_dump(), config.model_dump()
         changed = [f"{key}: {given[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != given[key]]
@@ -92,6 +106,7 @@ class _Run:
     config: TrainConfig
     run_dir: Path
     cloud: Cloud
+    ranks: Ranks
     task: Task = field(init=False)
     policy: Policy = field(init=False)
     pool: list[Problem] = field(init=False)
@@ -103,23 +118,39 @@ class _Run:
     def __post_init__(self) -> None:
         config = self.config
         self.task = get_task(config.task)
-        self.policy = load_policy(base_folder(config.base, config.task, config.seed))
+        base = self.ranks.from_first(lambda: base_folder(config.base, config.task, config.seed))
+        self.policy = load_policy(base)
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)
         self.pool = self.task.problems("train", config.train_pool, config.seed)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
-        self.update = PolicyUpdate(self.policy.model, config)
+        self.update = PolicyUpdate(self.policy.model, config, self.ranks)
+        address = server_address(config.rollouts)
+        self.server = RolloutServer(*address, os.environ.get(KEY_VARIABLE, "")) if address else None
+        if self.server is not None:
+            self.ranks.from_first(self.server.check)
         self.algorithm = Algorithm(config, config.max_new_tokens or self.policy.routing.max_new_tokens)
 
     def restore(self) -> int:
         """Go back to the last checkpoint, if there is one; returns its step, else 0."""
+        step = self.ranks.from_first(self._restore_files)
+        if step and not self.ranks.is_first:
+            self._load(step)
+        self.ranks.copy_first(self.policy.model.parameters())
+        return step
+
+    def _load(self, step: int) -> None:
+        folder = self.run_dir / "checkpoints"
+        self.algorithm.call_price = load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
+
+    def _restore_files(self) -> int:
+        """Load the last checkpoint and cut the run's files back to it; returns its step, else 0."""
         folder = self.run_dir / "checkpoints"
         remove_unfinished(folder)
         step = max(checkpoint_steps(folder), default=0)
         if step:
-            price = load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
-            self.algorithm.call_price = price
+            self._load(step)
         truncate_lines(self.run_dir / "metrics.jsonl", step)
         truncate_lines(self.run_dir / "timings.jsonl", step)
         # Answers given after the checkpoint stay: the steps run again need the very same ones, and no
@@ -133,25 +164,21 @@ class _Run:
         """Sample, reward, filter, update, and evaluate when it is time."""
         config = self.config
         problems = self.batch(step)
-        groups = sample_groups(
-            self.policy,
-            [self.policy.encode(problem.prompt) for problem in problems],
-            config.group_size,
-            temperature=config.temperature,
-            seed=self.seed(SAMPLE, step),
-            max_new_tokens=config.max_new_tokens,
-        )
-        outcomes = [self.outcomes(problem, group) for problem, group in zip(problems, groups, strict=True)]
+        share = self.ranks.share(problems)
+        sampled = self.sample(step, share)
+        graded = [(group, self.outcomes(problem, group)) for problem, group in zip(share, sampled, strict=True)]
+        groups, outcomes = zip(*self.ranks.gather(graded), strict=True)
         asked = [p for p, group in zip(problems, outcomes, strict=True) if self.algorithm.needs_cloud(group)]
-        cloud_calls = self.ask_cloud(step, asked)
-        cloud_correct = [self.cloud_correct.get(problem.id, False) for problem in problems]
+        cloud_calls = self.ranks.from_first(lambda: self.ask_cloud(step, asked))
+        cloud_correct = self.ranks.from_first(lambda: [self.cloud_correct.get(p.id, False) for p in problems])
         plan = self.algorithm.plan(outcomes, cloud_correct, seed=self.seed(FILTER, step))
         call_price = self.algorithm.call_price if config.algorithm == "da_grpo" else None
         self.algorithm.observe(outcomes)
         kept, advantages = plan.kept, plan.advantages.tolist()
+        teaching = [index for index in kept.indices if any(advantages[index])]
         samples = [
             Sample(groups[index].prompt_ids, response.token_ids, advantage)
-            for index in kept.indices
+            for index in teaching[self.ranks.rank :: self.ranks.world]
             for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
         ]
         loss, grad_norm = self.update.apply(samples, len(kept.indices), self.learning_rate(step))
@@ -174,8 +201,29 @@ class _Run:
             grad_norm=grad_norm,
             learning_rate=self.learning_rate(step),
             cloud_calls=cloud_calls,
-            **(self.evaluate() if step % config.eval_every == 0 or step == config.steps else {}),
+            **(self.ranks.from_first(self.evaluate) if step % config.eval_every == 0 or step == config.steps else {}),
         )
+
+    def sample(self, step: int, problems: Sequence[Problem]) -> list[Group]:
+        """Groups of responses to ``problems``, this process's share of the step's."""
+        config, prompts = self.config, [self.policy.encode(problem.prompt) for problem in problems]
+        settings: dict[str, Any] = {
+            "temperature": config.temperature,
+            "seed": self.seed(SAMPLE, step),
+            "first": self.ranks.rank * len(problems),
+            "max_new_tokens": config.max_new_tokens,
+        }
+        if self.server is None:
+            return sample_groups(self.policy, prompts, config.group_size, **settings)
+        server = self.server
+        self.ranks.from_first(lambda: self.publish(server))
+        return server.sample_groups(self.policy, prompts, config.group_size, **settings)
+
+    def publish(self, server: RolloutServer) -> None:
+        """Give ``server`` the present weights."""
+        with new_directory(self.run_dir / SERVED, marker_file="routing.json") as folder:
+            save_policy(self.policy, folder)
+        server.load_weights(self.run_dir / SERVED)
 
     def batch(self, step: int) -> list[Problem]:
         """The step's prompts: the pool in an order shuffled anew each epoch."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """(layer, q (B, H, T, D), k (B, K, T, D), v (B, K, T, D)) -> context (B, H, T, D)."""
@@ -169,12 +170,20 @@ class PolicyModel(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def hidden(self, token_ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,)."""
+    def hidden(
+        self, token_ids: Tensor, positions: Tensor, attend: Attend, *, checkpointing: bool = False
+    ) -> Tensor:
+        """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,).
+
+        ``checkpointing`` keeps only each block's input for the gradient, which computes the block again.
+        """
         cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (T, 1, D) or (B, T, 1, D)
         x = self.model.embed_tokens(token_ids)
         for layer, block in enumerate(self.model.layers):
-            x = block(x, cos, sin, layer, attend)
+            if checkpointing:
+                x = checkpoint(block, x, cos, sin, layer, attend, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = block(x, cos, sin, layer, attend)
         return self.model.norm(x)
 
     def forward(self, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
@@ -245,7 +254,8 @@ class KVCache:
 
     def select(self, rows: Tensor) -> None:
         """Keep (or repeat) the given rows (n,) int64."""
-        self.keys, self.values, self.padding = self.keys[:, rows], self.values[:, rows], self.padding[rows]
+        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
+        self.padding = self.padding[rows]
 
 
 @torch.inference_mode()
@@ -265,8 +275,12 @@ def step(model: PolicyModel, token_ids: Tensor, cache: KVCache) -> Tensor:
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         cache.keys[layer, :, :, start:end] = k
         cache.values[layer, :, :, start:end] = v
-        k = expand_groups(cache.keys[layer, :, :, :end], q.shape[1])
-        v = expand_groups(cache.values[layer, :, :, :end], q.shape[1])
+        k, v = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
+        if q.shape[2] == 1:
+            # All heads of a group look at the same keys: they stand where several queries would, nothing is copied.
+            grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
+            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)
+        k, v = expand_groups(k, q.shape[1]), expand_groups(v, q.shape[1])
         whole = mask is None and start == 0
         if mask is None and start > 0 and q.shape[2] > 1:
             later = index[None, :] <= queries[:, None]

@@ -72,8 +72,9 @@ def draw(logits: Tensor, temperature: float, uniform: Tensor) -> Tensor:
 
     The token is where the cumulated probabilities pass the uniform number's share of their sum.
     """
-    cumulated = (logits / temperature).softmax(-1, dtype=torch.float32).cumsum(-1)
-    return torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)[:, 0]
+    # In float64 a number below 1 times the sum stays below the sum, so the token is always one of the vocabulary.
+    cumulated = (logits.float() / temperature).softmax(-1).cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(cumulated, uniform[:, None].double() * cumulated[:, -1:], right=True)[:, 0]
 
 
 @torch.inference_mode()

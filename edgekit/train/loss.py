@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
 from edgekit.policy.model import Attend, PolicyModel, attention, causal
+from edgekit.train.head import chosen_log_probs
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Batch:
     mask: Tensor
     advantages: Tensor
 
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on ``device``."""
+        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Pad ``samples`` (at least one) into a :class:`Batch`."""
@@ -54,37 +59,43 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(prompts, padding, responses, owner, mask, torch.tensor([sample.advantage for sample in samples]))
 
 
-def response_log_probs(model: PolicyModel, batch: Batch, temperature: float) -> Tensor:
+def response_log_probs(
+    model: PolicyModel, batch: Batch, temperature: float, *, checkpointing: bool = False
+) -> Tensor:
     """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature.
 
-    A prompt goes through the model once; its responses attend to its keys and values.
+    A prompt goes through the model once; its responses attend to its keys and values. ``checkpointing`` keeps
+    only the blocks' inputs for the gradient and computes the rest again: less memory, a third more work, the
+    same gradient to the last bit.
     """
-    past: list[tuple[Tensor, Tensor]] = []
+    past: dict[int, tuple[Tensor, Tensor]] = {}
     positions, attend = causal(batch.prompts, batch.padding if bool(batch.padding.any()) else None)
 
     def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        past.append((k, v))
+        past.setdefault(layer, (k, v))  # a block that is computed again must not replace them
         return attend(layer, q, k, v)
 
-    ends = model.hidden(batch.prompts, positions, attend_and_keep)[:, -1:]
+    ends = model.hidden(batch.prompts, positions, attend_and_keep, checkpointing=checkpointing)[:, -1:]
     hidden = ends.index_select(0, batch.owner)  # (n, 1, hidden): where each response's first token is chosen
     inputs = batch.responses[:, :-1]
     if inputs.shape[1]:
-        hidden = torch.cat([hidden, model.hidden(inputs, *_after(batch, past))], dim=1)
-    learned = batch.mask.bool()
-    logits = model.lm_head(hidden[learned]) / temperature
-    log_probs = logits.log_softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # autocast's are not
-    chosen = torch.zeros_like(batch.mask, dtype=log_probs.dtype)
-    chosen[learned] = log_probs.gather(-1, batch.responses[learned][:, None])[:, 0]
-    return chosen.sum(-1)
+        after = model.hidden(inputs, *_after(batch, past), checkpointing=checkpointing)
+        hidden = torch.cat([hidden, after], dim=1)
+    learned = batch.mask.flatten().nonzero()[:, 0]
+    ids = batch.responses.flatten().index_select(0, learned)
+    log_probs = chosen_log_probs(hidden.flatten(0, 1).index_select(0, learned), model.lm_head.weight, ids, temperature)
+    rows = learned.div(batch.responses.shape[1], rounding_mode="floor")
+    return log_probs.new_zeros(len(batch.responses)).index_add(0, rows, log_probs)
 
 
-def _after(batch: Batch, past: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Attend]:
+def _after(batch: Batch, past: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Attend]:
     """Positions (n, R - 1) and the attention of responses to their prompts and themselves."""
     width, length = batch.prompts.shape[1], batch.responses.shape[1] - 1
-    index = torch.arange(length)
+    device = batch.prompts.device
+    index = torch.arange(length, device=device)
     padding = batch.padding[batch.owner]  # (n,)
-    real = (torch.arange(width)[None, :] >= padding[:, None])[:, None, None, :].expand(-1, 1, length, width)
+    seen = torch.arange(width, device=device)[None, :] >= padding[:, None]
+    real = seen[:, None, None, :].expand(-1, 1, length, width)
     # Right padding needs no mask: nothing after a response is read.
     earlier = (index[None, :] <= index[:, None]).expand(len(padding), 1, length, length)
     mask = torch.cat([real, earlier], dim=-1)
@@ -107,7 +118,27 @@ def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, prompts: int) ->
 
 
 def batches(samples: Sequence[Sample], rows: int) -> Iterator[Batch]:
-    """``samples`` in batches of at most ``rows``, alike in length; those without advantage are left out."""
-    useful = sorted((s for s in samples if s.advantage != 0.0), key=lambda s: len(s.response_ids))
-    for begin in range(0, len(useful), rows):
-        yield collate(useful[begin : begin + rows])
+    """``samples`` in batches of at most ``rows``; those without advantage are left out.
+
+    Ordered by length, which pads little, or prompt by prompt, which reads each prompt once: whichever makes
+    fewer tokens.
+    """
+    useful = [sample for sample in samples if sample.advantage != 0.0]
+    longest: dict[tuple[int, ...], int] = {}
+    for sample in useful:
+        longest[sample.prompt_ids] = max(longest.get(sample.prompt_ids, 0), len(sample.response_ids))
+    by_length = sorted(useful, key=lambda s: len(s.response_ids))
+    by_prompt = sorted(useful, key=lambda s: (longest[s.prompt_ids], s.prompt_ids))
+    for batch in min(_cut(by_length, rows), _cut(by_prompt, rows), key=lambda cut: sum(map(_tokens, cut))):
+        yield collate(batch)
+
+
+def _cut(samples: Sequence[Sample], rows: int) -> list[Sequence[Sample]]:
+    return [samples[begin : begin + rows] for begin in range(0, len(samples), rows)]
+
+
+def _tokens(samples: Sequence[Sample]) -> int:
+    """How many tokens the model reads for a batch, padding included."""
+    prompts = {sample.prompt_ids for sample in samples}
+    width = max(map(len, prompts))
+    return len(prompts) * width + len(samples) * max(len(sample.response_ids) for sample in samples)

@@ -24,6 +24,7 @@ from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.config import load_experiment, preset_names
 from edgekit.experiment.judge import Candidate, Exam, judge
 from edgekit.experiment.methods import METHODS
+from edgekit.experiment.routers import ROUTERS
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.experiment.thresholds import fit_threshold, hands_off, with_forced
 from edgekit.policy.checkpoint import load_policy, save_policy
@@ -51,6 +52,7 @@ CHILD = """
 import os, signal, sys
 from pathlib import Path
 from edgekit.cloud.oracle import OracleCloud
+from edgekit.experiment.routers import ROUTERS
 from edgekit.experiment.run import open_experiment, run_experiment
 from edgekit.tasks import get_task
 
@@ -304,7 +306,7 @@ def test_every_preset_loads_names_only_what_exists_and_survives_a_round_trip(tmp
         (tmp_path / "copy.yaml").write_text(config.to_yaml())
         assert load_experiment(str(tmp_path / "copy.yaml")) == config
     table = load_experiment("paper_table")
-    assert set(table.methods) == set(METHODS)
+    assert set(table.methods) == set(METHODS) >= set(ROUTERS)
     assert (table.seeds, table.call_fractions) == ((0, 1, 2), (0.1, 0.2, 0.3, 0.5))
 
 

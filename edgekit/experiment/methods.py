@@ -13,6 +13,7 @@ OUTSIDE = (
     "prompt_router",
     "answer_router",
     "hidden_probe",
+    "hidden_probe_prompt",
     "token_entropy",
     "oracle_router",
     "cloud_only",

@@ -43,7 +43,7 @@ HEAVY = {
         "export/targets/coreml_graph.py",
         "export/targets/coreml_weights.py",
     },
-    "openai": {"cloud/openai_client.py"},
+    "openai": {"cloud/openai_client.py", "rollout/server.py"},
     "gguf": {"policy/smollm2.py"},
     "transformers": set(),
 }

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.errors import EdgekitError
+from edgekit.policy.tokens import INTEGERS
 from edgekit.tasks import get_task
-from edgekit.tasks.countdown import TASK
+from edgekit.tasks.countdown import EASY, HARD, TASK, Countdown
 from edgekit.tasks.expression import evaluate
 
 PROBLEM = TASK.problem([3, 5, 7], 22)
@@ -154,6 +155,26 @@ def test_the_task_is_found_by_name_and_too_much_is_refused() -> None:
         TASK.problems("test", 10**9, 0)
     with pytest.raises(EdgekitError, match="unknown split"):
         TASK.problems("exam", 1, 0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("task", "counts"), [(EASY, "23"), (HARD, "34")], ids=lambda value: str(value)[:20])
+def test_other_difficulties_have_their_own_mix_and_fit_the_tokenizer(task: Countdown, counts: str) -> None:
+    assert get_task(task.name) is task
+    problems = task.problems("test", 150, 1)
+    assert {problem.difficulty for problem in problems} == set(counts)
+    for problem in problems:
+        assert max(*problem.data["numbers"], problem.data["target"]) < INTEGERS
+        assert task.grade(problem, task.solve(problem))
+        assert task.parse(problem.prompt) == problem
+
+
+def test_a_problem_has_one_split_at_every_difficulty() -> None:
+    trained = {problem.id for task in (EASY, TASK, HARD) for problem in task.problems("train", 1000, 1)}
+    assert not trained & {problem.id for task in (EASY, TASK, HARD) for problem in task.problems("test", 300, 2)}
+
+
+def test_a_large_part_of_a_split_is_found_although_its_last_problems_are_rare() -> None:
+    assert len(Countdown("pairs", {2: 1.0}, {2: 20}).problems("validation", 40, 0)) == 40
 
 
 def _split(text: str) -> list[str]:

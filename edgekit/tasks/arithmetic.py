@@ -8,13 +8,12 @@ make them overlap.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Sequence
 
-from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split
+from edgekit.tasks.splits import check_request, split_of
 
 Operation = tuple[str, list[int]]
 """The operator (``+ - * max min``) and its operands in order."""
@@ -28,7 +27,6 @@ SHARES = {
 }
 """The mix: times 10 or 100; the largest or smallest of two or three numbers; a sum or difference whose digits do
 not carry, one whose digits do; a product of numbers that are not round."""
-_SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
 """What may be asked of a split; each holds clearly more."""
 TRIES_AT_A_NEW_PROBLEM = 200
@@ -44,12 +42,6 @@ _VALUE: dict[str, Callable[[Sequence[int]], int]] = {
 }
 
 
-def split_of(problem_id: str) -> Split:
-    """The split a problem belongs to, the same on every machine and for every seed."""
-    percent = int.from_bytes(hashlib.sha256(problem_id.encode()).digest()[:8], "big") % 100
-    return next(split for split, percents in _SPLIT_PERCENT.items() if percent in percents)
-
-
 class Arithmetic:
     """One operation on whole numbers below 1000; no value is below zero."""
 
@@ -60,12 +52,7 @@ class Arithmetic:
 
         Raises EdgekitError for an unknown split or more than it gives.
         """
-        if split not in _SPLIT_PERCENT:
-            raise EdgekitError(f"unknown split: {split}. Arithmetic has {', '.join(_SPLIT_PERCENT)}. Choose one.")
-        if not 0 <= n <= MOST_PROBLEMS[split]:
-            raise EdgekitError(
-                f"bad problem count: {n}. The {split} split gives 0 to {MOST_PROBLEMS[split]}. Change it."
-            )
+        check_request(self.name, split, n, MOST_PROBLEMS)
         source = random.Random(f"arithmetic/{split}/{seed}")
         found: dict[str, Problem] = {}
         shares = dict(SHARES)

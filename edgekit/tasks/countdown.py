@@ -6,23 +6,23 @@ numbers, target), so no seed can make them overlap. Answers are graded exactly, 
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split
 from edgekit.tasks.expression import apply, evaluate
+from edgekit.tasks.splits import check_request
+from edgekit.tasks.splits import split_of as split_of_text
 
 LARGEST_NUMBER = {2: 50, 3: 20, 4: 12}
 """Numbers are drawn from 1 to this, by how many there are: large enough that none can be learned by heart."""
 SHARES = {2: 0.40, 3: 0.45, 4: 0.15}
 LARGEST_VALUE = 99
-_SPLIT_PERCENT: dict[Split, range] = {"train": range(70), "validation": range(70, 80), "test": range(80, 100)}
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
 """What may be asked of a split; each holds clearly more."""
 TRIES_AT_A_NEW_PROBLEM = 200
@@ -53,24 +53,25 @@ class Solution:
 
 def split_of(numbers: Sequence[int], target: int) -> Split:
     """The split a problem belongs to, the same on every machine and for every seed."""
-    digest = hashlib.sha256(_canonical(numbers, target).encode()).digest()
-    percent = int.from_bytes(digest[:8], "big") % 100
-    return next(split for split, percents in _SPLIT_PERCENT.items() if percent in percents)
+    return split_of_text(_canonical(numbers, target))
 
 
-def random_solution(numbers: Sequence[int], source: random.Random) -> Solution | None:
-    """Random steps through whole numbers from 1 to 99; None if the draw ran into a dead end."""
+def random_solution(
+    numbers: Sequence[int], source: random.Random, largest_value: int = LARGEST_VALUE
+) -> Solution | None:
+    """Random steps through whole numbers from 1 to ``largest_value``; None if the draw ran into a dead end."""
     pool = [(number, str(number)) for number in numbers]
     steps: list[Step] = []
     while len(pool) > 1:
         left, right = (pool.pop(source.randrange(len(pool))) for _ in range(2))
         if left[0] < right[0]:
             left, right = right, left
-        operators = [op for op in "+-*/" if _whole(left[0], op, right[0]) is not None]
+        values = {op: _whole(left[0], op, right[0], largest_value) for op in "+-*/"}
+        operators = [op for op, value in values.items() if value is not None]
         if not operators:
             return None
         operator = source.choice(operators)
-        value = _whole(left[0], operator, right[0])
+        value = values[operator]
         assert value is not None
         steps.append(Step(left[0], operator, right[0], value))
         pool.append((value, _join(left[1], operator, right[1])))
@@ -83,15 +84,23 @@ def draw_count(source: random.Random, shares: Mapping[int, float] = SHARES, spen
     return source.choices(list(left), weights=list(left.values()))[0]
 
 
-def draw_numbers(count: int, source: random.Random) -> list[int]:
+def draw_numbers(count: int, source: random.Random, largest_number: Mapping[int, int] = LARGEST_NUMBER) -> list[int]:
     """``count`` numbers, each from 1 to the largest there is for so many."""
-    return [source.randint(1, LARGEST_NUMBER[count]) for _ in range(count)]
+    return [source.randint(1, largest_number[count]) for _ in range(count)]
 
 
+@dataclass(frozen=True)
 class Countdown:
-    """The built-in task."""
+    """One difficulty of the task: how often there are how many numbers, how large they and the values get.
 
-    name = "countdown"
+    A problem is the same, and in the same split, at every difficulty that has it.
+    """
+
+    name: str = "countdown"
+    shares: Mapping[int, float] = field(default_factory=lambda: SHARES)
+    largest_number: Mapping[int, int] = field(default_factory=lambda: LARGEST_NUMBER)
+    largest_value: int = LARGEST_VALUE
+    most: Mapping[Split, int] = field(default_factory=lambda: MOST_PROBLEMS)
 
     def problem(self, numbers: Sequence[int], target: int) -> Problem:
         """The problem with these numbers, in this order, and this target."""
@@ -100,24 +109,19 @@ class Countdown:
         return Problem(_canonical(numbers, target), prompt, str(len(numbers)), data)
 
     def problems(self, split: Split, n: int, seed: int) -> list[Problem]:
-        """``n`` distinct solvable problems, mixed as SHARES says until the short ones run out.
+        """``n`` distinct solvable problems, mixed as ``shares`` says until the short ones run out.
 
         Raises EdgekitError for an unknown split or more than it gives.
         """
-        if split not in _SPLIT_PERCENT:
-            raise EdgekitError(f"unknown split: {split}. Countdown has {', '.join(_SPLIT_PERCENT)}. Choose one.")
-        if not 0 <= n <= MOST_PROBLEMS[split]:
-            raise EdgekitError(
-                f"bad problem count: {n}. The {split} split gives 0 to {MOST_PROBLEMS[split]}. Change it."
-            )
-        source = random.Random(f"countdown/{split}/{seed}")
+        check_request(self.name, split, n, self.most)
+        source = random.Random(f"{self.name}/{split}/{seed}")
         found: dict[str, Problem] = {}
         spent: set[int] = set()  # counts whose problems have run out
         while len(found) < n:
-            count = draw_count(source, spent=spent)
+            count = draw_count(source, self.shares, spent)
             for _ in range(TRIES_AT_A_NEW_PROBLEM):  # one try would let repeats thin out the short problems
-                numbers = draw_numbers(count, source)
-                solution = random_solution(numbers, source)
+                numbers = draw_numbers(count, source, self.largest_number)
+                solution = random_solution(numbers, source, self.largest_value)
                 if solution is None or split_of(numbers, solution.value) != split:
                     continue
                 problem = self.problem(numbers, solution.value)
@@ -126,6 +130,8 @@ class Countdown:
                     break
             else:
                 spent.add(count)
+                if len(spent) == len(self.shares):
+                    spent.clear()  # what is left of a large split is rare, not gone
         return list(found.values())
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
@@ -157,9 +163,9 @@ def _canonical(numbers: Sequence[int], target: int) -> str:
     return f"{' '.join(map(str, sorted(numbers)))} -> {target}"
 
 
-def _whole(left: int, operator: str, right: int) -> int | None:
+def _whole(left: int, operator: str, right: int, largest: int) -> int | None:
     value = apply(operator, Fraction(left), Fraction(right))
-    return int(value) if value is not None and value.denominator == 1 and 1 <= value <= LARGEST_VALUE else None
+    return int(value) if value is not None and value.denominator == 1 and 1 <= value <= largest else None
 
 
 def _join(left: str, operator: str, right: str) -> str:
@@ -190,3 +196,6 @@ def _search(pool: list[tuple[Fraction, str]], target: Fraction, dead: set[tuple[
 
 
 TASK = Countdown()
+EASY = Countdown("countdown-easy", {2: 0.65, 3: 0.35}, most={"train": 9_000, "validation": 1_200, "test": 2_500})
+HARD = Countdown("countdown-hard", {3: 0.35, 4: 0.65}, {3: 50, 4: 25}, largest_value=199)
+"""No number is above 199, so that each is one token of the built-in policy's tokenizer."""

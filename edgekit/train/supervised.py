@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.policy.model import PolicyModel, attention
 
@@ -41,7 +41,7 @@ def fit(model: PolicyModel, batches: Iterable[Sequence[Example]], steps: int, le
 
 
 def optimize(
-    model: PolicyModel,
+    model: nn.Module,
     batches: Iterable[Batch],
     backward: Callable[[Batch], float],
     steps: int,

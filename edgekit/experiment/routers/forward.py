@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.experiment.attempts import Attempts
 from edgekit.policy.checkpoint import Policy
@@ -24,11 +24,16 @@ class Sequences:
     prompt_lengths: list[int]
 
 
+def prompts(policy: Policy, attempts: Attempts) -> list[list[int]]:
+    """Each prompt's token ids as the policy reads it."""
+    return [policy.encode(problem.prompt) for problem in attempts.problems]
+
+
 def sequences(policy: Policy, attempts: Attempts) -> Sequences:
-    """Each prompt as the policy read it, then what it wrote."""
-    prompts = [policy.encode(problem.prompt) for problem in attempts.problems]
-    ids = [prompt + list(made.token_ids) for prompt, made in zip(prompts, attempts.decisions, strict=True)]
-    return Sequences(ids, [len(prompt) for prompt in prompts])
+    """The same, and after each what the policy wrote."""
+    read = prompts(policy, attempts)
+    ids = [prompt + list(made.token_ids) for prompt, made in zip(read, attempts.decisions, strict=True)]
+    return Sequences(ids, [len(prompt) for prompt in read])
 
 
 def batches(lengths: Sequence[int], tokens: int = TOKENS_AT_ONCE) -> Iterator[list[int]]:
@@ -60,3 +65,33 @@ def final_states(model: PolicyModel, ids: Sequence[Sequence[int]]) -> Iterator[t
         states = model.hidden(tokens, *causal(tokens, padding))
         for row, missing, own in zip(rows, padding.tolist(), states, strict=True):
             yield row, own[missing:]
+
+
+@torch.inference_mode()
+def last_token_states(model: PolicyModel, ids: Sequence[Sequence[int]], depths: Sequence[int]) -> dict[int, Tensor]:
+    """Per depth, the states (n, hidden) float32 on the CPU after each sequence's last token.
+
+    Depth k is what the first k blocks leave; the full depth is taken after the final norm.
+    """
+    config, device = model.config, model.lm_head.weight.device
+    found = {depth: torch.empty(len(ids), config.hidden_size) for depth in depths}
+    for rows in batches([len(row) for row in ids]):
+        tokens, padding = pad_left([ids[row] for row in rows], device)
+        seen: dict[int, Tensor] = {}
+        hooks = [model.model.layers[depth - 1].register_forward_hook(_keep_last(seen, depth)) for depth in depths]
+        try:
+            final = model.hidden(tokens, *causal(tokens, padding))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        seen[config.num_hidden_layers] = final[:, -1]
+        for depth in depths:
+            found[depth][rows] = seen[depth].float().cpu()
+    return found
+
+
+def _keep_last(seen: dict[int, Tensor], depth: int) -> Callable[[nn.Module, object, Tensor], None]:
+    def hook(_module: nn.Module, _inputs: object, states: Tensor) -> None:
+        seen[depth] = states[:, -1]
+
+    return hook

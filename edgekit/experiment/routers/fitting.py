@@ -1,0 +1,102 @@
+"""What every fitted router shares: labels, a held-out part, and the training of a classifier that stops by it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from edgekit.errors import EdgekitError
+from edgekit.experiment.attempts import Attempts
+from edgekit.train.supervised import optimize
+
+HELD_OUT_SHARE = 0.2
+FEWEST_ATTEMPTS = 10
+
+Logits = Callable[[list[int]], Tensor]
+"""Row numbers (n) of the training attempts -> log-odds (n,) that their answers are wrong."""
+
+
+@dataclass(frozen=True)
+class FitSettings:
+    """Length and pace of a classifier's training. Of its epochs the best on the held-out part is kept."""
+
+    epochs: int
+    learning_rate: float
+    batch_size: int = 64
+    patience: int = 2
+    warm_up_steps: int = 20
+
+
+def hold_out(attempts: Attempts, seed: int) -> tuple[list[int], list[int]]:
+    """Disjoint row numbers (to fit on, held out). Raises :class:`EdgekitError` for too few attempts."""
+    if len(attempts) < FEWEST_ATTEMPTS:
+        raise EdgekitError(
+            f"too few attempts: {len(attempts)}. A router is fitted to at least {FEWEST_ATTEMPTS}. Give it more."
+        )
+    order = torch.randperm(len(attempts), generator=torch.Generator().manual_seed(seed)).tolist()
+    held = round(HELD_OUT_SHARE * len(order))
+    return order[held:], order[:held]
+
+
+def wrong(attempts: Attempts) -> Tensor:
+    """1.0 where the policy's own answer is wrong, else 0.0: (n,) float32."""
+    return torch.tensor([float(not correct) for correct in attempts.correct])
+
+
+def train_classifier(model: nn.Module, logits: Logits, train: Attempts, settings: FitSettings, seed: int) -> None:
+    """Fit ``model``, which ``logits`` runs, to the attempts by log loss; leaves it in evaluation mode.
+
+    Raises :class:`EdgekitError` for too few attempts, or if the loss is never a number.
+    """
+    rows, held = hold_out(train, seed)
+    labels = wrong(train)
+    order = torch.Generator().manual_seed(seed)
+    steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
+
+    def batches() -> Iterator[list[int]]:
+        for _ in range(settings.epochs):
+            shuffled = [rows[index] for index in torch.randperm(len(rows), generator=order).tolist()]
+            for begin in range(0, len(rows), settings.batch_size):
+                yield shuffled[begin : begin + settings.batch_size]
+
+    def backward(batch: list[int]) -> float:
+        found = logits(batch)
+        loss = F.binary_cross_entropy_with_logits(found.float(), labels[batch].to(found.device))
+        torch.autograd.backward(loss)
+        return loss.item()
+
+    steps = settings.epochs * steps_per_epoch
+    losses = optimize(
+        model, batches(), backward, steps, settings.learning_rate, warm_up_steps=settings.warm_up_steps, fused=False
+    )
+    best, kept, since = math.inf, None, 0
+    for step, _ in enumerate(losses, start=1):
+        if step % steps_per_epoch:
+            continue
+        held_loss = _loss(model, logits, held, labels, settings.batch_size)
+        since += 1
+        if held_loss < best:
+            best, kept, since = held_loss, _trained(model), 0
+        if since == settings.patience:
+            break
+    if kept is None:
+        raise EdgekitError("router did not learn: its held-out loss is not a number. Lower its learning rate.")
+    model.load_state_dict(kept, strict=False)
+    model.eval()
+
+
+def _loss(model: nn.Module, logits: Logits, rows: list[int], labels: Tensor, batch_size: int) -> float:
+    model.eval()
+    with torch.inference_mode():
+        found = torch.cat([logits(rows[begin : begin + batch_size]).cpu() for begin in range(0, len(rows), batch_size)])
+    model.train()
+    return F.binary_cross_entropy_with_logits(found.float(), labels[rows]).item()
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in model.named_parameters() if tensor.requires_grad}

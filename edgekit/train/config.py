@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from edgekit.errors import ConfigError
+from edgekit.errors import ConfigError, EdgekitError
 from edgekit.rollout.server import server_address
-from edgekit.tasks import TASKS
-from edgekit.train.bases import NAMED_BASES
+from edgekit.tasks import resolve_task
+from edgekit.train.bases import WarmStart, absolute_base
 from edgekit.train.reward import reward_problems
 
 PRESETS = Path(__file__).parent / "presets"
@@ -24,7 +24,12 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     task: str = "countdown"
     base: str = "builtin"
-    """"builtin", "smollm2", a policy folder, or a Hugging Face model folder, which is warm-started first."""
+    """"builtin", "smollm2", a policy folder, or a pretrained model, which is warm-started first: a Hugging Face
+    folder, or a name on the hub as Qwen/Qwen2.5-1.5B-Instruct, with @REVISION if need be."""
+    warm_start: WarmStart = "answers"
+    """How: with the task's own right answers and no reasoning, or with the model's own right "attempts"."""
+    instruction: str | None = None
+    """A pretrained base's system prompt. None: edgekit's, which explains the format; empty: none."""
     algorithm: Literal["gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only"] = "gapg"
     cloud: str = "oracle"
     seed: int = Field(default=0, ge=0)
@@ -48,6 +53,13 @@ class TrainConfig(BaseModel):
     alpha_f: float = 0.0
     alpha_e: float = 0.0
     """Rewards early asking: a good hand-off pays up to this much more the less of the token budget is spent."""
+    early_marker_share: float = Field(default=0.0, ge=0, le=1)
+    """Before the first step, the share of the base's own failing attempts in which it learns the marker earlier.
+
+    0: none. Needed for early asking by a base that only ever calls at the end of its attempt, as the built-in one.
+    """
+    early_marker_steps: int = Field(default=40, ge=1)
+    early_marker_learning_rate: float = Field(default=8e-4, gt=0)
     estimator: Estimator = "unbiased"
     """An ablation of gapg and da_grpo: Dr.GRPO's or GRPO's advantages instead."""
     prompt_filter: bool = True
@@ -56,18 +68,38 @@ class TrainConfig(BaseModel):
     """DA-GRPO's lambda before the first step."""
     call_price_rate: float = Field(default=0.01, ge=0)
     """DA-GRPO's eta: how fast lambda follows the call rate's distance from ``call_fraction``."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: a CUDA GPU where torch has one."""
     bfloat16: bool = False
-    """Whether the update multiplies in bfloat16: faster where the processor can; weights stay float32."""
+    """Whether rollouts and update multiply in bfloat16: faster where the processor can; weights stay float32."""
+    rows_per_rollout: int = Field(default=512, ge=1)
+    """Responses sampled at a time: each holds keys and values."""
     rows_per_forward: int = Field(default=128, ge=1)
+    """Responses per forward and backward pass of the update; their gradients are summed up to one step's."""
+    gradient_checkpointing: bool = False
+    """Compute activations again instead of keeping them: less memory, more time, the same gradient."""
+    lora_rank: int | None = Field(default=None, ge=1)
+    """Train adapters of this rank instead of all weights. None: all weights."""
+    lora_alpha: float = Field(default=32.0, gt=0)
+    """Adapters count lora_alpha / lora_rank times."""
+    lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """The linears of each block that get adapters."""
     checkpoint_every: int = Field(default=10, ge=1)
     eval_every: int = Field(default=25, ge=1)
     eval_n: int = Field(default=200, ge=0)
 
+    @field_validator("task")
+    @classmethod
+    def _resolve_task(cls, task: str) -> str:
+        """A run is resumed from anywhere, so a task's file must not depend on the working directory."""
+        try:
+            return resolve_task(task)
+        except EdgekitError as error:
+            raise ValueError(str(error).rstrip(".")) from None
+
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
         faults = []
-        if self.task not in TASKS:
-            faults.append(f"task: unknown {self.task!r}, edgekit has {', '.join(TASKS)}")
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
         if self.alpha_e and self.algorithm in ("da_grpo", "task_only"):
             faults.append(f"alpha_e: {self.algorithm} has no reward for a hand-off to add it to")
@@ -119,10 +151,8 @@ def load_config(name_or_path: str = "default", overrides: list[str] | None = Non
         raise ConfigError(f"training config {name_or_path}", problems) from None
     if problems:
         raise ConfigError(f"training config {name_or_path}", problems)
-    if config.base not in NAMED_BASES:
-        # A run is resumed from anywhere, so its base must not depend on the working directory.
-        config = config.model_copy(update={"base": str(Path(config.base).resolve())})
-    return config
+    # A run is resumed from anywhere, so its base must not depend on the working directory.
+    return config.model_copy(update={"base": absolute_base(config.base)})
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

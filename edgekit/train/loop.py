@@ -26,17 +26,18 @@ from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
-from edgekit.train.bases import base_folder
+from edgekit.train.bases import run_base
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
+from edgekit.train.early_marker import teach_early_marker
 from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.reward import Outcome, emitted_call, well_formed
-from edgekit.train.update import PolicyUpdate
+from edgekit.train.update import PolicyUpdate, training_device
 
 # What a (seed, step) pair is used for; each use has its own stream.
-SHUFFLE, SAMPLE, FILTER = range(3)
+SHUFFLE, SAMPLE, FILTER, EARLY = range(4)
 SERVED = "served_policy"
 """Where a run's present weights lie for a rollout server to read."""
 
@@ -70,7 +71,7 @@ def train(
         append_line(run_dir / "timings.jsonl", {"step": step, "seconds": round(time.perf_counter() - begin, 3)})
         if step % config.checkpoint_every == 0 or step == config.steps:
             folder, price = run_dir / "checkpoints", run.algorithm.call_price
-            save_checkpoint(folder, step, run.policy.model, run.update.optimizer, price)
+            save_checkpoint(folder, step, run.update.model, run.update.optimizer, price)
         if on_step is not None:
             on_step(metrics)
     if ranks.is_first:
@@ -118,8 +119,9 @@ class _Run:
     def __post_init__(self) -> None:
         config = self.config
         self.task = get_task(config.task)
-        base = self.ranks.from_first(lambda: base_folder(config.base, config.task, config.seed))
+        base = self.ranks.from_first(lambda: run_base(config))
         self.policy = load_policy(base)
+        self.policy.model.to(training_device(config.device))
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)
@@ -137,12 +139,15 @@ class _Run:
         step = self.ranks.from_first(self._restore_files)
         if step and not self.ranks.is_first:
             self._load(step)
-        self.ranks.copy_first(self.policy.model.parameters())
+        if not step and self.ranks.is_first and self.config.early_marker_share:
+            teach_early_marker(self.policy, self.task, self.pool, self.config, seed=self.seed(EARLY, 0))
+        self.ranks.copy_first(self.update.model.parameters())
+        self.update.merge()
         return step
 
     def _load(self, step: int) -> None:
         folder = self.run_dir / "checkpoints"
-        self.algorithm.call_price = load_checkpoint(folder, step, self.policy.model, self.update.optimizer)
+        self.algorithm.call_price = load_checkpoint(folder, step, self.update.model, self.update.optimizer)
 
     def _restore_files(self) -> int:
         """Load the last checkpoint and cut the run's files back to it; returns its step, else 0."""
@@ -214,7 +219,8 @@ class _Run:
             "max_new_tokens": config.max_new_tokens,
         }
         if self.server is None:
-            return sample_groups(self.policy, prompts, config.group_size, **settings)
+            here = {"rows_per_batch": config.rows_per_rollout, "bfloat16": config.bfloat16}
+            return sample_groups(self.policy, prompts, config.group_size, **settings, **here)
         server = self.server
         self.ranks.from_first(lambda: self.publish(server))
         return server.sample_groups(self.policy, prompts, config.group_size, **settings)

@@ -1,0 +1,70 @@
+"""A short supervised exposure before reinforcement learning: the marker at an earlier place of an attempt.
+
+A policy that has only ever given the marker once its attempt was spent will not sample it earlier, so a reward
+for early asking has nothing to pay for. Here the policy attempts training problems; in a share of the attempts
+that fail, the marker is learned in place of one of the earlier lines. All other attempts are learned as they
+are, which changes nothing but holds the rest of the policy in place. The policy so learns to give the marker
+early about as often as it fails from there, and reinforcement learning decides what that is worth.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+
+from edgekit.policy.checkpoint import Policy
+from edgekit.rollout.sampler import sample_groups
+from edgekit.routing.decoder import Decision, RoutingDecoder
+from edgekit.tasks.base import Problem, Task
+from edgekit.train.config import TrainConfig
+from edgekit.train.loss import Sample, collate, response_log_probs
+from edgekit.train.supervised import optimize
+
+BATCH = 96
+ATTEMPTS, EPOCHS = 2, 2
+"""Responses sampled to each problem, and how often each is seen."""
+
+
+def teach_early_marker(policy: Policy, task: Task, pool: Sequence[Problem], config: TrainConfig, *, seed: int) -> None:
+    """Fit ``policy``, in place, to its own attempts at problems of ``pool``, a share of the failing ones cut short.
+
+    An attempt that called counts as failing. One whose only place for a marker is its beginning is left whole:
+    a policy that gives its answer at once has nothing to save. The same arguments give the same weights.
+    """
+    steps = config.early_marker_steps
+    problems = pool[: steps * BATCH // (ATTEMPTS * EPOCHS)]
+    source = random.Random(f"early-marker/{seed}")
+    samples: list[Sample] = []
+    groups = sample_groups(policy, [policy.encode(p.prompt) for p in problems], ATTEMPTS, temperature=1.0, seed=seed)
+    for problem, group in zip(problems, groups, strict=True):
+        for response in group.responses:
+            ids = response.token_ids
+            places = marker_places(policy, response)[:-1]
+            fails = not task.grade(problem, response.answer)
+            if fails and places and source.random() < config.early_marker_share:
+                ids = ids[: source.choice(places)] + source.choice(policy.routing.marker.token_ids)
+            samples.append(Sample(group.prompt_ids, ids, 1.0))
+    batches = (source.sample(samples, min(BATCH, len(samples))) for _ in range(steps))
+
+    def backward(batch: Sequence[Sample]) -> float:
+        loss = -response_log_probs(policy.model, collate(batch), 1.0).sum() / sum(len(s.response_ids) for s in batch)
+        torch.autograd.backward(loss)
+        return loss.item()
+
+    for _ in optimize(
+        policy.model, batches, backward, steps, config.early_marker_learning_rate, warm_up_steps=10, fused=False
+    ):
+        pass
+
+
+def marker_places(policy: Policy, response: Decision) -> list[int]:
+    """Positions in ``response`` at which a marker beginning with the next token would have been a call."""
+    decoder = RoutingDecoder(policy.routing, policy.vocabulary)
+    places = []
+    for position, token in enumerate(response.token_ids):
+        if decoder.marker_counts:
+            places.append(position)
+        decoder.push(token)
+    return places

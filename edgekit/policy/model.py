@@ -7,6 +7,7 @@ Hugging Face's, so a state dict is a Llama checkpoint.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -170,9 +171,7 @@ class PolicyModel(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def hidden(
-        self, token_ids: Tensor, positions: Tensor, attend: Attend, *, checkpointing: bool = False
-    ) -> Tensor:
+    def hidden(self, token_ids: Tensor, positions: Tensor, attend: Attend, *, checkpointing: bool = False) -> Tensor:
         """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,).
 
         ``checkpointing`` keeps only each block's input for the gradient, which computes the block again.
@@ -193,6 +192,17 @@ class PolicyModel(nn.Module):
         positions start at 0 after them.
         """
         return self.lm_head(self.hidden(token_ids, *causal(token_ids, padding)))
+
+
+def bfloat16_copy(model: PolicyModel) -> PolicyModel:
+    """``model`` with its products' weights in bfloat16, sharing the rest: under autocast the same, cast only once."""
+    memo: dict[int, Tensor] = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            memo[id(module.weight)] = nn.Parameter(module.weight.detach().bfloat16(), requires_grad=False)
+    twin = copy.deepcopy(model, memo)
+    twin.model.embed_tokens = model.model.embed_tokens  # a tied head takes the embedding along
+    return twin
 
 
 def expand_groups(x: Tensor, heads: int) -> Tensor:
@@ -279,13 +289,10 @@ def step(model: PolicyModel, token_ids: Tensor, cache: KVCache) -> Tensor:
         if q.shape[2] == 1:
             # All heads of a group look at the same keys: they stand where several queries would, nothing is copied.
             grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-            return F.scaled_dot_product_attention(grouped, k, v, attn_mask=mask).reshape(q.shape)
-        k, v = expand_groups(k, q.shape[1]), expand_groups(v, q.shape[1])
-        whole = mask is None and start == 0
-        if mask is None and start > 0 and q.shape[2] > 1:
-            later = index[None, :] <= queries[:, None]
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=later)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=whole and q.shape[2] > 1)
+            return attention(grouped, k, v, mask).reshape(q.shape)
+        if mask is None and start > 0:
+            return attention(q, k, v, index[None, :] <= queries[:, None])
+        return attention(q, k, v, mask, is_causal=mask is None)
 
     hidden = model.hidden(token_ids, positions, attend)
     cache.end = end

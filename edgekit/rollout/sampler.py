@@ -8,7 +8,7 @@ the answer) is part of the response and is trained like any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import KVCache, step
+from edgekit.policy.model import KVCache, bfloat16_copy, step
 from edgekit.routing.decoder import Decision, RoutingDecoder
 
 COMPACT_BELOW = 0.75  # dropping finished rows copies the cache, so do it only when it pays
@@ -40,21 +40,25 @@ def sample_groups(
     first: int = 0,
     max_new_tokens: int | None = None,
     rows_per_batch: int = 512,
+    bfloat16: bool = False,
 ) -> list[Group]:
     """Sample ``group_size`` responses to each prompt (token ids), exactly from softmax(logits / temperature).
 
     Prompt i draws from the random stream of (``seed``, ``first`` + i), so a share of a batch gets what the whole
     batch would give it. The routing spec's marker bias is not applied: training sees the policy as it is.
-    ``max_new_tokens`` None means the spec's. The same arguments give the same groups. Raises
-    :class:`EdgekitError` for a prompt that leaves no room in the context.
+    ``max_new_tokens`` None means the spec's; ``bfloat16``: the model's products are taken in it. The same arguments
+    give the same groups. Raises :class:`EdgekitError` for a prompt that leaves no room in the context.
     """
+    if bfloat16:
+        policy = replace(policy, model=bfloat16_copy(policy.model))
     prompts_per_batch = max(1, rows_per_batch // group_size)
     limit = max_new_tokens or policy.routing.max_new_tokens
     groups: list[Group] = []
     for begin in range(0, len(prompts), prompts_per_batch):
         batch = prompts[begin : begin + prompts_per_batch]
         noise = [uniforms(seed, first + begin + index, group_size, limit) for index in range(len(batch))]
-        decisions = _sample_batch(policy, batch, group_size, limit, temperature, torch.cat(noise))
+        with torch.autocast(policy.model.cos.device.type, torch.bfloat16, enabled=bfloat16):
+            decisions = _sample_batch(policy, batch, group_size, limit, temperature, torch.cat(noise))
         for index, prompt in enumerate(batch):
             responses = decisions[index * group_size : (index + 1) * group_size]
             groups.append(Group(tuple(prompt), tuple(responses)))

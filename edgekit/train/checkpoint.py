@@ -1,4 +1,4 @@
-"""Checkpoints: weights and Adam's moments as safetensors, the step as JSON, a whole directory or none."""
+"""Checkpoints: trained weights and Adam's moments as safetensors, the step as JSON, a whole directory or none."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ def save_checkpoint(
     folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam, call_price: float
 ) -> None:
     """Write ``folder``/step_N and remove all but the newest :data:`KEEP`. ``call_price``: the algorithm's state."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     moments = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in trained.items():
         for key, value in optimizer.state.get(parameter, {}).items():
             moments[f"{name}:{key}"] = value.detach().contiguous()
-    weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
+    weights = {name: parameter.detach().contiguous() for name, parameter in trained.items()}
     with new_directory(folder / f"step_{step}", marker_file="state.json") as new:
         save_file(weights, new / "weights.safetensors")
         save_file(moments, new / "optimizer.safetensors")
@@ -63,10 +64,12 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
             raise ValueError(f"version {state['version']} is newer than {VERSION}")
         with torch.no_grad():
             for name, parameter in model.named_parameters():
+                if not parameter.requires_grad:
+                    continue
                 parameter.copy_(weights[name])
                 if f"{name}:step" in moments:
                     keys = ("step", "exp_avg", "exp_avg_sq")
-                    optimizer.state[parameter] = {key: moments[f"{name}:{key}"] for key in keys}
+                    optimizer.state[parameter] = {key: moments[f"{name}:{key}"].to(parameter.device) for key in keys}
         return float(state.get("call_price", 0.0))
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -59,9 +59,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     return Batch(prompts, padding, responses, owner, mask, torch.tensor([sample.advantage for sample in samples]))
 
 
-def response_log_probs(
-    model: PolicyModel, batch: Batch, temperature: float, *, checkpointing: bool = False
-) -> Tensor:
+def response_log_probs(model: PolicyModel, batch: Batch, temperature: float, *, checkpointing: bool = False) -> Tensor:
     """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature.
 
     A prompt goes through the model once; its responses attend to its keys and values. ``checkpointing`` keeps

@@ -1,0 +1,65 @@
+"""Low-rank adapters by peft: few weights are trained, and the policy that results is an ordinary one.
+
+The run's policy always holds plain weights, with the adapters merged in: rollouts, evaluation and the saved folder
+never see one. What is trained is a twin that shares every weight but the adapted ones, which it keeps as they were.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.policy.model import PolicyModel
+from edgekit.train.config import TrainConfig
+
+
+def with_adapters(model: PolicyModel, config: TrainConfig) -> PolicyModel:
+    """A twin of ``model`` whose linears named in ``config.lora_targets`` carry adapters, the only trained weights.
+
+    It computes what ``model`` does until it is trained. Raises :class:`EdgekitError` if no linear has such a name.
+    """
+    try:
+        import peft
+    except ImportError:
+        raise BackendMissing("cannot add adapters: peft is not installed. pip install 'edgekit[lora]'.") from None
+    adapted = {id(module.weight) for module in _linears(model, config.lora_targets)}
+    if not adapted:
+        raise EdgekitError(
+            f"unknown lora_targets: {', '.join(config.lora_targets)}. The model has no such linear. "
+            "Use names such as q_proj, v_proj, gate_proj."
+        )
+    shared: dict[int, Tensor] = {id(p): p for p in model.parameters() if id(p) not in adapted}
+    twin = copy.deepcopy(model, shared)
+    adapters = peft.LoraConfig(
+        r=config.lora_rank or 0,
+        lora_alpha=config.lora_alpha,
+        target_modules=list(config.lora_targets),
+        bias="none",
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)  # the adapters' first halves are random
+        peft.inject_adapter_in_model(adapters, twin)
+    return twin
+
+
+@torch.no_grad()
+def merge_adapters(twin: PolicyModel, model: PolicyModel) -> None:
+    """Give the plain ``model`` the weights that ``twin`` computes with."""
+    from peft.tuners.lora import LoraLayer
+
+    for name, module in twin.named_modules():
+        if isinstance(module, LoraLayer):
+            (adapter,) = module.active_adapters
+            plain = model.get_submodule(name)
+            assert isinstance(plain, nn.Linear)
+            plain.weight.copy_(module.get_base_layer().weight + module.get_delta_weight(adapter))
+
+
+def _linears(model: PolicyModel, names: tuple[str, ...]) -> Iterator[nn.Linear]:
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear) and path.rsplit(".", 1)[-1] in names:
+            yield module

@@ -68,10 +68,11 @@ class Scored:
 def test_a_shifted_twin_gets_its_call_fraction_back_and_chance_flips_move_nothing() -> None:
     reference = Scored([i - 69.5 for i in range(100)], bias=0.25)
     shifted = Scored([score + 20 for score in reference.scores])
-    bias = matching_bias(reference, shifted, ["p"] * 100)
+    before = reference.decide(["p"] * 100)
+    bias = matching_bias(before, 0.25, shifted, ["p"] * 100)
     assert [d.called for d in shifted.decide(["p"], bias)] == [d.called for d in reference.decide(["p"])]
     swapped = Scored([-score if 67 <= i <= 71 else score for i, score in enumerate(reference.scores)])
-    assert matching_bias(reference, swapped, ["p"] * 100) == 0.25
+    assert matching_bias(before, 0.25, swapped, ["p"] * 100) == 0.25
 
 
 class Silent:

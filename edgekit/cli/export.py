@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +11,8 @@ from edgekit.cli.source import TaskOption, task_of
 from edgekit.cli.terminal import JsonOption, err, out, print_json
 
 if TYPE_CHECKING:
-    from edgekit.export.search import Point
+    from edgekit.cli.search import Found
+    from edgekit.export.pipeline import Fit, FitBias
     from edgekit.policy.checkpoint import Policy
 
 
@@ -20,14 +20,19 @@ BIAS_PROMPTS = 300
 """Validation problems on which an artifact's call fraction is brought back to the reference's."""
 
 
-def bias_fitter(task: str) -> Callable[[Policy, Policy], float]:
+def bias_fitter(task: str) -> FitBias:
     """What fits a quantized policy's marker bias on validation problems of ``task``."""
     from edgekit.evaluate.answers import PolicyDecider
     from edgekit.evaluate.calibrate import matching_bias
     from edgekit.tasks import get_task
 
     prompts = [problem.prompt for problem in get_task(task).problems("validation", BIAS_PROMPTS, seed=0)]
-    return lambda reference, twin: matching_bias(PolicyDecider(reference), PolicyDecider(twin), prompts)
+
+    def for_reference(reference: Policy) -> Fit:
+        before, bias = PolicyDecider(reference).decide(prompts), reference.routing.marker_bias
+        return lambda twin: matching_bias(before, bias, PolicyDecider(twin), prompts)
+
+    return for_reference
 
 
 def export(
@@ -48,11 +53,19 @@ def export(
 ) -> None:
     """Quantize a run's policy, lower it to a phone's format, and bundle it.
 
-    --search tries recipes around the given one: nearest, GPTQ, 8-bit head, mixed by sensitivity, 8 bits.
+    --search tries recipes around the given one: nearest, GPTQ, 8-bit head, mixed by sensitivity, 8 bits; what it
+    found is kept in OUT.frontier.json and .png.
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
-    from edgekit.cli.search import Budget, frontier_json, frontier_table, search_recipes, write_frontier
+    from edgekit.cli.search import (
+        Budget,
+        frontier_json,
+        frontier_table,
+        search_recipes,
+        sensitivity_table,
+        write_frontier,
+    )
     from edgekit.cli.source import calibration_prompts
     from edgekit.export.lookup import find_recipe
     from edgekit.export.pipeline import export as run_export
@@ -64,11 +77,12 @@ def export(
     chosen = find_recipe(recipe or (f"{target}_int4" if search else None), target)
     destination = bundle or Path("out") / chosen.name
     prompts = [problem.prompt for problem in get_task(task).problems("test", cases, seed=1)]
-    points: list[Point] = []
+    found: Found | None = None
     with err.status("exporting") as status:
         if search:
-            points, chosen = search_recipes(source, chosen, task, Budget(max_mb, min_tokens_per_s, n), status.update)
-            write_frontier(points, target, destination)
+            found = search_recipes(source, chosen, task, Budget(max_mb, min_tokens_per_s, n), status.update)
+            chosen = found.chosen
+            write_frontier(found, target, destination)
         run_export(
             source,
             chosen,
@@ -80,9 +94,9 @@ def export(
             on_stage=status.update,
         )
     if json:
-        frontier = {"frontier": frontier_json(points)} if search else {}
+        frontier = {"frontier": frontier_json(found.points)} if found else {}
         print_json({"bundle": str(destination), "target": target, "recipe": chosen.name, **frontier})
         return
-    if search:
-        out.print(frontier_table(points, chosen.name))
+    if found:
+        out.print(frontier_table(found.points, chosen.name), sensitivity_table(found), sep="\n")
     out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)

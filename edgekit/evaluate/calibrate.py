@@ -80,15 +80,14 @@ def calibrate(
     return Calibration(bias, call_fraction, reached, always / n, n)
 
 
-def matching_bias(reference: Decider, quantized: Decider, prompts: Sequence[str]) -> float:
-    """The bias under which ``quantized`` calls on as many of ``prompts`` as ``reference`` does at its own.
+def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, prompts: Sequence[str]) -> float:
+    """The bias under which ``quantized`` calls on as many of ``prompts`` as its reference, which decided ``before``.
 
-    It stays the reference's bias where the flips each way there differ by no more than chance would have it
+    It stays ``bias``, the reference's, where the flips each way there differ by no more than chance would have it
     (McNemar's test, 95 %): a crisp policy's margins lie far from 0, and a threshold moved into their midst to
     make up for a few chance flips costs more decisions than it saves.
     """
-    bias = reference.routing.marker_bias
-    before, after = reference.decide(prompts), quantized.decide(prompts, bias)
+    after = quantized.decide(prompts, bias)
     flips = sum(a.called != b.called for a, b in zip(before, after, strict=True))
     wanted = sum(decision.called for decision in before)
     if abs(sum(decision.called for decision in after) - wanted) <= 1.96 * math.sqrt(flips):

@@ -16,11 +16,15 @@ from edgekit.export.recipe import ExportRecipe
 from edgekit.export.targets import TargetModule, get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.reference import decode_batch
+from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.quantized import quantize_policy, recipe_problems
+from edgekit.routing.decoder import Decision
 
 Stage = Callable[[str], None]
-FitBias = Callable[[Policy, Policy], float]
-"""(reference, its quantized twin) -> the marker bias under which the twin calls as often as the reference."""
+Fit = Callable[[Policy], float]
+"""A quantized policy -> the marker bias under which it calls as often as the reference."""
+FitBias = Callable[[Policy], Fit]
+"""The reference decides what it must, and is needed no more."""
 
 
 def export(
@@ -38,7 +42,8 @@ def export(
 
     ``prompts`` become the conformance cases; ``task`` names where they come from. A recipe that rounds by gptq reads
     ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the bundle
-    has the policy's. ``on_stage`` hears what begins.
+    has the policy's. ``on_stage`` hears what begins. All that the reference decides it decides first, so that its
+    floats and its twin's are not in memory together.
     Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
     :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
     """
@@ -50,21 +55,25 @@ def export(
     recipe = recipe.model_copy(update={"context_length": min(recipe.context_length, longest)})
     check_plan(policy, recipe, target)
     with new_directory(out, marker_file=MANIFEST) as temporary:
+        say("recording decisions")
+        facts = bundle_facts(policy, recipe, target, folder, task)
+        before = _decide(policy, prompts, recipe.context_length)
+        fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
         say("quantizing")
         quantized = quantize_policy(
             policy, recipe.quantize, calibration_prompts, lambda done, of: say(f"quantizing: layer {done} of {of}")
         )
-        if fit_bias is not None and recipe.quantize.rules:
+        del policy  # its floats, as large as all that follows, are needed no more
+        if fit is not None:
             say("fitting the marker bias")
-            bias = fit_bias(policy, quantized)
-            quantized.routing = policy.routing.model_copy(update={"marker_bias": bias})
-        say("recording decisions")
-        cases = conformance_cases(policy, quantized, prompts, recipe.context_length)
+            quantized.routing = quantized.routing.model_copy(update={"marker_bias": fit(quantized)})
+        say("recording the quantized decisions")
+        cases = conformance_cases(quantized, prompts, before, recipe.context_length)
+        forget_floats(quantized.model)
         say(f"lowering to {recipe.target}")
-        stops = policy.routing.stop_token_ids
+        stops = quantized.routing.stop_token_ids
         target.lower(quantized.model, recipe, temporary, stop_token_ids=stops, say=say)
         say("packing")
-        facts = bundle_facts(policy, recipe, target, folder, task)
         pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
     return out
 
@@ -89,22 +98,26 @@ def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> No
         raise BackendMissing(f"cannot export to {recipe.target}: {lacking}.")
 
 
-def conformance_cases(
-    policy: Policy, quantized: Policy, prompts: Sequence[str], context_length: int
-) -> list[ConformanceCase]:
-    """Each prompt with the decisions of the reference and of its quantized twin, each at its own marker bias."""
+def _decide(policy: Policy, prompts: Sequence[str], context_length: int) -> list[Decision]:
     ids = [policy.encode(prompt) for prompt in prompts]
-    before, after = (decode_batch(p, ids, context_length=context_length) if ids else [] for p in (policy, quantized))
+    return decode_batch(policy, ids, context_length=context_length) if ids else []
+
+
+def conformance_cases(
+    quantized: Policy, prompts: Sequence[str], before: Sequence[Decision], context_length: int
+) -> list[ConformanceCase]:
+    """Each prompt with the reference's decision ``before`` and its quantized twin's, each at its own marker bias."""
+    after = _decide(quantized, prompts, context_length)
     return [
         ConformanceCase(
             id=f"case-{number:04d}",
             prompt=prompt,
-            prompt_token_ids=tuple(tokens),
+            prompt_token_ids=tuple(quantized.encode(prompt)),
             marker_bias=quantized.routing.marker_bias,
             reference=RecordedDecision.of(reference),
             quantized_reference=RecordedDecision.of(twin),
         )
-        for number, (prompt, tokens, reference, twin) in enumerate(zip(prompts, ids, before, after, strict=True))
+        for number, (prompt, reference, twin) in enumerate(zip(prompts, before, after, strict=True))
     ]
 
 

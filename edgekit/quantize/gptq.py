@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from edgekit.quantize.integers import (
     IntegerWeight,
     QuantizedEmbedding,
     QuantizedLinear,
+    forget_floats,
     quantize_weight,
     round_activations,
 )
@@ -50,11 +52,16 @@ class Moments:
     own: Tensor
     cross: Tensor
 
-    @property
+    @cached_property
     def damped(self) -> Tensor:
         """``own`` with :data:`DAMPING` on its diagonal: positive definite whatever the inputs were."""
         diagonal = self.own.diagonal()
         return self.own + torch.eye(len(diagonal), dtype=self.own.dtype) * (DAMPING * diagonal.mean()).clamp(min=1e-12)
+
+    @cached_property
+    def drift(self) -> Tensor:
+        """D (in, in) float32: V = W + W D is the weight whose answers V x' come nearest to W x, damped towards W."""
+        return torch.linalg.solve(self.damped, (self.cross - self.own).t()).t().float()
 
 
 def weighted_error(weight: Tensor, rounded: IntegerWeight, hessian: Tensor) -> Tensor:
@@ -113,10 +120,9 @@ def round_for_inputs(
     weight: Tensor, moments: Moments, bits: int, group_size: int, keep_ends: bool = False
 ) -> IntegerWeight:
     """``weight`` (out, in) moved to the least-squares target of ``moments``, then rounded by :func:`round_gptq`."""
-    hessian = moments.damped
-    # argmin over V of sum |W x - V x'|^2, damped towards W: V = W + W (cross - own) hessian^-1.
-    drift = torch.linalg.solve(hessian, (moments.cross - moments.own).t()).t().float()
-    return round_gptq(weight.detach() + weight.detach() @ drift, hessian, bits, group_size, keep_ends)
+    # argmin over V of sum |W x - V x'|^2, damped towards W: V = W + W (cross - own) damped^-1.
+    target = weight.detach() + weight.detach() @ moments.drift
+    return round_gptq(target, moments.damped, bits, group_size, keep_ends)
 
 
 @torch.no_grad()
@@ -146,14 +152,15 @@ def calibrate_linears(
         ours = [_stages(quantized, layer, x, batch) for x, batch in zip(seen, batches, strict=True)]
         for names in STAGES:
             before, after = [next(walk) for walk in theirs], [next(walk) for walk in ours]
-            for name in names:
-                _replace(model, quantized, f"model.layers.{layer}.{name}", recipe, before, after, real, keep_ends)
+            linears = [f"model.layers.{layer}.{name}" for name in names]
+            _replace(model, quantized, linears, recipe, before, after, real, keep_ends)
         floats, seen = [next(walk) for walk in theirs], [next(walk) for walk in ours]
+        forget_floats(quantized.model.layers[layer])
         if on_progress is not None:
             on_progress(layer + 1, layers)
     before, after = [model.model.norm(x) for x in floats], [quantized.model.norm(x) for x in seen]
     if not shared:
-        _replace(model, quantized, "lm_head", recipe, before, after, [batch.responds for batch in batches], keep_ends)
+        _replace(model, quantized, ["lm_head"], recipe, before, after, [batch.responds for batch in batches], keep_ends)
 
 
 def shares_table(quantized: PolicyModel) -> bool:
@@ -165,7 +172,7 @@ def _round_shared_table(
     model: PolicyModel, quantized: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch], keep_ends: bool
 ) -> None:
     hidden = [model.hidden(batch.tokens, *causal(batch.tokens, None)) for batch in batches]
-    _replace(model, quantized, "lm_head", recipe, hidden, hidden, [batch.responds for batch in batches], keep_ends)
+    _replace(model, quantized, ["lm_head"], recipe, hidden, hidden, [batch.responds for batch in batches], keep_ends)
     head = quantized.lm_head
     if isinstance(head, QuantizedLinear):
         quantized.model.embed_tokens = QuantizedEmbedding(IntegerWeight(head.values, head.scales, head.bits))
@@ -192,12 +199,23 @@ def _stages(model: PolicyModel, layer: int, x: Tensor, batch: RolloutBatch) -> I
     yield x + block.mlp.down_proj(inner)
 
 
+class _ReachedError(Exception):
+    """A linear's input is known; what would follow is not needed."""
+
+
 def _input_of(linear: nn.Module, module: nn.Module, *arguments: Tensor | int | Attend) -> Tensor:
     """What ``linear`` reads when ``module`` runs on ``arguments``."""
     caught: list[Tensor] = []
-    hook = linear.register_forward_pre_hook(lambda _, inputs: caught.append(inputs[0]))
+
+    def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        caught.append(inputs[0])
+        raise _ReachedError
+
+    hook = linear.register_forward_pre_hook(catch)
     try:
         module(*arguments)
+    except _ReachedError:
+        pass
     finally:
         hook.remove()
     return caught[0]
@@ -206,25 +224,37 @@ def _input_of(linear: nn.Module, module: nn.Module, *arguments: Tensor | int | A
 def _replace(
     model: PolicyModel,
     quantized: PolicyModel,
-    name: str,
+    names: Sequence[str],
     recipe: QuantRecipe,
     before: Sequence[Tensor],
     after: Sequence[Tensor],
     masks: Sequence[Tensor],
     keep_ends: bool,
 ) -> None:
-    """Put the linear called ``name``, rounded for the inputs ``after``, in its place, if a rule gives it integers."""
-    rule = recipe.rule_for(name)
-    if rule is None or rule.bits > 8 or rule.palette:
-        return
-    linear = model.get_submodule(name)
-    assert isinstance(linear, nn.Linear)
-    block = rule.group_size or linear.in_features
-    own, cross = (torch.zeros(linear.in_features, linear.in_features, dtype=torch.float64) for _ in range(2))
+    """Put the linears ``names``, rounded for the inputs ``after``, in their places where a rule gives them integers."""
+    known: dict[int, Moments] = {}  # by the block in which activations are rounded: one for a stage, as a rule
+    for name in names:
+        rule = recipe.rule_for(name)
+        if rule is None or rule.bits > 8 or rule.palette:
+            continue
+        linear = model.get_submodule(name)
+        assert isinstance(linear, nn.Linear)
+        block = rule.group_size or linear.in_features
+        if block not in known:
+            known[block] = _moments(before, after, masks, recipe.activations, block)
+        rounded = round_for_inputs(linear.weight, known[block], rule.bits, rule.group_size, keep_ends)
+        parent, _, child = name.rpartition(".")
+        setattr(quantized.get_submodule(parent), child, QuantizedLinear(rounded, linear.bias, recipe.activations))
+
+
+def _moments(
+    before: Sequence[Tensor], after: Sequence[Tensor], masks: Sequence[Tensor], activations: str, block: int
+) -> Moments:
+    """The moments of inputs (n, T, in) where ``masks`` (n, T) are true; a kernel rounds ``after`` first."""
+    width = before[0].shape[-1]
+    own, cross = (torch.zeros(width, width, dtype=torch.float64) for _ in range(2))
     for theirs, ours, mask in zip(before, after, masks, strict=True):
-        x = round_activations(ours[mask], recipe.activations, block)
+        x = round_activations(ours[mask], activations, block)
         own += x.t() @ x
         cross += theirs[mask].t() @ x
-    rounded = round_for_inputs(linear.weight, Moments(own, cross), rule.bits, rule.group_size, keep_ends)
-    parent, _, child = name.rpartition(".")
-    setattr(quantized.get_submodule(parent), child, QuantizedLinear(rounded, linear.bias, recipe.activations))
+    return Moments(own, cross)

@@ -163,3 +163,9 @@ class QuantizedEmbedding(nn.Module):
 
     def forward(self, token_ids: Tensor) -> Tensor:
         return quantized_embedding(token_ids, self.values, self.scales, self.bits)
+
+
+def forget_floats(module: nn.Module) -> None:
+    """Free what the linears in ``module`` have dequantized, four times their integers; it comes back in use."""
+    for part in module.modules():
+        part.__dict__.pop("dequantized", None)

@@ -48,14 +48,16 @@ def quantize_model(
 ) -> PolicyModel:
     """``model`` on the recipe's numbers: integer linears and embedding, integer or half floats elsewhere.
 
-    The result shares the floats it keeps with ``model``, which stays as it is. A tied embedding and head
+    The result shares the matrices it keeps as floats with ``model``, which stays as it is. A tied embedding and head
     under the same rule share one table of integers; under different rules each has its own. ``rollouts`` are what
     a recipe with ``rounding: gptq`` rounds for; :class:`EdgekitError` if it gets none.
     """
     if recipe.rounding == "gptq" and not rollouts:
         raise EdgekitError("cannot round: gptq without rollouts. It weighs errors by them. Give calibration prompts.")
     shared: dict[int, object] = {
-        id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()
+        # Vectors are copied: one that stayed a view of the weights file's memory would keep all of that.
+        id(parameter): nn.Parameter(parameter.detach().clone() if parameter.dim() == 1 else parameter.detach(), False)
+        for parameter in model.parameters()
     }
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     quantized = copy.deepcopy(model, shared).eval()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import PolicyModel
+from edgekit.policy.model import PolicyModel, causal
 from edgekit.quantize.quantized import quantize_model, weight_modules
 from edgekit.quantize.recipe import QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
@@ -17,22 +17,39 @@ from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 Progress = Callable[[int, int], None]
 """(groups measured, groups in all)."""
 
+PARTS = {"attention": ("self_attn.*",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}
+"""A layer's weights by what shares their bits: name -> globs below the layer."""
+LAYERS = "model.layers."
+
+
+@dataclass(frozen=True)
+class WeightGroup:
+    """Weights whose bits are chosen together: their rules (one a weight) and the finer ones they could have."""
+
+    name: str
+    rules: tuple[QuantRule, ...]
+    finer: tuple[QuantRule, ...]
+
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """What rounding the weights of ``rule`` alone does, along the policy's own rollouts.
+    """What rounding the weights of ``group`` alone does, along the policy's own rollouts.
 
     margin_shift: mean |change| of the marker's margin where a marker counts, in logits. changed: share of the
     rollouts on which some choice, of a token or of the marker, becomes another. divergence: mean KL divergence of
-    the next token's distribution. extra_mb: what the ``finer`` rule costs over ``rule`` (10^6 bytes).
+    the next token's distribution. extra_mb: what the finer rules cost over the group's own (10^6 bytes).
     """
 
-    rule: QuantRule
-    finer: QuantRule
+    group: WeightGroup
     margin_shift: float
     changed: float
     divergence: float
     extra_mb: float
+
+    @property
+    def worth(self) -> float:
+        """Divergence that a megabyte on this group could save, at most."""
+        return self.divergence / max(self.extra_mb, 1e-9)
 
 
 @dataclass(frozen=True)
@@ -45,25 +62,51 @@ class _Traits:
     log_probs: Tensor
 
 
-def measure_sensitivity(
-    policy: Policy,
-    rules: Sequence[QuantRule],
-    finer: QuantRule,
-    prompts: Sequence[str],
-    on_progress: Progress | None = None,
-) -> list[Sensitivity]:
-    """Each of ``rules`` alone against the float policy on its rollouts over ``prompts``; ``finer`` gives the cost.
+def weight_groups(model: PolicyModel, recipe: QuantRecipe, finer: QuantRule) -> list[WeightGroup]:
+    """The groups ``recipe`` gives fewer bits than ``finer``, whose match is ignored: PARTS of each layer, the tables.
 
-    ``finer``'s match is ignored: it stands for the bits and the group that a rule's weights could have instead.
+    A tied embedding and head under one rule are one group.
+    """
+    config = model.config
+    globs = {
+        f"layer {layer} {part}": tuple(f"{LAYERS}{layer}.{name}" for name in names)
+        for layer in range(config.num_hidden_layers)
+        for part, names in PARTS.items()
+    }
+    head, table = (recipe.rule_for(name) for name in ("lm_head", "model.embed_tokens"))
+    if config.tie_word_embeddings and head == table:
+        globs["head and embedding"] = ("lm_head", "model.embed_tokens")
+    else:
+        globs |= {"head": ("lm_head",), "embedding": ("model.embed_tokens",)}
+    groups = []
+    for name, matches in globs.items():
+        any_of = QuantRecipe(rules=tuple(finer.model_copy(update={"match": match}) for match in matches))
+        weights = [weight for weight, _ in weight_modules(model) if any_of.rule_for(weight)]
+        own = [(weight, recipe.rule_for(weight)) for weight in weights]
+        rules = tuple(r.model_copy(update={"match": w}) for w, r in own if r is not None and r.bits < finer.bits)
+        if rules:
+            groups.append(WeightGroup(name, rules, any_of.rules))
+    return groups
+
+
+def measure_sensitivity(
+    policy: Policy, groups: Sequence[WeightGroup], prompts: Sequence[str], on_progress: Progress | None = None
+) -> list[Sensitivity]:
+    """Each of ``groups`` rounded to nearest alone against the float policy on its rollouts over ``prompts``.
+
+    What comes before a group's first layer is computed once for all groups.
     """
     batches = record_rollouts(policy, prompts)
-    before = [_traits(policy.model, policy, batch) for batch in batches]
+    entering = [_entering(policy.model, batch) for batch in batches]
+    depth = policy.model.config.num_hidden_layers
+    before = [_traits(policy.model, policy, b, x, depth) for b, x in zip(batches, entering, strict=True)]
     found = []
-    for index, rule in enumerate(rules, start=1):
-        model = quantize_model(policy.model, QuantRecipe(rules=(rule,)))
+    for index, group in enumerate(groups, start=1):
+        model = quantize_model(policy.model, QuantRecipe(rules=group.rules))
+        first = _first_layer(group, depth)
         shift, changed, divergence, places, decisions, rollouts = 0.0, 0, 0.0, 0, 0, 0
-        for batch, float_traits in zip(batches, before, strict=True):
-            traits = _traits(model, policy, batch)
+        for batch, x, float_traits in zip(batches, entering, before, strict=True):
+            traits = _traits(model, policy, batch, x, first)
             shift += float((traits.margins - float_traits.margins).abs().sum())
             other = traits.chosen != float_traits.chosen
             changed += len(float_traits.rows[other].unique())
@@ -71,29 +114,19 @@ def measure_sensitivity(
             divergence += float(lost.sum())
             places, decisions = places + len(other), decisions + len(traits.margins)
             rollouts += len(batch.tokens)
-        better = finer.model_copy(update={"match": rule.match})
-        cost = weight_mb(policy.model, (better,)) - weight_mb(policy.model, (rule,))
-        found.append(
-            Sensitivity(rule, better, shift / max(decisions, 1), changed / rollouts, divergence / places, cost)
-        )
+        cost = weight_mb(policy.model, group.finer) - weight_mb(policy.model, group.rules)
+        found.append(Sensitivity(group, shift / max(decisions, 1), changed / rollouts, divergence / places, cost))
         if on_progress is not None:
-            on_progress(index, len(rules))
+            on_progress(index, len(groups))
     return found
-
-
-def weight_groups(model: PolicyModel, rule: QuantRule) -> list[QuantRule]:
-    """``rule`` for each group of weights whose bits are chosen together: each layer's attention, and its MLP."""
-    names = [f"model.layers.{layer}" for layer in range(model.config.num_hidden_layers)]
-    parts = [f"{name}.{part}.*" for name in names for part in ("self_attn", "mlp")]
-    return [rule.model_copy(update={"match": match}) for match in parts]
 
 
 def spend(found: Sequence[Sensitivity], budget_mb: float) -> list[QuantRule]:
     """The finer rules worth having for ``budget_mb`` in all: the most divergence saved per megabyte first."""
     chosen: list[QuantRule] = []
-    for item in sorted(found, key=lambda item: item.divergence / max(item.extra_mb, 1e-9), reverse=True):
+    for item in sorted(found, key=lambda item: item.worth, reverse=True):
         if item.extra_mb <= budget_mb:
-            chosen.append(item.finer)
+            chosen += item.group.finer
             budget_mb -= item.extra_mb
     return chosen
 
@@ -120,9 +153,36 @@ def weight_mb(model: PolicyModel, rules: Sequence[QuantRule], scale_bytes: int =
     return total / 1e6
 
 
+def _first_layer(group: WeightGroup, depth: int) -> int:
+    """The first layer whose work the group's weights change: -1 with the embedding, ``depth`` for the head alone."""
+    names = [rule.match for rule in group.rules]
+    if "model.embed_tokens" in names:
+        return -1
+    return min(int(name.split(".")[2]) if name.startswith(LAYERS) else depth for name in names)
+
+
 @torch.no_grad()
-def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch) -> _Traits:
-    logits = model(batch.tokens)[batch.responds]
+def _entering(model: PolicyModel, batch: RolloutBatch) -> list[Tensor]:
+    """What each layer of ``model`` reads of ``batch``, and last what the final norm reads: (n, T, hidden) each."""
+    return _run(model, batch, model.model.embed_tokens(batch.tokens), 0)
+
+
+def _run(model: PolicyModel, batch: RolloutBatch, x: Tensor, first: int) -> list[Tensor]:
+    """``x``, the input of layer ``first``, and the output of each layer from there on."""
+    positions, attend = causal(batch.tokens, None)
+    cos, sin = model.cos[positions].unsqueeze(-2), model.sin[positions].unsqueeze(-2)
+    states = [x]
+    for layer in range(first, len(model.model.layers)):
+        states.append(model.model.layers[layer](states[-1], cos, sin, layer, attend))
+    return states
+
+
+@torch.no_grad()
+def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch, entering: list[Tensor], first: int) -> _Traits:
+    """``model``'s traits; up to layer ``first`` (-1: from the embedding on) it is the model of ``entering``."""
+    x = model.model.embed_tokens(batch.tokens) if first < 0 else entering[first]
+    last = _run(model, batch, x, max(first, 0))[-1]
+    logits = model.lm_head(model.model.norm(last[batch.responds]))
     decides = batch.decides[batch.responds]
     rows = torch.arange(len(batch.tokens))[:, None].expand_as(batch.tokens)[batch.responds]
     firsts = torch.tensor(sorted({ids[0] for ids in policy.routing.marker.token_ids}))

@@ -130,6 +130,34 @@ def test_equal_inputs_give_equal_bytes(int4: Lowered, tmp_path: Path) -> None:
         assert (int4.path / file).read_bytes() == (again / file).read_bytes(), file
 
 
+LOWER_AND_HASH = """
+import hashlib, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_coreml_target import QWEN, lower
+digest = hashlib.sha256()
+for recipe, options in (("coreml_int4", QWEN), ("coreml_palette4", {}), ("coreml_fp32", {})):
+    package = lower(recipe, Path(sys.argv[2], recipe), **options).path
+    for path in sorted(package.rglob("*")):
+        digest.update(str(path.relative_to(package)).encode() + (path.read_bytes() if path.is_file() else b""))
+print(digest.hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_equal_inputs_give_equal_bytes_in_every_process_whatever_its_hash_seed(tmp_path: Path) -> None:
+    digests = set()
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        for recipe in ("coreml_int4", "coreml_palette4", "coreml_fp32"):
+            (folder / recipe).mkdir(parents=True)
+        command = [sys.executable, "-W", "ignore", "-c", LOWER_AND_HASH, str(Path(__file__).parent), str(folder)]
+        environment = {**os.environ, "PYTHONHASHSEED": seed}
+        output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+        digests.add(output.split()[-1])
+    assert len(digests) == 1
+
+
 def test_palettized_package_gives_its_models_logits_from_its_own_palettes(tmp_path: Path) -> None:
     palette = lower("coreml_palette4", tmp_path)
     assert largest_difference(palette) < 0.02

@@ -45,6 +45,8 @@ HEAVY = {
     },
     "openai": {"cloud/openai_client.py", "rollout/server.py"},
     "gguf": {"policy/smollm2.py"},
+    "datasets": {"tasks/hub.py"},
+    "math_verify": {"tasks/math_worker.py"},
     "transformers": set(),
 }
 

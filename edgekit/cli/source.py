@@ -20,9 +20,14 @@ DEFAULT_TASK = "countdown"
 
 
 def task_of(source: Path, given: str | None) -> str:
-    """``given``, or the task that a bundle, a run, or the run around a policy folder names, or the default."""
+    """``given``, or the task that a bundle, a run, or the run around a policy folder names, or the default.
+
+    A path in ``given`` is made absolute, so that what is written with it is understood from every directory.
+    """
     if given is not None:
-        return given
+        from edgekit.tasks import resolve_task
+
+        return resolve_task(given)
     if (source / "manifest.json").is_file():
         from edgekit.bundle.manifest import read_manifest
 

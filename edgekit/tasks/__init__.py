@@ -1,11 +1,17 @@
-"""Tasks by name. A new task is one file here and one line in the table."""
+"""Tasks by name: edgekit's own, a data set of the Hugging Face hub, or a file of the user's."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import re
 from importlib import import_module
+from pathlib import Path
 
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split, Task
+from edgekit.tasks.grading import RULES
+from edgekit.tasks.math_judge import require_math_verify
 
 TASKS = {
     "countdown": "countdown.TASK",
@@ -17,14 +23,91 @@ TASKS = {
     "word-problems-hard": "word_problems.HARD",
 }
 """The module in this folder that makes each task, and its name there."""
+DATA_SETS = {
+    "gsm8k": "hub:openai/gsm8k:main",
+    "math-lighteval": "hub:DigitalLearningGmbH/MATH-lighteval:default",
+    "math-500": "hub:HuggingFaceH4/MATH-500:default",
+}
+"""Short names of data sets on the hub."""
+FORMS = "Your own is FILE.py, FILE.jsonl[#RULE] or hub:DATASET[:CONFIG][#RULE]"
+_SOURCE = re.compile(r"(?P<place>(?P<hub>hub:)?.+?)(?:#(?P<rule>[^#/]*))?")
 
-__all__ = ["TASKS", "Problem", "Split", "Task", "get_task"]
+__all__ = ["DATA_SETS", "TASKS", "Problem", "Split", "Task", "get_task", "resolve_task", "task_content"]
+
+
+def resolve_task(name: str) -> str:
+    """``name``, with a path in it made absolute, so that it means the same from every directory.
+
+    Raises EdgekitError for a name edgekit does not know, a file that is not there, or an unknown rule.
+    """
+    if name in TASKS or name in DATA_SETS:
+        return name
+    place, rule = _parts(name)
+    suffix = f"#{rule}" if rule else ""
+    if place.startswith("hub:"):
+        folder, _, config = place.removeprefix("hub:").partition(":")
+        path = Path(folder).expanduser()
+        if path.is_dir():
+            return f"hub:{path.resolve()}{f':{config}' if config else ''}{suffix}"
+        if folder.startswith((".", "/", "~")):
+            raise EdgekitError(f"no data set folder: {folder}. There is no such folder. Check the path.")
+        return name
+    return f"{Path(place).expanduser().resolve()}{suffix}"
 
 
 def get_task(name: str) -> Task:
-    """The task called ``name``."""
-    if name not in TASKS:
-        raise EdgekitError(f"unknown task: {name}. edgekit has {', '.join(TASKS)}. Choose one.")
-    module, _, attribute = TASKS[name].partition(".")
-    task: Task = getattr(import_module(f"edgekit.tasks.{module}"), attribute)
-    return task
+    """The task called ``name``: a name from the tables, ``FILE.py``, ``FILE.jsonl`` or ``hub:DATASET``.
+
+    Raises EdgekitError where :func:`resolve_task` does, and for a file that holds no task.
+    """
+    name = resolve_task(name)
+    if name in TASKS:
+        module, _, attribute = TASKS[name].partition(".")
+        task: Task = getattr(import_module(f"edgekit.tasks.{module}"), attribute)
+        return task
+    place, _ = _parts(DATA_SETS.get(name, name))
+    return _open(name, 0 if place.startswith("hub:") else Path(place).stat().st_mtime_ns)
+
+
+def task_content(name: str) -> str:
+    """What tells the task from one of the same name: a file's hash besides its name, else the name alone."""
+    place, rule = _parts(name) if name not in {**TASKS, **DATA_SETS} else (name, "")
+    if not Path(place).is_file():
+        return name
+    return f"{Path(place).name}#{rule}@{hashlib.sha256(Path(place).read_bytes()).hexdigest()}"
+
+
+@functools.lru_cache(maxsize=32)
+def _open(name: str, changed: int) -> Task:  # noqa: ARG001
+    """The task of a resolved name; ``changed`` makes a file that was edited be read again."""
+    place, rule = _parts(DATA_SETS.get(name, name))
+    if place.endswith(".py"):
+        from edgekit.tasks.own import python_task
+
+        return python_task(Path(place))
+    rule = rule or ("math" if place.startswith("hub:") else "exact")
+    if rule == "math":
+        require_math_verify()
+    if place.startswith("hub:"):
+        from edgekit.tasks.hub import hub_task
+
+        return hub_task(place.removeprefix("hub:"), rule, name if name in DATA_SETS else None)
+    from edgekit.tasks.jsonl import jsonl_task
+
+    return jsonl_task(Path(place), rule)
+
+
+def _parts(name: str) -> tuple[str, str]:
+    """The file or data set that ``name`` means, and the grading rule it asks for, if any."""
+    match = _SOURCE.fullmatch(name)
+    place, rule = (match["place"], match["rule"]) if match is not None else (name, None)
+    is_file = not place.startswith("hub:")
+    if place == "hub:" or (is_file and not place.endswith((".py", ".jsonl"))):
+        known = ", ".join([*TASKS, *DATA_SETS])
+        raise EdgekitError(f"unknown task: {name}. edgekit has {known}. {FORMS}.")
+    if rule is not None and (rule not in RULES or place.endswith(".py")):
+        why = "A Python task grades itself" if place.endswith(".py") else f"The rules are {', '.join(RULES)}"
+        raise EdgekitError(f"unknown grading rule: {rule} in {name}. {why}. Change what follows the #.")
+    if is_file and not Path(place).expanduser().is_file():
+        raise EdgekitError(f"no task file: {place}. There is no such file. Check the path.")
+    return place, rule or ""

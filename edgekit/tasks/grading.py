@@ -1,0 +1,148 @@
+"""The rules by which an answer is held against a reference answer: exact, number, choice, math.
+
+The reference itself is right under every rule. An answer that is no answer is wrong and never an error.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from edgekit.tasks.math_judge import mathematically_equal
+
+MAX_CHARACTERS = 400
+_NUMBER = re.compile(r"([-+]?)\s*\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})?(\.[0-9]{1,40})?\s*", re.ASCII)
+_QUOTIENT = re.compile(r"([-+]?)\s*(?:([0-9]{1,40})\s*/\s*([0-9]{1,40})|\\[dt]?frac\{([0-9]{1,40})\}\{([0-9]{1,40})\})")
+_CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:]?")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm)\s*\{([^{}\\]*)\}")
+_WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-]+[^\W\d_]+)*")
+_WRAPPINGS = (("\\boxed{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
+
+
+def exact(reference: str, answer: str) -> bool:
+    """The same text but for white space around and between words."""
+    return answer.split() == reference.split()
+
+
+def number(reference: str, answer: str) -> bool:
+    """The same number, exactly: ``0.5``, ``1/2``, ``1,000``, ``$18``, ``50%`` (read as 50)."""
+    value = number_of(reference)
+    return value is not None and number_of(answer) == value
+
+
+def choice(reference: str, answer: str) -> bool:
+    """The same letter: ``B``, ``b``, ``(B)``, ``B.``."""
+    letter = choice_of(reference)
+    return letter is not None and choice_of(answer) == letter
+
+
+def math(reference: str, answer: str) -> bool:
+    """The same mathematical value or object, in LaTeX or plain, as math-verify sees it; words must be the same."""
+    reference, answer = _bare(reference), _bare(answer)
+    if _close(answer) == _close(reference):
+        return True
+    if not answer or len(answer) > MAX_CHARACTERS or not _balanced(answer):
+        return False
+    first, second = number_of(reference), number_of(answer)
+    if first is not None and second is not None:
+        return first == second
+    words = _TEXT.fullmatch(reference)
+    if words is not None or _WORDS.fullmatch(reference):
+        return _plain_words(answer) == _plain_words(reference)  # as a product of letters, "east" would equal "seat"
+    return mathematically_equal(reference, answer)
+
+
+RULES: dict[str, Callable[[str, str], bool]] = {"exact": exact, "number": number, "choice": choice, "math": math}
+
+
+def fault_of(rule: str, reference: str) -> str | None:
+    """Why ``reference`` cannot be graded by ``rule``, or None."""
+    if not reference.strip():
+        return "it is empty"
+    if rule == "number" and number_of(reference) is None:
+        return "it is not a number"
+    if rule == "choice" and choice_of(reference) is None:
+        return "it is not one letter"
+    return None
+
+
+def number_of(text: str) -> Fraction | None:
+    """The number ``text`` writes, exactly, or None."""
+    text = re.sub(r"\s*\\?%$", "", text.strip()).replace("\\$", "$").replace("{,}", ",")
+    if len(text) > MAX_CHARACTERS:
+        return None
+    quotient = _QUOTIENT.fullmatch(text)
+    if quotient is not None:
+        above, below = quotient[2] or quotient[4], quotient[3] or quotient[5]
+        return None if int(below) == 0 else Fraction(int(quotient[1] + above), int(below))
+    match = _NUMBER.fullmatch(text)
+    if match is None or not (match[2] or match[3]):
+        return None
+    return Fraction(f"{match[1]}{(match[2] or '0').replace(',', '')}{match[3] or ''}")
+
+
+def choice_of(text: str) -> str | None:
+    """The letter ``text`` chooses, as a capital, or None."""
+    match = _CHOICE.fullmatch(text.strip())
+    return None if match is None else match[1].upper()
+
+
+def reference_answer(text: str) -> str | None:
+    """The final answer of a worked solution: what follows ``####``, or the last ``\\boxed{}``; None without either."""
+    _, marked, after = text.rpartition("####")
+    if marked:
+        return after.strip().replace(",", "") or None
+    return last_boxed(text)
+
+
+def last_boxed(text: str) -> str | None:
+    """What the last ``\\boxed`` or ``\\fbox`` holds, braces inside it matched; None if there is none."""
+    starts = list(re.finditer(r"\\(?:boxed|fbox)(?![a-zA-Z])\s*", text))
+    if not starts:
+        return None
+    rest = text[starts[-1].end() :]
+    if not rest.startswith("{"):
+        return re.split(r"[\s$]", rest, maxsplit=1)[0].rstrip(".,") or None
+    depth, escaped = 0, False
+    for position, character in enumerate(rest):
+        if not escaped and character in "{}":
+            depth += 1 if character == "{" else -1
+            if depth == 0:
+                return rest[1:position].strip() or None
+        escaped = character == "\\" and not escaped
+    return None
+
+
+def _bare(text: str) -> str:
+    """``text`` without what may stand around an answer: dollars, a box, a full stop, thin spaces, \\left, \\right."""
+    text = re.sub(r"(?<!\\)\\[,!;: ]|\\left(?![a-z])|\\right(?![a-z])|~", "", text).strip()
+    text = re.sub(r"\\[dt]frac", r"\\frac", text).removesuffix(".").strip()
+    for _ in range(3):  # a box inside dollars inside a text is as deep as it gets
+        for opening, closing in _WRAPPINGS:
+            inner = text[len(opening) : len(text) - len(closing)]
+            wraps = len(text) >= len(opening) + len(closing) and text.startswith(opening) and text.endswith(closing)
+            if wraps and _balanced(inner) and "$" not in inner:
+                text = inner.strip()
+    return text
+
+
+def _close(text: str) -> str:
+    """``text`` without the white space that separates nothing."""
+    return re.sub(r"(?<!\w) | (?!\w)", "", " ".join(text.split()))
+
+
+def _balanced(text: str) -> bool:
+    """Whether every brace is closed, and none before it was opened."""
+    depth = 0
+    for brace in re.findall(r"(?<!\\)(?:\\\\)*([{}])", text):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _plain_words(text: str) -> str:
+    match = _TEXT.fullmatch(text)
+    words = " ".join((match[1] if match is not None else text).split()).casefold().rstrip(".")
+    return words[1:-1] if re.fullmatch(r"\(\w\)", words) else words

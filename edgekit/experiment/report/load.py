@@ -1,0 +1,162 @@
+"""Reading an experiment folder into arrays: results/*.json, runs/*/metrics.jsonl, experiment.yaml."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from edgekit.errors import EdgekitError
+
+Flags = NDArray[np.bool_]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided on the n test problems at one threshold; arrays of shape (n,).
+
+    ``call_fraction`` is the share asked for, None at the policy's natural threshold. ``correct`` is after the
+    hand-off. ``device_tokens`` are those generated before the answer or the hand-off.
+    """
+
+    call_fraction: float | None
+    calls: Flags
+    correct: Flags
+    device_tokens: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One method trained and judged with one seed; arrays of shape (n,), in the order of ``ids``.
+
+    ``scores``: higher is rather the cloud; +inf goes to the cloud whatever the threshold.
+    """
+
+    method: str
+    seed: int
+    algorithm: str | None
+    task: str
+    n_validation: int
+    cloud_calls_in_training: int
+    training_prompts: int
+    ids: tuple[str, ...]
+    difficulty: tuple[str, ...]
+    local_correct: Flags
+    cloud_correct: Flags
+    scores: Floats
+    budgets: dict[float, Decisions]
+    natural: Decisions | None
+    notes: str
+
+    @property
+    def routes(self) -> bool:
+        """Whether any of the decisions made depends on the prompt: neither all kept nor all called."""
+        made = [*self.budgets.values(), *([self.natural] if self.natural is not None else [])]
+        return any(0 < int(decisions.calls.sum()) < len(self.ids) for decisions in made)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything the report is made of. ``methods[name][seed]`` and ``runs[algorithm][seed]``, seeds in order."""
+
+    name: str
+    config: dict[str, Any]
+    methods: dict[str, dict[int, Result]]
+    runs: dict[str, dict[int, list[dict[str, Any]]]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Every seed some method has."""
+        return sorted({seed for results in self.methods.values() for seed in results})
+
+    @property
+    def budgets(self) -> list[float]:
+        """Every call fraction asked for, ascending."""
+        return sorted({c for results in self.methods.values() for result in results.values() for c in result.budgets})
+
+    @property
+    def any_result(self) -> Result:
+        """Some result, for what all of them share."""
+        return next(iter(next(iter(self.methods.values())).values()))
+
+
+def load_experiment(folder: Path) -> Experiment:
+    """Read what is there; methods, seeds and runs may be missing.
+
+    Raises :class:`EdgekitError` if there is no result, one cannot be read, or two of the same seed were judged
+    on different problems.
+    """
+    files = sorted((folder / "results").glob("*.json"))
+    if not files:
+        raise EdgekitError(f"nothing to report: {folder}. It holds no results/*.json. Run the experiment first.")
+    results = sorted((_read_result(file) for file in files), key=lambda result: (result.method, result.seed))
+    methods: dict[str, dict[int, Result]] = {}
+    first: dict[int, Result] = {}
+    for result in results:
+        other = first.setdefault(result.seed, result)
+        if other.ids != result.ids:
+            raise EdgekitError(
+                f"results differ in their problems: {other.method} and {result.method}, seed {result.seed}. "
+                "They cannot be compared. Delete one of the two and run the experiment again."
+            )
+        methods.setdefault(result.method, {})[result.seed] = result
+    config = folder / "experiment.yaml"
+    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
+    return Experiment(folder.resolve().name, settings or {}, methods, _read_runs(folder / "runs"))
+
+
+def _read_result(file: Path) -> Result:
+    try:
+        data = json.loads(file.read_text(encoding="utf-8"))
+        test = data["test"]
+        n = len(test["ids"])
+        result = Result(
+            method=data["method"],
+            seed=int(data["seed"]),
+            algorithm=data.get("algorithm"),
+            task=data["task"],
+            n_validation=int(data["n_validation"]),
+            cloud_calls_in_training=int(data["cloud_calls_in_training"]),
+            training_prompts=int(data.get("training_prompts", 0)),
+            ids=tuple(test["ids"]),
+            difficulty=tuple(map(str, test["difficulty"])),
+            local_correct=np.asarray(test["local_correct"], np.bool_),
+            cloud_correct=np.asarray(test["cloud_correct"], np.bool_),
+            scores=np.array([np.inf if score is None else score for score in test["scores"]], np.float64),
+            budgets={float(entry["call_fraction"]): _decisions(entry, n) for entry in data["budgets"]},
+            natural=_decisions(data["natural"], n) if data.get("natural") else None,
+            notes=data.get("notes") or "",
+        )
+        lengths = {n, len(result.difficulty), len(result.local_correct), len(result.cloud_correct), len(result.scores)}
+        if lengths != {n} or n == 0 or not result.budgets or np.isnan(result.scores).any():
+            raise ValueError(f"lengths {sorted(lengths)}, {len(result.budgets)} call fractions")
+    except (KeyError, TypeError, ValueError) as error:
+        raise EdgekitError(f"bad result: {file}. {error!r}. Delete it and run the experiment again.") from error
+    return result
+
+
+def _decisions(entry: dict[str, Any], n: int) -> Decisions:
+    calls, correct = np.asarray(entry["calls"], np.bool_), np.asarray(entry["correct"], np.bool_)
+    tokens = np.asarray(entry["device_tokens"], np.int64)
+    if not len(calls) == len(correct) == len(tokens) == n:
+        raise ValueError(f"{len(calls)} calls, {len(correct)} correct, {len(tokens)} device_tokens of {n} problems")
+    fraction = entry.get("call_fraction")
+    return Decisions(None if fraction is None else float(fraction), calls, correct, tokens)
+
+
+def _read_runs(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
+    """The lines of runs/ALGORITHM-seedS/metrics.jsonl; a line torn by a crash ends its run there."""
+    runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
+    for file in sorted(folder.glob("*-seed*/metrics.jsonl")):
+        match = re.fullmatch(r"(.+)-seed(\d+)", file.parent.name)
+        steps = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+        if match and steps:
+            runs.setdefault(match[1], {})[int(match[2])] = steps
+    return {algorithm: dict(sorted(seeds.items())) for algorithm, seeds in sorted(runs.items())}

@@ -1,0 +1,312 @@
+"""The experiment report: its statistics against closed forms, its pages on whole and partial experiments."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.errors import EdgekitError
+from edgekit.experiment.report import write_report
+from edgekit.experiment.report.bootstrap import interval, problem_counts
+from edgekit.experiment.report.curves import accuracy_curve, oracle_accuracy, random_accuracy
+from edgekit.experiment.report.drawing import spread
+from edgekit.experiment.report.load import load_experiment
+from edgekit.experiment.report.methods import style
+from edgekit.experiment.report.statistics import GRID, Statistics
+
+ALGORITHMS = {
+    "task_only": 0.70,
+    "collaboration_grpo": 0.60,
+    "collaboration_dr_grpo": 0.65,
+    "da_grpo": 0.69,
+    "gapg": 0.71,
+}
+# Per method: the run it uses, how well its score tells wrong answers from right ones (in standard deviations).
+METHODS = {
+    "task_only": ("task_only", None), "naive_offloading": ("task_only", 0.0), "cloud_only": (None, None),
+    "collaboration_grpo": ("collaboration_grpo", 0.8), "collaboration_dr_grpo": ("collaboration_dr_grpo", 1.3),
+    "prompt_router": ("task_only", 0.9), "hidden_probe_prompt": ("task_only", 1.1),
+    "answer_router": ("task_only", 1.8), "hidden_probe": ("task_only", 2.2),
+    "token_entropy": ("task_only", 0.7), "oracle_router": ("task_only", 9.0), "gapg": ("gapg", 2.6),
+    "gapg_early": ("gapg", 2.3), "da_grpo": ("da_grpo", 2.4),
+}  # fmt: skip
+BUDGETS = (0.1, 0.2, 0.3, 0.5)
+MARKED = ("gapg", "gapg_early", "da_grpo", "collaboration_grpo", "collaboration_dr_grpo")
+
+
+def simulate(folder: Path, methods: dict = METHODS, seeds: tuple[int, ...] = (0, 1, 2), n: int = 400) -> Path:
+    """An experiment folder as `edgekit experiment` writes it: policies fail by difficulty, routers see it noisily."""
+    (folder / "results").mkdir(parents=True)
+    (folder / "experiment.yaml").write_text("task: countdown\n")
+    level = np.random.default_rng(1).integers(3, 7, n)
+    luck = np.random.default_rng(2).normal(size=n)
+    for seed in seeds:
+        for method, (algorithm, signal) in methods.items():
+            data = _result(method, algorithm, signal, seed, level, luck)
+            (folder / "results" / f"{method}-seed{seed}.json").write_text(json.dumps(data))
+        for algorithm in {algorithm for algorithm, _ in methods.values() if algorithm}:
+            run = folder / "runs" / f"{algorithm}-seed{seed}"
+            run.mkdir(parents=True)
+            (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in _steps(algorithm, seed)))
+    return folder
+
+
+def _result(
+    method: str, algorithm: str | None, signal: float | None, seed: int, level: np.ndarray, luck: np.ndarray
+) -> dict:
+    n = len(level)
+    code = sorted(ALGORITHMS).index(algorithm or "task_only")
+    rng = np.random.default_rng([seed, code])
+    ability = luck + 0.5 * rng.normal(size=n) - 0.8 * (level - 4.5)
+    right = ability > np.quantile(ability, 1 - ALGORITHMS[algorithm or "task_only"] + 0.01 * rng.normal())
+    rng = np.random.default_rng([seed, code, sum(map(ord, method))])
+    scores = np.zeros(n) if signal is None else rng.normal(size=n) - signal * right
+    tokens = np.where(method == "prompt_router", 0, rng.integers(12, 26, n))
+    entry = []
+    for c in BUDGETS:
+        threshold = np.quantile(scores, 1 - np.clip(c + 0.015 * rng.normal(), 0, 1))
+        calls = scores > threshold if signal is not None else np.full(n, method == "cloud_only")
+        spent = np.where(
+            calls & (method in ("prompt_router", "hidden_probe_prompt", "cloud_only")),
+            0,
+            np.where(method == "gapg_early", tokens - 8 * calls, tokens + 1),
+        )
+        entry.append({"call_fraction": c, "threshold": float(threshold), "calls": calls.tolist(),
+                      "correct": (right | calls).tolist(), "device_tokens": spent.tolist()})  # fmt: skip
+    natural = None
+    if method in MARKED:
+        calls = scores > np.quantile(scores, 0.75)
+        natural = {"calls": calls.tolist(), "correct": (right | calls).tolist(), "device_tokens": tokens.tolist()}
+    return {
+        "method": method, "seed": seed, "algorithm": algorithm, "task": "countdown", "n_validation": 500, "n_test": n,
+        "cloud_calls_in_training": int(2500 + 300 * rng.normal()) if method in MARKED else 0,
+        "training_prompts": 1000 if "router" in method or "probe" in method else 0,
+        "test": {
+            "ids": [f"p{i}" for i in range(n)], "difficulty": [str(v) for v in level],
+            "local_correct": right.tolist(), "cloud_correct": [True] * n,
+            "scores": [None] * n if method == "cloud_only" else scores.tolist(),
+        },
+        "budgets": entry, "natural": natural, "notes": "",
+    }  # fmt: skip
+
+
+def _steps(algorithm: str, seed: int) -> list[dict]:
+    rng = np.random.default_rng([seed, len(algorithm)])
+    lines = []
+    for step in range(1, 121):
+        reached = ALGORITHMS[algorithm] - 0.15 * np.exp(-step / 40)
+        line = {
+            "step": step, "reward": reached + 0.04 * rng.normal(), "d1": int(36 + 4 * rng.normal()),
+            "d2": int(8 + 2 * rng.normal()), "cloud_calls": int(25 + 5 * rng.normal()),
+        }  # fmt: skip
+        if step % 20 == 0:
+            line |= {
+                "eval_local_accuracy": reached + 0.01 * rng.normal(),
+                "eval_call_fraction": 0.22 + 0.01 * rng.normal(),
+            }
+        lines.append(line)
+    return lines
+
+
+RNG = np.random.default_rng(0)
+LOCAL, CLOUD = RNG.random(50) < 0.6, RNG.random(50) < 0.8
+ONE = np.ones((1, 50))
+
+
+def test_a_score_that_knows_the_answers_gives_the_oracle_s_curve_and_none_gives_chance() -> None:
+    gain = CLOUD.astype(float) - LOCAL
+    helps, harms = (gain > 0).mean(), (gain < 0).mean()
+    oracle = oracle_accuracy(LOCAL.mean(), helps, harms, GRID)
+    np.testing.assert_allclose(accuracy_curve(gain, LOCAL, CLOUD, ONE, GRID)[0], oracle, atol=1e-12)
+    chance = random_accuracy(LOCAL.mean(), CLOUD.mean(), GRID)
+    np.testing.assert_allclose(accuracy_curve(np.zeros(50), LOCAL, CLOUD, ONE, GRID)[0], chance, atol=1e-12)
+    assert oracle[0] == pytest.approx(LOCAL.mean())
+    assert oracle[-1] == pytest.approx(CLOUD.mean())
+
+
+def test_a_curve_is_the_accuracy_of_each_threshold_tried_by_hand() -> None:
+    scores = np.array([2.0, 2.0, 1.0, -1.0])
+    local, cloud = np.array([True, False, False, True]), np.array([True, True, True, False])
+    curve = accuracy_curve(scores, local, cloud, np.ones((1, 4)), np.array([0, 0.25, 0.5, 0.75, 1]))
+    assert curve[0].tolist() == [0.5, 0.625, 0.75, 1.0, 0.75]
+
+
+def test_below_the_share_that_is_always_called_there_is_no_curve() -> None:
+    scores = np.where(np.arange(50) < 10, np.inf, RNG.normal(size=50))
+    curve = accuracy_curve(scores, LOCAL, CLOUD, ONE, GRID)[0]
+    assert np.isnan(curve[:20]).all()
+    assert not np.isnan(curve[20:]).any()
+
+
+def test_a_resample_counts_as_the_same_problems_written_out() -> None:
+    scores = RNG.normal(size=50).round(1)
+    counts = problem_counts([str(i) for i in range(50)], 3)
+    curves = accuracy_curve(scores, LOCAL, CLOUD, counts, GRID)
+    for count, curve in zip(counts, curves, strict=True):
+        again = np.repeat(np.arange(50), count.astype(int))
+        written = accuracy_curve(scores[again], LOCAL[again], CLOUD[again], ONE, GRID)[0]
+        np.testing.assert_allclose(curve, written, atol=1e-12)
+
+
+@pytest.mark.parametrize("right", [120, 300, 470])
+def test_the_interval_of_one_seed_is_about_wilson_s(right: int) -> None:
+    n, z = 500, 1.96
+    hits = np.arange(n) < right
+    made = interval((problem_counts([str(i) for i in range(n)]) @ hits / n)[:, None])
+    p = right / n
+    middle, half = (p + z * z / 2 / n), z * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    assert made.low == pytest.approx((middle - half) / (1 + z * z / n), abs=0.005)
+    assert made.high == pytest.approx((middle + half) / (1 + z * z / n), abs=0.005)
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.0, 1.0), (0.3, 0.3)])
+def test_the_interval_s_width_is_that_of_crossed_random_effects(between: float, within: float) -> None:
+    """Over many experiments: Var = between^2 / S + common^2 / n + within^2 / (n S); nothing is counted twice."""
+    rng, seeds, n, common = np.random.default_rng(3), 4, 100, 0.5
+    counts = problem_counts([str(i) for i in range(n)], 400)
+    widths = []
+    for _ in range(200):
+        cells = rng.normal(0, between, (seeds, 1)) + rng.normal(0, common, n) + rng.normal(0, within, (seeds, n))
+        made = interval(counts @ cells.T / n)
+        widths.append((made.high - made.low) ** 2)
+    variance = between**2 / seeds + common**2 / n + within**2 / (n * seeds)
+    assert np.mean(widths) == pytest.approx((2 * 1.96) ** 2 * variance, rel=0.15)
+
+
+def test_labels_move_apart_and_keep_their_order() -> None:
+    placed = spread([0.5, 0.51, 0.1, 0.99, 1.0], 0.1, 0.0, 1.0)
+    assert placed[2] == 0.1
+    assert np.diff(sorted(placed)).min() >= 0.1 - 1e-9
+    assert max(placed) <= 1.0
+    assert placed[0] < placed[1] < placed[3] < placed[4]
+
+
+def test_rows_are_what_the_decisions_say_and_the_oracle_gains_all_it_can(tmp_path: Path) -> None:
+    experiment = load_experiment(simulate(tmp_path, seeds=(0, 1)))
+    statistics = Statistics(experiment, 200)
+    row = statistics.row("gapg", 0.3)
+    made = [result.budgets[0.3] for result in experiment.methods["gapg"].values()]
+    assert row is not None
+    assert row.overall.value == pytest.approx(np.mean([m.correct.mean() for m in made]))
+    assert row.reached.value == pytest.approx(np.mean([m.calls.mean() for m in made]))
+    assert row.kept.value == pytest.approx(np.mean([m.correct[~m.calls].mean() for m in made]))
+    assert row.tokens_before_call.value == pytest.approx(np.mean([m.device_tokens[m.calls].mean() for m in made]))
+    oracle, chance = statistics.row("oracle_router", 0.2), statistics.row("naive_offloading", 0.2)
+    assert oracle is not None
+    assert chance is not None
+    assert oracle.oracle_share.value == pytest.approx(1)
+    assert abs(chance.oracle_share.value) < 0.2
+    assert np.isnan(statistics.row("task_only", 0.2).oracle_share.value)  # type: ignore[union-attr]
+
+
+def test_a_method_does_not_differ_from_itself_and_differences_are_paired(tmp_path: Path) -> None:
+    statistics = Statistics(load_experiment(simulate(tmp_path, seeds=(0, 1))), 200)
+    same = statistics.difference("gapg", "gapg", 0.3)
+    assert same is not None
+    assert same.equal_calls is not None
+    assert [float(end) for end in (same.decided.low, same.decided.high, same.equal_calls.value)] == [0, 0, 0]
+    assert same.verdict == "no difference"
+    weak = statistics.difference("gapg", "naive_offloading", 0.3)
+    assert weak is not None
+    assert weak.verdict == "beats"
+    assert statistics.difference("naive_offloading", "gapg", 0.3).verdict == "loses"  # type: ignore[union-attr]
+
+
+class Tags(HTMLParser):
+    """Collects ids, what attributes refer to, and a table row's heading."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.references: set[str] = set()
+        self.headings: list[str] = []
+        self.in_heading = False
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for key, value in attrs:
+            if key == "id":
+                self.ids.append(value or "")
+            if key in ("href", "src"):
+                self.references.add(value or "")
+            self.references.update(re.findall(r"url\(([^)]*)\)", value or ""))
+        self.in_heading = tag == "th" and ("scope", "row") in attrs
+
+    def handle_data(self, data: str) -> None:
+        if self.in_heading:
+            self.headings.append(data)
+            self.in_heading = False
+
+
+def test_the_page_is_self_contained_whole_and_the_same_again(tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "countdown", n=120, seeds=(0, 1))
+    page = write_report(folder, replicates=100)
+    assert page == folder / "report" / "index.html"
+    text = page.read_text()
+    tags = Tags()
+    tags.feed(text)
+    assert "http" not in text
+    assert "<script" not in text
+    assert len(tags.ids) == len(set(tags.ids))
+    assert {reference for reference in tags.references if reference.removeprefix("#") not in tags.ids} == set()
+    for name in METHODS:
+        assert tags.headings.count(style(name).label) >= 2 + len(BUDGETS)
+    markdown = (folder / "report" / "report.md").read_text()
+    assert all(markdown.count(f"| {style(name).label} |") >= 2 + len(BUDGETS) for name in METHODS)
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", markdown)
+    assert len(pictures) == 6
+    assert all((folder / "report" / picture).read_bytes().startswith(b"\x89PNG") for picture in pictures)
+    (lead,) = re.findall(r'<p class="lead">(.*?)</p>', text)
+    assert lead.startswith("At 30 % cloud calls, GAPG beats ")
+    write_report(folder, replicates=100)
+    assert page.read_text() == text
+
+
+@pytest.mark.parametrize(
+    ("methods", "seeds", "says"),
+    [
+        (("gapg",), (0,), "One training seed"),
+        (("task_only", "cloud_only"), (0,), "No method that routes has results"),
+        (("prompt_router", "token_entropy"), (3, 4), "of 2 methods that route"),
+        (("gapg_g4", "task_only"), (0,), "GAPG, g4"),
+    ],
+    ids=["one run", "no router", "no candidate", "a variant only"],
+)
+def test_partial_experiments_have_a_report(
+    methods: tuple[str, ...], seeds: tuple[int, ...], says: str, tmp_path: Path
+) -> None:
+    known = METHODS | {"gapg_g4": ("gapg", 2.0)}
+    folder = simulate(tmp_path / "part", {name: known[name] for name in methods}, seeds, n=60)
+    for file in (folder / "results").glob("*.json"):
+        data = json.loads(file.read_text()) | {"natural": None}
+        file.write_text(json.dumps(data))
+    assert says in write_report(folder, replicates=50).read_text()
+
+
+def test_missing_seeds_and_runs_are_said_and_not_hidden(tmp_path: Path) -> None:
+    folder = simulate(tmp_path, {name: METHODS[name] for name in ("gapg", "prompt_router")}, (0, 1), n=60)
+    (folder / "results" / "prompt_router-seed1.json").unlink()
+    for file in folder.glob("runs/*/metrics.jsonl"):
+        file.unlink()
+    text = write_report(folder, replicates=50).read_text()
+    assert "Prompt router lacks seed 1" in text
+    assert "Learning" not in text
+
+
+def test_what_cannot_be_compared_or_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EdgekitError, match=r"no results/\*\.json"):
+        write_report(tmp_path)
+    folder = simulate(tmp_path, {name: METHODS[name] for name in ("gapg", "token_entropy")}, (0,), n=20)
+    file = folder / "results" / "gapg-seed0.json"
+    data = json.loads(file.read_text())
+    data["test"]["ids"][0] = "another"
+    file.write_text(json.dumps(data))
+    with pytest.raises(EdgekitError, match="differ in their problems: gapg and token_entropy, seed 0"):
+        write_report(folder)
+    file.write_text("{")
+    with pytest.raises(EdgekitError, match=r"bad result: .*gapg-seed0"):
+        write_report(folder)

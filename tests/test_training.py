@@ -249,4 +249,4 @@ def test_an_unknown_preset_names_the_presets_and_a_missing_file_itself() -> None
 
 
 def test_a_relative_base_is_stored_absolute() -> None:
-    assert load_config("quick", ["base=models/mine"]).base == os.path.abspath("models/mine")
+    assert load_config("quick", ["base=./models/mine"]).base == os.path.abspath("models/mine")

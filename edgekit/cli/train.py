@@ -26,7 +26,7 @@ def train(
     from edgekit.cloud.choose import parse_cloud
     from edgekit.errors import EdgekitError
     from edgekit.tasks import get_task
-    from edgekit.train.bases import base_folder, is_pretrained
+    from edgekit.train.bases import is_pretrained, run_base
     from edgekit.train.config import load_config
     from edgekit.train.loop import read_run_config
     from edgekit.train.loop import train as run_training
@@ -45,7 +45,7 @@ def train(
             quiet = not ranks.is_first
             if is_pretrained(settings.base):
                 with progress("warm start", quiet=quiet) as update:
-                    ranks.from_first(lambda: base_folder(settings.base, settings.task, settings.seed, update))
+                    ranks.from_first(lambda: run_base(settings, update))
             with progress("training", quiet=quiet) as update:
 
                 def show(metrics: StepMetrics) -> None:

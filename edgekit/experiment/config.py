@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
-from edgekit.train.bases import NAMED_BASES
+from edgekit.train.bases import absolute_base
 from edgekit.train.config import TrainConfig
 from edgekit.train.config import load_config as load_train_config
 
@@ -203,9 +203,8 @@ def _resolve_train(data: dict[str, Any]) -> list[str]:
     data["train"] = {**train, **shared}
     each = data.get("method_overrides")
     for settings in (data["train"], *(each.values() if isinstance(each, dict) else ())):
-        if isinstance(settings, dict) and isinstance(base := settings.get("base"), str) and base not in NAMED_BASES:
-            # An experiment goes on from anywhere, so a base must not depend on the working directory.
-            settings["base"] = str(Path(base).resolve())
+        if isinstance(settings, dict) and isinstance(base := settings.get("base"), str):
+            settings["base"] = absolute_base(base)  # an experiment goes on from anywhere
     return problems
 
 

@@ -28,7 +28,7 @@ from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experi
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.tasks import get_task
-from edgekit.train.bases import base_folder, is_pretrained
+from edgekit.train.bases import is_pretrained, run_base
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 
@@ -178,12 +178,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
     else:
         tracker.tell("starting")
         if is_pretrained(settings.base):
-            base_folder(
-                settings.base,
-                settings.task,
-                settings.seed,
-                lambda done, total, note: tracker.tell(f"warm start {done}/{total} {note}"),
-            )
+            run_base(settings, lambda done, total, note: tracker.tell(f"warm start {done}/{total} {note}"))
 
         def show(metrics: StepMetrics) -> None:
             numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"

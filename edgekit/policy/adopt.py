@@ -17,6 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from edgekit.errors import BundleError
+from edgekit.policy.chat import chat_prompt
 from edgekit.policy.checkpoint import Policy, load_model, read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
@@ -28,24 +29,21 @@ NEW_TOKENS = (MARKER, ANSWER_OPEN, ANSWER_CLOSE)
 _RESERVED = re.compile(
     r"<\|reserved_special_token_\d+\|>|\[control_\d+\]|<unused\d+>|<jupyter_(?:code|output|script)>|<empty_output>"
 )
-_TEMPLATES = {
-    "<|im_start|>": "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
-    "<|start_header_id|>": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    "[INST]": "<s>[INST] {prompt} [/INST]",
-}
-"""How each family writes a conversation, by a token that only that family has."""
-_PLAIN_TEMPLATE = "{prompt}\n"
 ROW_MULTIPLE = 32
 
 
 def adopt(
-    folder: Path, *, max_new_tokens: int, on_no_answer: str = "cloud", prompt_template: str | None = None
+    folder: Path,
+    *,
+    max_new_tokens: int,
+    on_no_answer: str = "cloud",
+    prompt_template: str | None = None,
+    instruction: str | None = None,
 ) -> Policy:
     """The policy of the Hugging Face model in ``folder``; nothing is written.
 
-    ``prompt_template`` None means the family's chat format. Raises :class:`BundleError` for a model, tokenizer
-    or stop token that edgekit cannot use.
+    ``prompt_template`` None means the model's own chat format, with ``instruction`` as its system message. Raises
+    :class:`BundleError` for a model, tokenizer, chat template or stop token that edgekit cannot use.
     """
     tokenizer_path = folder / "tokenizer.json"
     data = read_json(tokenizer_path)
@@ -61,7 +59,7 @@ def adopt(
             "answer": AnswerFormat(open=ANSWER_OPEN, close=ANSWER_CLOSE),
             "stop_token_ids": _stop_tokens(folder),
             "max_new_tokens": max_new_tokens,
-            "prompt_template": prompt_template or _chat_template(tokenizer),
+            "prompt_template": prompt_template or chat_prompt(folder, tokenizer, instruction),
             "on_no_answer": on_no_answer,
         }
     )
@@ -121,8 +119,3 @@ def _stop_tokens(folder: Path) -> tuple[int, ...]:
             if eos is not None:
                 return tuple(eos) if isinstance(eos, list) else (eos,)
     raise BundleError(f"no stop token: {folder}. config.json has no eos_token_id. Add it.")
-
-
-def _chat_template(tokenizer: Tokenizer) -> str:
-    known = (form for token, form in _TEMPLATES.items() if tokenizer.token_to_id(token) is not None)
-    return next(known, _PLAIN_TEMPLATE)

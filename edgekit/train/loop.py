@@ -140,7 +140,8 @@ class _Run:
         if step and not self.ranks.is_first:
             self._load(step)
         if not step and self.ranks.is_first and self.config.early_marker_share:
-            teach_early_marker(self.policy, self.task, self.pool, self.config, seed=self.seed(EARLY, 0))
+            seed = self.seed(EARLY, 0)
+            teach_early_marker(self.policy, self.update.model, self.task, self.pool, self.config, seed=seed)
         self.ranks.copy_first(self.update.model.parameters())
         self.update.merge()
         return step

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from edgekit.experiment.attempts import Attempts
 from edgekit.experiment.routers.base import Scorer
-from edgekit.experiment.routers.fitting import FitSettings, train_classifier
-from edgekit.experiment.routers.forward import batches, pad_left, prompts, sequences
+from edgekit.experiment.routers.fitting import FitSettings, Logits, log_odds, train_classifier
+from edgekit.experiment.routers.forward import pad_left, prompts, sequences
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
 
@@ -69,22 +69,15 @@ class Classifier(nn.Module):
 
 def _fit(policy: Policy, train: Attempts, read: Callable[[Attempts], list[list[int]]], seed: int) -> Scorer:
     model = Classifier(policy.model)
-    device = model.table.device
+
+    def logits_of(ids: list[list[int]]) -> Logits:
+        return lambda rows: model(*pad_left([ids[row] for row in rows], model.table.device))
+
     ids = read(train)
+    train_classifier(model, logits_of(ids), [len(row) for row in ids], train, SETTINGS, seed)
 
-    def logits(rows: list[int]) -> Tensor:
-        return model(*pad_left([ids[row] for row in rows], device))
-
-    train_classifier(model, logits, train, SETTINGS, seed)
-
-    @torch.inference_mode()
     def score(attempts: Attempts) -> list[float]:
         fresh = read(attempts)
-        scores = [0.0] * len(fresh)
-        for rows in batches([len(row) for row in fresh]):
-            found = model(*pad_left([fresh[row] for row in rows], device)).tolist()
-            for row, value in zip(rows, found, strict=True):
-                scores[row] = value
-        return scores
+        return log_odds(logits_of(fresh), [len(row) for row in fresh], range(len(fresh))).tolist()
 
     return score

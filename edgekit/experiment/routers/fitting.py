@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from edgekit.errors import EdgekitError
 from edgekit.experiment.attempts import Attempts
+from edgekit.experiment.routers.forward import batches
 from edgekit.train.supervised import optimize
 
 HELD_OUT_SHARE = 0.2
 FEWEST_ATTEMPTS = 10
 
 Logits = Callable[[list[int]], Tensor]
-"""Row numbers (n) of the training attempts -> log-odds (n,) that their answers are wrong."""
+"""Numbers of some attempts (n) -> log-odds (n,) that their answers are wrong."""
 
 
 @dataclass(frozen=True)
@@ -48,37 +49,45 @@ def wrong(attempts: Attempts) -> Tensor:
     return torch.tensor([float(not correct) for correct in attempts.correct])
 
 
-def train_classifier(model: nn.Module, logits: Logits, train: Attempts, settings: FitSettings, seed: int) -> None:
-    """Fit ``model``, which ``logits`` runs, to the attempts by log loss; leaves it in evaluation mode.
+def train_classifier(
+    model: nn.Module, logits: Logits, lengths: Sequence[int], train: Attempts, settings: FitSettings, seed: int
+) -> None:
+    """Fit ``model``, which ``logits`` runs on rows of ``lengths`` tokens, by log loss; leaves it evaluating.
 
-    Raises :class:`EdgekitError` for too few attempts, or if the loss is never a number.
+    Memory is bounded whatever the batch: its gradient is added up over groups of rows of like length. Raises
+    :class:`EdgekitError` for too few attempts, or if the held-out loss is never a number.
     """
     rows, held = hold_out(train, seed)
     labels = wrong(train)
-    order = torch.Generator().manual_seed(seed)
+    shuffle = torch.Generator().manual_seed(seed)
     steps_per_epoch = math.ceil(len(rows) / settings.batch_size)
 
-    def batches() -> Iterator[list[int]]:
+    def drawn() -> Iterator[list[int]]:
         for _ in range(settings.epochs):
-            shuffled = [rows[index] for index in torch.randperm(len(rows), generator=order).tolist()]
+            shuffled = [rows[index] for index in torch.randperm(len(rows), generator=shuffle).tolist()]
             for begin in range(0, len(rows), settings.batch_size):
                 yield shuffled[begin : begin + settings.batch_size]
 
     def backward(batch: list[int]) -> float:
-        found = logits(batch)
-        loss = F.binary_cross_entropy_with_logits(found.float(), labels[batch].to(found.device))
-        torch.autograd.backward(loss)
-        return loss.item()
+        total = 0.0
+        for part in batches([lengths[row] for row in batch]):
+            chosen = [batch[index] for index in part]
+            found = logits(chosen).float()
+            loss = F.binary_cross_entropy_with_logits(found, labels[chosen].to(found.device), reduction="sum")
+            torch.autograd.backward(loss / len(batch))
+            total += loss.item()
+        return total / len(batch)
 
-    steps = settings.epochs * steps_per_epoch
-    losses = optimize(
-        model, batches(), backward, steps, settings.learning_rate, warm_up_steps=settings.warm_up_steps, fused=False
-    )
+    steps, rate, warm_up = settings.epochs * steps_per_epoch, settings.learning_rate, settings.warm_up_steps
+    losses = optimize(model, drawn(), backward, steps, rate, warm_up_steps=warm_up, fused=False)
     best, kept, since = math.inf, None, 0
     for step, _ in enumerate(losses, start=1):
         if step % steps_per_epoch:
             continue
-        held_loss = _loss(model, logits, held, labels, settings.batch_size)
+        model.eval()
+        found = log_odds(logits, lengths, held)
+        held_loss = F.binary_cross_entropy_with_logits(found, labels[held]).item()
+        model.train()
         since += 1
         if held_loss < best:
             best, kept, since = held_loss, _trained(model), 0
@@ -90,12 +99,13 @@ def train_classifier(model: nn.Module, logits: Logits, train: Attempts, settings
     model.eval()
 
 
-def _loss(model: nn.Module, logits: Logits, rows: list[int], labels: Tensor, batch_size: int) -> float:
-    model.eval()
-    with torch.inference_mode():
-        found = torch.cat([logits(rows[begin : begin + batch_size]).cpu() for begin in range(0, len(rows), batch_size)])
-    model.train()
-    return F.binary_cross_entropy_with_logits(found.float(), labels[rows]).item()
+@torch.inference_mode()
+def log_odds(logits: Logits, lengths: Sequence[int], rows: Sequence[int]) -> Tensor:
+    """What ``logits`` says of ``rows``, in their order, run in groups of bounded size: (n,) float32 on the CPU."""
+    found = torch.empty(len(rows))
+    for part in batches([lengths[row] for row in rows]):
+        found[part] = logits([rows[index] for index in part]).float().cpu()
+    return found
 
 
 def _trained(model: nn.Module) -> dict[str, Tensor]:

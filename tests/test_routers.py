@@ -1,0 +1,213 @@
+"""Routers learn what their input shows and nothing else; their readings of the policy are exact."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from edgekit.errors import EdgekitError
+from edgekit.experiment.attempts import Attempts, attempt
+from edgekit.experiment.routers import ROUTERS
+from edgekit.experiment.routers.fitting import FitSettings
+from edgekit.experiment.routers.forward import batches, last_token_states, sequences
+from edgekit.experiment.routers.hidden_probe import logistic_regression
+from edgekit.experiment.routers.pretrained import pretrained_router
+from edgekit.experiment.routers.token_entropy import POSITIONS_AT_ONCE
+from edgekit.policy.checkpoint import Policy, load_policy, state_tensors
+from edgekit.policy.tokens import build_tokenizer
+from edgekit.routing.decoder import Decision
+from edgekit.tasks.base import Problem
+from edgekit.tasks.countdown import TASK
+
+FITTED = ("prompt_router", "answer_router", "hidden_probe", "hidden_probe_prompt")
+READS_THE_ANSWER = ("answer_router", "hidden_probe")
+
+
+@pytest.fixture(scope="module")
+def policy() -> Policy:
+    return load_policy(Path(str(files("edgekit.policy") / "base")))
+
+
+def auroc(scores: list[float], labels: list[bool]) -> float:
+    """The share of (wrong, right) pairs ordered rightly, ties counted half."""
+    high = torch.tensor([score for score, label in zip(scores, labels, strict=True) if label])
+    low = torch.tensor([score for score, label in zip(scores, labels, strict=True) if not label])
+    difference = high[:, None] - low[None, :]
+    return ((difference > 0).double() + (difference == 0).double() / 2).mean().item()
+
+
+def made_up(policy: Policy, n: int, seed: int, is_wrong: Callable[[int, bool], bool]) -> Attempts:
+    """Attempts that are wrong by a rule of the prompt's target and of the verdict in the response."""
+    source = random.Random(seed)
+    problems, decisions, correct = [], [], []
+    for index in range(n):
+        target, verdict = source.randint(1, 99), source.random() < 0.5
+        problems.append(Problem(str(index), f"{source.randint(1, 20)} {source.randint(1, 20)} -> {target}", "2"))
+        text = f"3 + {source.randint(1, 20)} = 8\n{'yes' if verdict else 'no'}\n<answer>3</answer>"
+        ids = policy.tokenizer.encode(text, add_special_tokens=False).ids
+        decisions.append(Decision("local", "answer", text, "3", tuple(ids)))
+        correct.append(not is_wrong(target, verdict))
+    return Attempts(problems, decisions, correct)
+
+
+def large_target(target: int, _: bool) -> bool:
+    return target > 50
+
+
+def said_no(_: int, verdict: bool) -> bool:
+    return not verdict
+
+
+def judged(policy: Policy, name: str, rule: Callable[[int, bool], bool]) -> float:
+    """AUROC on fresh attempts of a router fitted to a few hundred."""
+    score = ROUTERS[name].fit(policy, made_up(policy, 480, 0, rule), seed=0)
+    test = made_up(policy, 400, 1, rule)
+    return auroc(score(test), [not correct for correct in test.correct])
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_every_router_learns_a_rule_that_the_prompt_shows(policy: Policy, name: str) -> None:
+    assert judged(policy, name, large_target) > 0.9
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_a_rule_of_the_answer_is_learned_by_those_who_read_it_and_no_one_else(policy: Policy, name: str) -> None:
+    found = judged(policy, name, said_no)
+    assert found > 0.9 if name in READS_THE_ANSWER else abs(found - 0.5) < 0.1
+    assert ROUTERS[name].before_attempt == (name not in READS_THE_ANSWER)
+
+
+@pytest.mark.parametrize("name", FITTED)
+def test_shuffled_labels_teach_nothing(policy: Policy, name: str) -> None:
+    coin = random.Random(5)
+    assert abs(judged(policy, name, lambda _target, _verdict: coin.random() < 0.5) - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("name", ROUTERS)
+def test_a_seed_makes_one_router_and_leaves_the_policy_and_the_global_generator_alone(
+    policy: Policy, name: str
+) -> None:
+    before = {key: tensor.clone() for key, tensor in state_tensors(policy.model).items()}
+    generator = torch.random.get_rng_state()
+    train, test = made_up(policy, 100, 0, large_target), made_up(policy, 20, 1, large_target)
+    first, again = (ROUTERS[name].fit(policy, train, seed=7)(test) for _ in range(2))
+    assert first == again
+    assert all(torch.tensor(first).isfinite())
+    assert torch.equal(torch.random.get_rng_state(), generator)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in state_tensors(policy.model).items())
+
+
+@torch.inference_mode()
+def test_entropy_is_the_mean_over_the_response_of_what_the_logits_say(policy: Policy) -> None:
+    attempts = attempt(policy, TASK, TASK.problems("test", 12, 0))
+    scores = ROUTERS["token_entropy"].fit(policy, attempts, seed=0)(attempts)
+    for problem, decision, score in zip(attempts.problems, attempts.decisions, scores, strict=True):
+        prompt = policy.encode(problem.prompt)
+        logits = policy.model(torch.tensor([[*prompt, *decision.token_ids]]))[0].double()
+        entropies = torch.distributions.Categorical(logits=logits[len(prompt) - 1 : -1]).entropy()
+        assert len(entropies) == len(decision.token_ids)
+        assert score == pytest.approx(entropies.mean().item(), abs=1e-5)
+
+
+def test_entropy_of_no_response_is_zero_and_of_a_long_one_never_holds_all_its_logits(policy: Policy) -> None:
+    empty = Decision("cloud", "no_answer", "", None, ())
+    long = replace(empty, token_ids=(5,) * 110)
+    problem = TASK.problem([3, 5], 8)
+    sizes: list[int] = []
+    hook = policy.model.lm_head.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
+    attempts = Attempts([problem] * 7, [empty, *[long] * 6], [False] * 7)
+    scores = ROUTERS["token_entropy"].fit(policy, attempts, seed=0)(attempts)
+    hook.remove()
+    assert scores[0] == 0.0 < scores[1]
+    assert max(sizes) <= POSITIONS_AT_ONCE < 6 * 110
+
+
+@torch.inference_mode()
+def test_batched_states_are_those_of_each_sequence_alone(policy: Policy) -> None:
+    made = sequences(policy, attempt(policy, TASK, TASK.problems("test", 9, 0)))
+    states = last_token_states(policy.model, made.ids, [2, 3])
+    for row, ids in enumerate(made.ids):
+        seen: list[torch.Tensor] = []
+        hook = policy.model.model.layers[1].register_forward_hook(lambda _m, _i, out, seen=seen: seen.append(out))
+        logits = policy.model(torch.tensor([ids]))[0, -1]
+        hook.remove()
+        torch.testing.assert_close(states[2][row], seen[0][0, -1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(policy.model.lm_head(states[3][row]), logits, rtol=1e-4, atol=1e-4)
+
+
+def test_batches_hold_every_row_once_within_the_bound() -> None:
+    lengths = [3, 50, 7, 7, 120, 1, 30]
+    found = list(batches(lengths, tokens=60))
+    assert sorted(row for rows in found for row in rows) == list(range(7))
+    assert all(len(rows) == 1 or max(lengths[row] for row in rows) * len(rows) <= 60 for rows in found)
+
+
+def test_the_probe_is_where_the_gradient_of_its_loss_vanishes() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(200, 5, generator=generator) * torch.tensor([1.0, 9.0, 0.1, 1.0, 1.0]) + 3
+    y = (x[:, 0] + torch.randn(200, generator=generator) > 3).float()
+    probe = logistic_regression(x, y, 0.01)
+    # d/dw of mean log loss + 0.005 |w|^2 is X'(p - y) / n + 0.01 w, and d/db is mean(p - y).
+    standard = (x.double() - probe.mean) / probe.spread
+    error = torch.sigmoid(probe(x)) - y
+    assert (standard.T @ error / 200 + 0.01 * probe.weights).abs().max() < 1e-5
+    assert error.mean().abs() < 1e-5
+
+
+def test_too_few_attempts_are_refused(policy: Policy) -> None:
+    for name in FITTED:
+        with pytest.raises(EdgekitError, match="too few attempts: 4"):
+            ROUTERS[name].fit(policy, made_up(policy, 4, 0, large_target), seed=0)
+
+
+def test_a_policy_that_is_always_wrong_still_gets_finite_scores(policy: Policy) -> None:
+    train = made_up(policy, 40, 0, lambda _target, _verdict: True)
+    for name in FITTED:
+        assert all(torch.tensor(ROUTERS[name].fit(policy, train, seed=0)(train)).isfinite()), name
+
+
+@pytest.fixture(scope="module")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny DeBERTa-v2 with random weights, as a Hugging Face folder."""
+    transformers = pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("router") / "deberta"
+    tokenizer = build_tokenizer()
+    tokenizer.add_special_tokens(["[PAD]", "[SEP]"])
+    wrapped = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", sep_token="[SEP]")
+    wrapped.save_pretrained(folder)
+    config = transformers.DebertaV2Config(
+        vocab_size=len(wrapped), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=64, pad_token_id=wrapped.pad_token_id, hidden_dropout_prob=0.1,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.DebertaV2ForSequenceClassification(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize(("reads", "rule"), [("prompt", large_target), ("answer", said_no)])
+def test_a_transformers_classifier_learns_from_what_it_reads(
+    policy: Policy, encoder_folder: Path, reads: str, rule: Callable[[int, bool], bool]
+) -> None:
+    settings = FitSettings(epochs=8, learning_rate=5e-3, batch_size=32, patience=8)
+    router = pretrained_router(str(encoder_folder), reads, settings)  # type: ignore[arg-type]
+    train, test = made_up(policy, 480, 0, rule), made_up(policy, 200, 1, rule)
+    generator = torch.random.get_rng_state()
+    first, again = (router.fit(policy, train, seed=0)(test) for _ in range(2))
+    assert auroc(first, [not correct for correct in test.correct]) > 0.9
+    assert first == again
+    assert router.before_attempt == (reads == "prompt")
+    assert torch.equal(torch.random.get_rng_state(), generator)
+
+
+def test_a_router_model_that_is_not_there_is_named(policy: Policy, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    router = pretrained_router(str(tmp_path / "nothing"), "prompt")
+    with pytest.raises(EdgekitError, match=r"no router model: .*nothing"):
+        router.fit(policy, made_up(policy, 20, 0, large_target), seed=0)

@@ -19,12 +19,15 @@ class Problem:
 
 
 class Task(Protocol):
-    """What a task must offer; add yours as one file and one line in ``edgekit.tasks.TASKS``."""
+    """What a task must offer; yours may be a file of its own, see docs/tasks.md."""
 
     name: str
 
     def problems(self, split: Split, n: int, seed: int) -> list[Problem]:
-        """``n`` distinct problems; the splits never share one, whatever the seeds."""
+        """``n`` distinct problems; the splits never share one, whatever the seeds.
+
+        A fixed collection gives all it has if that is fewer.
+        """
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
         """True if ``answer`` (the text between the answer delimiters) is right. Never raises on bad text."""

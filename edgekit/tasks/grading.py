@@ -12,11 +12,15 @@ from fractions import Fraction
 from edgekit.tasks.math_judge import mathematically_equal
 
 MAX_CHARACTERS = 400
+MAX_BRACKETS = 60
 _NUMBER = re.compile(r"([-+]?)\s*\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})?(\.[0-9]{1,40})?\s*", re.ASCII)
 _QUOTIENT = re.compile(r"([-+]?)\s*(?:([0-9]{1,40})\s*/\s*([0-9]{1,40})|\\[dt]?frac\{([0-9]{1,40})\}\{([0-9]{1,40})\})")
 _CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:]?")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm)\s*\{([^{}\\]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-]+[^\W\d_]+)*")
+_COMMANDS = re.compile(r"\\(?:begin|end|text\w*|mbox|mathrm|operatorname)\s*\{[^{}]*\}|\\[A-Za-z]+")
+_PROSE = re.compile(r"[^\W\d_]{4,}")
+_MATH_WORDS = {"sqrt", "cbrt", "frac", "infty", "infinity", "sinh", "cosh", "tanh", "arcsin", "arccos", "arctan"}
 _WRAPPINGS = (("\\boxed{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
 
 
@@ -42,7 +46,9 @@ def math(reference: str, answer: str) -> bool:
     reference, answer = _bare(reference), _bare(answer)
     if _close(answer) == _close(reference):
         return True
-    if not answer or len(answer) > MAX_CHARACTERS or not _balanced(answer):
+    if not answer or len(answer) > MAX_CHARACTERS or len(re.findall(r"[(\[{]", answer)) > MAX_BRACKETS:
+        return False
+    if not _balanced(answer):
         return False
     first, second = number_of(reference), number_of(answer)
     if first is not None and second is not None:
@@ -50,6 +56,8 @@ def math(reference: str, answer: str) -> bool:
     words = _TEXT.fullmatch(reference)
     if words is not None or _WORDS.fullmatch(reference):
         return _plain_words(answer) == _plain_words(reference)  # as a product of letters, "east" would equal "seat"
+    if _prose(answer) - _prose(reference):
+        return False  # sympy would multiply the letters for seconds
     return mathematically_equal(reference, answer)
 
 
@@ -140,6 +148,11 @@ def _balanced(text: str) -> bool:
         if depth < 0:
             return False
     return depth == 0
+
+
+def _prose(text: str) -> set[str]:
+    """The words of ``text`` that are no mathematics."""
+    return set(_PROSE.findall(_COMMANDS.sub(" ", text).casefold())) - _MATH_WORDS
 
 
 def _plain_words(text: str) -> str:

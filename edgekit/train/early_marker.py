@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import torch
 
 from edgekit.policy.checkpoint import Policy
+from edgekit.policy.model import PolicyModel
 from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.tasks.base import Problem, Task
@@ -27,13 +28,17 @@ ATTEMPTS, EPOCHS = 2, 2
 """Responses sampled to each problem, and how often each is seen."""
 
 
-def teach_early_marker(policy: Policy, task: Task, pool: Sequence[Problem], config: TrainConfig, *, seed: int) -> None:
-    """Fit ``policy``, in place, to its own attempts at problems of ``pool``, a share of the failing ones cut short.
+def teach_early_marker(
+    policy: Policy, model: PolicyModel, task: Task, pool: Sequence[Problem], config: TrainConfig, *, seed: int
+) -> None:
+    """Fit ``policy`` to its own attempts at problems of ``pool``, a share of the failing ones cut short.
+
+    ``model`` is what is trained, in place: the policy's own, or its twin with adapters.
 
     An attempt that called counts as failing. One whose only place for a marker is its beginning is left whole:
     a policy that gives its answer at once has nothing to save. The same arguments give the same weights.
     """
-    steps = config.early_marker_steps
+    steps, device = config.early_marker_steps, model.cos.device
     problems = pool[: steps * BATCH // (ATTEMPTS * EPOCHS)]
     source = random.Random(f"early-marker/{seed}")
     samples: list[Sample] = []
@@ -49,13 +54,14 @@ def teach_early_marker(policy: Policy, task: Task, pool: Sequence[Problem], conf
     batches = (source.sample(samples, min(BATCH, len(samples))) for _ in range(steps))
 
     def backward(batch: Sequence[Sample]) -> float:
-        loss = -response_log_probs(policy.model, collate(batch), 1.0).sum() / sum(len(s.response_ids) for s in batch)
+        loss = -response_log_probs(model, collate(batch).to(device), 1.0).sum() / sum(
+            len(s.response_ids) for s in batch
+        )
         torch.autograd.backward(loss)
         return loss.item()
 
-    for _ in optimize(
-        policy.model, batches, backward, steps, config.early_marker_learning_rate, warm_up_steps=10, fused=False
-    ):
+    rate = config.early_marker_learning_rate
+    for _ in optimize(model, batches, backward, steps, rate, warm_up_steps=10, fused=False):
         pass
 
 

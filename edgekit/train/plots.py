@@ -30,10 +30,13 @@ def write_report(run_dir: Path) -> Path:
 def _draw(steps: list[dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    reward, decisions, prompts = figure.subplots(1, 3)
+    figure = Figure(figsize=(14, 3.4), layout="constrained")
+    reward, decisions, prompts, tokens = figure.subplots(1, 4)
     x = [step["step"] for step in steps]
     reward.plot(x, [step["reward"] for step in steps], color=BLUE)
+    if "call_price" in steps[-1]:
+        reward.plot(x, [step["call_price"] for step in steps], color=ORANGE, ls="--", label="price of a call")
+        reward.legend(fontsize=7)
     reward.set(title="mean reward of sampled responses", xlabel="step")
     decisions.plot(x, [step["local_accuracy"] for step in steps], color=BLUE, label="answered locally and right")
     decisions.plot(x, [step["kept_accuracy"] for step in steps], color=GREEN, ls="-.", label="right among those kept")
@@ -44,11 +47,17 @@ def _draw(steps: list[dict[str, Any]]) -> bytes:
     decisions.plot(held_out_x, alone, "o", color=BLACK, ms=4, label="held out, alone, greedy")
     decisions.set(title="share of responses", xlabel="step", ylim=(0, 1))
     decisions.legend(fontsize=7)
-    prompts.plot(x, [step["d1"] for step in steps], color=BLUE, label="D1: solvable")
-    prompts.plot(x, [step["d2"] for step in steps], color=ORANGE, ls="--", label="D2: kept of the unsolved")
+    prompts.plot(x, [step["d1"] for step in steps], color=BLUE, label="D1: some response is right")
+    prompts.plot(x, [step["d2"] for step in steps], color=ORANGE, ls="--", label="D2: kept of those left to the cloud")
     prompts.set(title="prompts that teach", xlabel="step")
     prompts.legend(fontsize=7)
-    for axes in (reward, decisions, prompts):
+    called = [step for step in steps if "tokens_before_call" in step]
+    tokens.plot(x, [step["mean_tokens"] for step in steps], color=BLUE, label="all responses")
+    before = [step["tokens_before_call"] for step in called]
+    tokens.plot([step["step"] for step in called], before, color=ORANGE, ls="--", label="before a call")
+    tokens.set(title="mean tokens", xlabel="step", ylim=(0, None))
+    tokens.legend(fontsize=7)
+    for axes in (reward, decisions, prompts, tokens):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

@@ -45,6 +45,8 @@ class TrainConfig(BaseModel):
     rollouts: str = "local"
     """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
     temperature: float = Field(default=1.0, gt=0)
+    max_prompt_tokens: int | None = Field(default=None, ge=1)
+    """Training problems whose prompt is longer are left out of the pool. None: none is."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """None: as many as the policy's routing.json allows."""
     call_fraction: float = Field(default=0.30, ge=0, lt=1)

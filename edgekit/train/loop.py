@@ -33,6 +33,7 @@ from edgekit.train.early_marker import teach_early_marker
 from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import ALONE, Ranks, check_shares
+from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.reward import Outcome, emitted_call, well_formed
 from edgekit.train.update import PolicyUpdate, training_device
 
@@ -125,7 +126,7 @@ class _Run:
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)
-        self.pool = self.task.problems("train", config.train_pool, config.seed)
+        self.pool = training_pool(self.task, self.policy, config)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
         self.update = PolicyUpdate(self.policy.model, config, self.ranks)
         address = server_address(config.rollouts)
@@ -169,7 +170,7 @@ class _Run:
     def step(self, step: int) -> StepMetrics:
         """Sample, reward, filter, update, and evaluate when it is time."""
         config = self.config
-        problems = self.batch(step)
+        problems = step_problems(self.pool, step, config.prompts_per_step, lambda epoch: self.seed(SHUFFLE, epoch))
         share = self.ranks.share(problems)
         sampled = self.sample(step, share)
         graded = [(group, self.outcomes(problem, group)) for problem, group in zip(share, sampled, strict=True)]
@@ -220,7 +221,7 @@ class _Run:
             "max_new_tokens": config.max_new_tokens,
         }
         if self.server is None:
-            here = {"rows_per_batch": config.rows_per_rollout, "bfloat16": config.bfloat16}
+            here: dict[str, Any] = {"rows_per_batch": config.rows_per_rollout, "bfloat16": config.bfloat16}
             return sample_groups(self.policy, prompts, config.group_size, **settings, **here)
         server = self.server
         self.ranks.from_first(lambda: self.publish(server))
@@ -231,17 +232,6 @@ class _Run:
         with new_directory(self.run_dir / SERVED, marker_file="routing.json") as folder:
             save_policy(self.policy, folder)
         server.load_weights(self.run_dir / SERVED)
-
-    def batch(self, step: int) -> list[Problem]:
-        """The step's prompts: the pool in an order shuffled anew each epoch."""
-        size = self.config.prompts_per_step
-        chosen: list[Problem] = []
-        for position in range((step - 1) * size, step * size):
-            epoch, index = divmod(position, len(self.pool))
-            if not chosen or index == 0:
-                order = np.random.default_rng(self.seed(SHUFFLE, epoch)).permutation(len(self.pool))
-            chosen.append(self.pool[order[index]])
-        return chosen
 
     def outcomes(self, problem: Problem, group: Group) -> list[Outcome]:
         """What each response of a group came to; equal answers are graded once."""

@@ -336,10 +336,24 @@ def test_a_bad_experiment_lists_every_problem(tmp_path: Path) -> None:
         load_experiment("quick", ["overrides.stepz=1", "method_overrides.gapg.group_size=1"])
 
 
-def test_a_relative_base_is_stored_absolute() -> None:
+def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("mine", "other"):
+        (tmp_path / name).mkdir()
     config = load_experiment("quick", ["overrides.base=mine", "method_overrides.gapg.base=other"])
     assert config.train_config("task_only", 0).base == os.path.abspath("mine")
     assert config.train_config("gapg", 0).base == os.path.abspath("other")
+
+
+def test_a_validation_mix_that_is_not_the_test_s_is_remarked(shared: Candidate) -> None:
+    easy = [problem for problem in COUNTDOWN.problems("validation", 200, 0) if problem.difficulty == "2"]
+    assert "differ by up to 0." in replace(shared.exam, validation=easy).caution
+    table = load_experiment("paper_table")
+    draw = COUNTDOWN.problems
+    exam = replace(
+        shared.exam, validation=draw("validation", table.n_validation, 1000), test=draw("test", table.n_test, 1000)
+    )
+    assert exam.caution == ""
 
 
 def test_a_policy_s_calibrated_bias_is_forgotten(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
+from edgekit.tasks import resolve_task
 from edgekit.train.bases import absolute_base
 from edgekit.train.config import TrainConfig
 from edgekit.train.config import load_config as load_train_config
@@ -68,7 +70,8 @@ class ExperimentConfig(BaseModel):
         for method, overrides in self.method_overrides.items():
             if run_of(method) != method:
                 faults.append(f"method_overrides.{method}: it is judged on the run of {TASK_ONLY}, override that")
-            faults += _key_faults(f"method_overrides.{method}", overrides, OWN_KEYS if method in RUNS else OWN_KEYS[:2])
+            own = (*OWN_KEYS, "task") if method in RUNS else ("seed", "cloud", "task")
+            faults += _key_faults(f"method_overrides.{method}", overrides, own)
         if not faults:
             faults = [fault for run in (None, *self.runs()) for fault in self._train_faults(run)]
         if faults:
@@ -112,7 +115,7 @@ class ExperimentConfig(BaseModel):
 
 
 def _key_faults(where: str, settings: dict[str, Any], forbidden: tuple[str, ...]) -> list[str]:
-    return [f"{where}.{key}: the experiment sets it" for key in forbidden if key in settings]
+    return [f"{where}.{key}: the whole experiment has one" for key in forbidden if key in settings]
 
 
 def preset_names() -> list[str]:
@@ -205,6 +208,9 @@ def _resolve_train(data: dict[str, Any]) -> list[str]:
     for settings in (data["train"], *(each.values() if isinstance(each, dict) else ())):
         if isinstance(settings, dict) and isinstance(base := settings.get("base"), str):
             settings["base"] = absolute_base(base)  # an experiment goes on from anywhere
+    if isinstance(task := data["train"].get("task"), str):
+        with suppress(EdgekitError):  # its settings are checked as a whole, which says what is wrong
+            data["train"]["task"] = resolve_task(task)
     return problems
 
 

@@ -7,6 +7,7 @@ a prompt that the router, the marker or a missing answer hands off is one call.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +26,9 @@ from edgekit.tasks.base import Problem, Task
 
 BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
 """Methods that need no attempt to decide, besides the routers that say so themselves."""
+
+MOST_DRIFT = 0.05
+"""How far a difficulty's share of the validation problems may lie from its share of the test problems unremarked."""
 
 Tell = Callable[[str], None]
 
@@ -48,6 +52,14 @@ class Exam:
     def cloud_test(self) -> list[bool]:
         """Whether the cloud answers each test problem rightly."""
         return self.cloud.grade(self.task, self.test)
+
+    @property
+    def caution(self) -> str:
+        """What to know about the problems: a threshold fitted on another mix than the test's misses its budget."""
+        drift = _drift(self.validation, self.test)
+        if drift <= MOST_DRIFT:
+            return ""
+        return f"Validation's difficulties are not test's: shares differ by up to {drift:.2f}. Draw fewer problems."
 
 
 @dataclass
@@ -241,6 +253,12 @@ def _lengths(decisions: Sequence[Decision]) -> list[int]:
 
 def _overall(calls: Sequence[bool], local: Sequence[bool], cloud: Sequence[bool]) -> list[bool]:
     return [there if called else here for called, here, there in zip(calls, local, cloud, strict=True)]
+
+
+def _drift(one: Sequence[Problem], other: Sequence[Problem]) -> float:
+    """The largest difference between a difficulty's shares of two lists of problems."""
+    shares = [Counter(problem.difficulty for problem in problems) for problems in (one, other)]
+    return max(abs(shares[0][level] / len(one) - shares[1][level] / len(other)) for level in shares[0] | shares[1])
 
 
 def _mean(values: Sequence[bool]) -> float:

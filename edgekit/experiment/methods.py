@@ -24,7 +24,7 @@ MARKER: dict[str, dict[str, Any]] = {
     "collaboration_grpo": {"algorithm": "collaboration_grpo"},
     "collaboration_dr_grpo": {"algorithm": "collaboration_dr_grpo"},
     "gapg": {"algorithm": "gapg"},
-    "gapg_early": {"algorithm": "gapg", "alpha_e": 0.25},
+    "gapg_early": {"algorithm": "gapg", "alpha_e": 0.25, "early_marker_share": 0.5},
     "da_grpo": {"algorithm": "da_grpo"},
 }
 """Methods whose policy decides itself, by its marker, and what their training sets. An experiment may add others."""

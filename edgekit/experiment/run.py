@@ -215,5 +215,5 @@ def _result(
         },
         "budgets": verdict.budgets,
         "natural": verdict.natural,
-        "notes": verdict.notes,
+        "notes": f"{verdict.notes} {candidate.exam.caution}".strip(),
     }

@@ -81,7 +81,7 @@ def panels_figure(statistics: Statistics, rows: Rows, candidate: str | None, wid
         if own is not None and name != candidate:
             axes.plot(GRID, own.value, color=STYLES["gapg"].colour, lw=1.0, alpha=0.75)
         draw_band(axes, GRID, curve, style(name), 2.0, 0.25)
-        _draw_decisions(axes, rows, [name], 4.5)
+        _draw_decisions(axes, rows, [name], 5.5)
         axes.set_title(style(name).label)
         as_percent(axes.xaxis)
         as_percent(axes.yaxis)
@@ -166,4 +166,6 @@ def _legend(figure: Figure, looks: list[Style]) -> None:
         Line2D([], [], color=look.colour, ls=look.line or "none", marker=look.marker.replace("+", ""), ms=5, lw=1.6)
         for look in reversed(looks)
     ]
-    figure.legend(handles, [look.label for look in reversed(looks)], loc="outside lower center", ncols=2)
+    figure.legend(
+        handles, [look.label for look in reversed(looks)], loc="outside lower center", ncols=2, handlelength=3.4
+    )

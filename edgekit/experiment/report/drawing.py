@@ -79,6 +79,8 @@ def to_svg(figure: Figure, name: str, description: str) -> str:
     for colour, variable in COLOUR_NAMES.items():
         svg = svg.replace(colour.lower(), f"var(--{variable})")
     svg = re.sub(r'<svg width="[^"]*" height="[^"]*"', "<svg", svg, count=1)
+    # Hundredths of a point are enough for outlines, and half the size.
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path.group()), svg)
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     return svg.replace("<svg", f'<svg role="img" aria-label="{_escape(description)}"', 1)
 

@@ -94,7 +94,7 @@ def cautions(experiment: Experiment, rows: Rows) -> list[str]:
     off = [
         f"{style(name).label} at {percent(fraction, 0)} ({percent(float(row.reached.value))})"
         for (name, fraction), row in rows.items()
-        if fraction is not None and misses(row)
+        if fraction is not None and name not in BOUNDS and misses(row)
     ]
     if off:
         said.append(f"The share of calls reached on test differs from the one asked for: {'; '.join(off)}.")
@@ -108,14 +108,15 @@ def misses(row: Row) -> bool:
 
 
 def notes(experiment: Experiment) -> list[str]:
-    """The results' own notes, each once."""
-    found = {
-        f"{style(name).label}: {result.notes}": None
-        for name in in_order(experiment.methods)
-        for result in experiment.methods[name].values()
-        if result.notes
-    }
-    return list(found)
+    """The results' own notes, each once, after the methods that carry it."""
+    carriers: dict[str, list[str]] = {}
+    for name in in_order(experiment.methods):
+        own = {seed: result.notes for seed, result in experiment.methods[name].items() if result.notes}
+        alike = len(set(own.values())) == 1
+        note = next(iter(own.values())) if alike else " ".join(f"Seed {seed}: {text}" for seed, text in own.items())
+        if note:
+            carriers.setdefault(note, []).append(style(name).label)
+    return [f"{_listed(labels)}: {note}" for note, labels in carriers.items()]
 
 
 def percent(share: float, decimals: int = 1) -> str:

@@ -59,7 +59,7 @@ def details(
                "tokens before a hand-off"]  # fmt: skip
     if against and candidate is not None:
         name = style(candidate).label
-        columns += [f"{name} minus it, points", "at equal calls, points", f"{name} …"]
+        columns += [f"{name} minus it, points", "at equal calls, points", f"verdict for {name}"]
     lines = []
     for name in in_order(experiment.methods):
         row = rows.get((name, budget))
@@ -148,4 +148,10 @@ def _plain(value: Interval) -> Cell:
 
 
 def _points(value: Interval) -> Cell:
-    return Cell(f"{100 * value.value:+.1f}", f"{100 * value.low:+.1f} to {100 * value.high:+.1f}")
+    return Cell(_signed(float(value.value)), f"{_signed(float(value.low))} to {_signed(float(value.high))}")
+
+
+def _signed(share: float) -> str:
+    """A difference of shares in points: +4.2, −0.3, 0.0."""
+    text = f"{100 * share:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")

@@ -180,7 +180,7 @@ def _draw_all(
         "difficulty": (
             "Calls by difficulty",
             f"{at} Solid: calls that were needed. Striped: calls spent on prompts the policy had right. Crossed: wrong "
-            "answers kept that the cloud would have set right. A perfect router shows solid bars only.",
+            "answers kept that the cloud would have set right. A perfect router has no stripes.",
             lambda width: difficulty_figure(experiment, budget, width),
         ),
         "costs": (
@@ -228,8 +228,8 @@ def _legend(candidate: str) -> list[str]:
     ]
     if candidate:
         lines += [
-            f"Points: percentage points of overall accuracy, {candidate} minus the method of the row, paired. “Beats” "
-            "and “loses” where the 95 % interval of the decisions made lies on one side of 0.",
+            f"Points: percentage points of overall accuracy, {candidate} minus the method of the row, paired. It "
+            "“beats” or “loses” where the 95 % interval of the decisions made lies on one side of 0.",
             "At equal calls: both curves read at exactly the share asked for. ‡ Judged so, the verdict would differ.",
         ]
     return lines

@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT := out/demo
 PEERS := .venv-peers
+PEERS_TRL := .venv-peers-trl
 BENCH := out/bench
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all style bench clean
+.PHONY: demo test test-all style bench bench-training clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +59,15 @@ bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json
 	  --peers-python $(PEERS)/bin/python $(if $(EXPORT_LLM),--export-llm)
 	$(BIN)/python benchmarks/decode_on_host.py $(BENCH) --peers-python $(PEERS)/bin/python \
 	  --gguf "$$(find $(PEERS)/lib -name '*.gguf' | head -n 1)" --results docs/results
+
+$(PEERS_TRL)/.installed: benchmarks/peers_trl.txt
+	$(PYTHON) -m venv $(PEERS_TRL)
+	$(PEERS_TRL)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(PEERS_TRL)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers_trl.txt
+	touch $@
+
+bench-training: $(VENV)/.installed $(PEERS_TRL)/.installed
+	$(BIN)/python benchmarks/training_step.py --peers-python $(PEERS_TRL)/bin/python --results docs/results
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache .mypy_cache .hypothesis

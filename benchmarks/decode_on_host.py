@@ -116,7 +116,7 @@ def measure(workers: list[Worker], prompt: list[int], steps: int, rounds: int) -
     for worker in workers:
         worker.ask({"prompt": prompt, "steps": 8})
     before = {worker.name: worker.cpu_s() for worker in workers}
-    machine, begin = _machine_busy_s(), time.perf_counter()
+    machine, begin = machine_busy_s(), time.perf_counter()
     for round_number in range(rounds):
         for worker in workers:
             time.sleep(SETTLE_S)
@@ -133,11 +133,11 @@ def measure(workers: list[Worker], prompt: list[int], steps: int, rounds: int) -
         idle_cpu = worker.cpu_s() - before[worker.name] - worker.busy_cpu_s
         worker.facts["idle_cpu_share"] = idle_cpu / max(wall_s - worker.busy_wall_s, 1e-9)
     own = sum(worker.cpu_s() - before[worker.name] for worker in workers)
-    others = (_machine_busy_s() - machine - own) / wall_s
+    others = (machine_busy_s() - machine - own) / wall_s
     return {"wall_s": wall_s, "other_processes_cores": max(0.0, others)}
 
 
-def _machine_busy_s() -> float:
+def machine_busy_s() -> float:
     """Processor seconds that all cores have worked since the machine started."""
     user, nice, system, _idle, _wait, irq, softirq = map(int, Path("/proc/stat").read_text().split()[1:8])
     return (user + nice + system + irq + softirq) / TICK

@@ -31,12 +31,11 @@ class Contender(Protocol):
 
 def serve(files: Iterable[Path], load: Callable[[], Contender]) -> None:
     """Load, report, then answer requests until standard input ends. ``files``: the model as a phone carries it."""
-    replies = os.fdopen(os.dup(1), "w")  # runtimes print what they like to standard output: send that to stderr
-    os.dup2(2, 1)
+    replies = open_replies()
     begin = time.perf_counter()
     contender = load()
     load_s = time.perf_counter() - begin
-    _reply(replies, {"runtime": contender.runtime, "load_s": load_s, "megabytes": sum(map(megabytes, files))})
+    say(replies, {"runtime": contender.runtime, "load_s": load_s, "megabytes": sum(map(megabytes, files))})
     for line in sys.stdin:
         request = json.loads(line)
         begin = time.perf_counter()
@@ -45,7 +44,14 @@ def serve(files: Iterable[Path], load: Callable[[], Contender]) -> None:
         for _ in range(request["steps"]):
             tokens.append(contender.decode(tokens[-1]))
         end = time.perf_counter()
-        _reply(replies, {"prefill_s": middle - begin, "decode_s": end - middle, "tokens": tokens})
+        say(replies, {"prefill_s": middle - begin, "decode_s": end - middle, "tokens": tokens})
+
+
+def open_replies() -> TextIO:
+    """Where replies go. Whatever else is printed to standard output, as runtimes do, goes to standard error."""
+    replies = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return replies
 
 
 def megabytes(path: Path) -> float:
@@ -54,5 +60,6 @@ def megabytes(path: Path) -> float:
     return sum(file.stat().st_size for file in files) / 1e6
 
 
-def _reply(replies: TextIO, data: dict[str, object]) -> None:
+def say(replies: TextIO, data: dict[str, object]) -> None:
+    """Send one reply."""
     print(json.dumps(data), file=replies, flush=True)

@@ -1,0 +1,85 @@
+"""edgekit's rollout and update, one step a turn. Usage: edgekit_training.py JOB (see training.py)."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from protocol import open_replies, say
+from training import Job, peak_rss_mb, read_job, reward
+
+from edgekit.policy.adopt import adopt
+from edgekit.policy.checkpoint import Policy
+from edgekit.rollout.sampler import sample_groups
+from edgekit.routing.spec import Marker
+from edgekit.train.advantage import group_advantages
+from edgekit.train.config import TrainConfig
+from edgekit.train.loss import Sample
+from edgekit.train.update import PolicyUpdate
+
+
+def endless_policy(job: Job) -> Policy:
+    """The model as a policy whose responses are all cut off at their full length: nothing ends them."""
+    policy = adopt(Path(job.model), max_new_tokens=job.completion_tokens)
+    never = (policy.model.config.vocab_size,)  # a token that does not exist
+    routing = policy.routing.model_copy(
+        update={
+            "stop_token_ids": never,
+            "marker": Marker(text="\x00", token_ids=(never,)),
+            "answer": policy.routing.answer.model_copy(update={"close": "\x00"}),
+        }
+    )
+    policy.routing = routing
+    return policy
+
+
+def main() -> None:
+    """Load, then one step a turn."""
+    job = read_job()
+    replies = open_replies()
+    torch.set_num_threads(job.threads)
+    policy = endless_policy(job)
+    config = TrainConfig(
+        prompts_per_step=job.prompts_per_step,
+        group_size=job.group_size,
+        learning_rate=1e-6,
+        bfloat16=job.bfloat16,
+        gradient_checkpointing=job.checkpointing,
+        device="cpu",
+    )
+    update = PolicyUpdate(policy.model, config)
+    prompts = [tuple(policy.tokenizer.encode(prompt, add_special_tokens=False).ids) for prompt in job.prompts]
+    precision = "bf16 autocast" if job.bfloat16 else "fp32"
+    remade = "activations recomputed" if job.checkpointing else "activations kept"
+    say(replies, {"runtime": f"edgekit, torch {torch.__version__}, {precision}, {remade}"})
+    for step, _ in enumerate(sys.stdin):
+        begin = time.perf_counter()
+        batch = [prompts[(step * job.prompts_per_step + i) % len(prompts)] for i in range(job.prompts_per_step)]
+        groups = sample_groups(
+            policy, batch, job.group_size, temperature=1.0, seed=step, bfloat16=job.bfloat16
+        )  # fmt: skip
+        middle = time.perf_counter()
+        rewards = torch.tensor([[reward(r.token_ids) for r in group.responses] for group in groups])
+        advantages = group_advantages(rewards).tolist()
+        samples = [
+            Sample(group.prompt_ids, response.token_ids, advantage)
+            for group, row in zip(groups, advantages, strict=True)
+            for response, advantage in zip(group.responses, row, strict=True)
+        ]
+        update.apply(samples, len(groups), 1e-6)
+        say(
+            replies,
+            {
+                "seconds": time.perf_counter() - begin,
+                "rollout_s": middle - begin,
+                "completion_tokens": sum(len(sample.response_ids) for sample in samples),
+                "prompt_tokens": sum(map(len, batch)),
+                "peak_rss_mb": peak_rss_mb(),
+            },
+        )
+
+
+if __name__ == "__main__":
+    main()

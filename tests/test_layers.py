@@ -47,7 +47,7 @@ HEAVY = {
     "gguf": {"policy/smollm2.py"},
     "datasets": {"tasks/hub.py"},
     "math_verify": {"tasks/math_worker.py"},
-    "transformers": set(),
+    "transformers": {"experiment/routers/pretrained.py"},
 }
 
 

@@ -27,6 +27,8 @@ from edgekit.tasks.countdown import TASK
 
 FITTED = ("prompt_router", "answer_router", "hidden_probe", "hidden_probe_prompt")
 READS_THE_ANSWER = ("answer_router", "hidden_probe")
+QUICK = FitSettings(epochs=8, learning_rate=5e-3, batch_size=32, patience=8)
+"""For an encoder so small and so random."""
 
 
 @pytest.fixture(scope="module")
@@ -195,14 +197,20 @@ def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_transformers_classifier_learns_from_what_it_reads(
     policy: Policy, encoder_folder: Path, reads: str, rule: Callable[[int, bool], bool]
 ) -> None:
-    settings = FitSettings(epochs=8, learning_rate=5e-3, batch_size=32, patience=8)
-    router = pretrained_router(str(encoder_folder), reads, settings)  # type: ignore[arg-type]
-    train, test = made_up(policy, 480, 0, rule), made_up(policy, 200, 1, rule)
-    generator = torch.random.get_rng_state()
-    first, again = (router.fit(policy, train, seed=0)(test) for _ in range(2))
-    assert auroc(first, [not correct for correct in test.correct]) > 0.9
-    assert first == again
+    router = pretrained_router(str(encoder_folder), reads, QUICK)  # type: ignore[arg-type]
+    test = made_up(policy, 200, 1, rule)
+    scores = router.fit(policy, made_up(policy, 480, 0, rule), seed=0)(test)
+    assert auroc(scores, [not correct for correct in test.correct]) > 0.9
     assert router.before_attempt == (reads == "prompt")
+
+
+def test_a_transformers_classifier_has_its_dropout_and_its_head_from_the_seed(
+    policy: Policy, encoder_folder: Path
+) -> None:
+    fit, train = pretrained_router(str(encoder_folder), "prompt", QUICK).fit, made_up(policy, 40, 0, large_target)
+    generator = torch.random.get_rng_state()
+    first, again, other = (fit(policy, train, seed=seed)(train) for seed in (3, 3, 4))
+    assert first == again != other
     assert torch.equal(torch.random.get_rng_state(), generator)
 
 

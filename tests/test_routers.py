@@ -13,7 +13,7 @@ import torch
 
 from edgekit.errors import EdgekitError
 from edgekit.experiment.attempts import Attempts, attempt
-from edgekit.experiment.routers import ROUTERS
+from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.routers.fitting import FitSettings
 from edgekit.experiment.routers.forward import batches, last_token_states, sequences
 from edgekit.experiment.routers.hidden_probe import logistic_regression
@@ -216,6 +216,7 @@ def test_a_transformers_classifier_has_its_dropout_and_its_head_from_the_seed(
 
 def test_a_router_model_that_is_not_there_is_named(policy: Policy, tmp_path: Path) -> None:
     pytest.importorskip("transformers")
-    router = pretrained_router(str(tmp_path / "nothing"), "prompt")
+    assert find_router("hidden_probe", "some/encoder") is ROUTERS["hidden_probe"]
+    router = find_router("prompt_router", str(tmp_path / "nothing"))
     with pytest.raises(EdgekitError, match=r"no router model: .*nothing"):
         router.fit(policy, made_up(policy, 20, 0, large_target), seed=0)

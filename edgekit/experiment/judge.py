@@ -18,7 +18,7 @@ from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.metrics import tokens_before_call
 from edgekit.experiment.attempts import Attempts, attempt
 from edgekit.experiment.cloud_answers import RememberedCloud
-from edgekit.experiment.routers import ROUTERS
+from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.routing.decoder import Decision
@@ -42,6 +42,7 @@ class Exam:
     test: list[Problem]
     router_train: list[Problem]
     cloud: RememberedCloud
+    router_encoder: str | None = None
 
     @cached_property
     def cloud_validation(self) -> list[bool]:
@@ -137,7 +138,7 @@ def _fixed(candidate: Candidate, fractions: Sequence[float], *, called: bool, no
 
 
 def _router(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
-    router, train = ROUTERS[method], candidate.router_train
+    router, train = find_router(method, candidate.exam.router_encoder), candidate.router_train
     candidate.tell(f"fitting {method}")
     score = router.fit(candidate.policy, train, seed=candidate.seed)
     candidate.tell(f"scoring with {method}")

@@ -144,7 +144,8 @@ def _exam(config: ExperimentConfig, cloud: RememberedCloud) -> Exam:
     task, seed = get_task(config.task), config.problem_seed
     validation = task.problems("validation", config.n_validation, seed)
     test = task.problems("test", config.n_test, seed)
-    return Exam(task, validation, test, task.problems("train", config.n_router_train, seed), cloud)
+    router_train = task.problems("train", config.n_router_train, seed)
+    return Exam(task, validation, test, router_train, cloud, config.router_encoder)
 
 
 def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tracker) -> None:

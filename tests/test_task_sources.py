@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from hypothesis import strategies as st
 from edgekit.cli.app import run_command
 from edgekit.cli.source import task_of
 from edgekit.errors import EdgekitError
-from edgekit.tasks import get_task, resolve_task, task_content
+from edgekit.policy.checkpoint import load_policy
+from edgekit.tasks import DATA_SETS, TASKS, get_task, resolve_task, task_content
 from edgekit.tasks.base import Split
 from edgekit.tasks.collection import Collection
+from edgekit.tasks.grading import RULES
 from edgekit.train.config import TrainConfig, load_config
+from edgekit.train.teach_marker import TeachConfig, teach_marker
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 OWN_TASK = """
@@ -172,6 +176,16 @@ def test_a_file_s_lines_are_problems_graded_by_its_rule(lines_task: str) -> None
     assert not task.grade(half, None)
 
 
+def test_a_warm_start_works_with_fewer_problems_than_it_would_like(lines_task: str, tiny_policy_folder: Path) -> None:
+    config = TeachConfig(batch_size=64, answer_steps=4, attempts=300, marker_steps=2)
+    notes: list[str] = []
+    teach_marker(
+        load_policy(tiny_policy_folder), get_task(lines_task), config=config, on_progress=lambda *a: notes.append(a[2])
+    )
+    assert len(notes) == 4 + 1 + 2
+    assert notes[4] == f"attempting {len(get_task(lines_task).problems('train', 1000, 0)) // 2} problems"
+
+
 @pytest.mark.parametrize(
     ("lines", "rule", "words"),
     [
@@ -263,3 +277,40 @@ def test_a_task_s_path_means_the_same_from_every_directory(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path.parent)
     assert resolve_task(f"hub:{tmp_path.name}:main#exact") == f"hub:{tmp_path}:main#exact"
     assert TrainConfig(task=f"hub:{tmp_path.name}").task == f"hub:{tmp_path}"
+
+
+def test_the_page_on_tasks_shows_a_task_and_a_file_that_work(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "tasks.md").read_text()
+    blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "doubling.py").write_text(blocks["python"])
+    task = get_task(f"{tmp_path}/doubling.py")
+    train, validation, test = split_ids(task)
+    assert len(train | validation | test) == len(train) + len(validation) + len(test) == 10_000
+    problem = task.problems("test", 1, 0)[0]
+    assert task.grade(problem, task.solve(problem))
+    assert task.parse(problem.prompt) == problem
+    (tmp_path / "shown.jsonl").write_text(blocks["json"])
+    problem = get_task(f"{tmp_path}/shown.jsonl").problems("test", 10, 0)[-1]
+    assert (problem.id, problem.difficulty) == ("planets-1", "easy")
+    assert all(f"`{name}`" in page for name in [*TASKS, *DATA_SETS, *RULES])
+
+
+@pytest.mark.slow
+def test_a_run_on_a_file_goes_on_and_is_measured_from_another_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sums = [{"prompt": f"{a} {b} -> {a + b}", "answer": f"{a} + {b}"} for a in range(2, 30) for b in range(2, 12)]
+    write_lines(tmp_path / "p.jsonl", sums)
+    monkeypatch.chdir(tmp_path)
+    small = ["steps=2", "prompts_per_step=4", "train_pool=1000", "eval_n=0", "checkpoint_every=1"]
+    settings = [part for value in ["task=p.jsonl#exact", *small] for part in ("--set", value)]
+    assert run_command(["train", "quick", *settings, "--out", "run"]) == 0
+    monkeypatch.chdir("/")
+    run, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
+    assert run_command(["train", "--resume", "--out", run]) == 0
+    assert run_command(["export", run, "--target", "onnx", "--recipe", "onnx_fp32", "--out", bundle]) == 0
+    for source in (run, bundle):
+        capsys.readouterr()
+        assert run_command(["eval", source, "--n", "1000", "--call-fraction", "0.3", "--json"]) == 0
+        assert 30 < json.loads(capsys.readouterr().out)["n"] < 100  # the test split's size
+    assert run_command(["eval", run, "--task", "arithmetic", "--n", "5", "--json"]) == 0

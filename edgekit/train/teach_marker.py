@@ -48,12 +48,13 @@ def teach_marker(
     source = random.Random(f"teach-marker/{seed}")
     shown = config.answer_steps * config.batch_size
     problems = task.problems("train", shown + config.attempts, seed)
-    examples = [answer_example(policy, task, problem) for problem in problems[:shown]]
-    batches = _batches(examples, config.batch_size)
+    known = problems[: len(problems) - min(config.attempts, len(problems) // 2)]
+    examples = [answer_example(policy, task, problem) for problem in known]
+    batches = _batches((examples * -(-shown // len(examples)))[:shown], config.batch_size)  # few are shown again
     losses = fit(policy.model, batches, config.answer_steps, config.learning_rate)
     for done, loss in enumerate(losses, 1):
         report(done, total, f"answers: loss {loss:.3f}")
-    unseen = problems[shown:]
+    unseen = problems[len(known) :]
     report(config.answer_steps, total, f"attempting {len(unseen)} problems")
     right = attempt(policy, task, unseen, seed)
     shares = (config.marker_after_wrong, config.marker_after_right)
@@ -63,7 +64,7 @@ def teach_marker(
     ]
     drawn = (source.sample(examples, min(config.batch_size, len(examples))) for _ in range(config.marker_steps))
     losses = fit(policy.model, drawn, config.marker_steps, config.marker_learning_rate)
-    note = f"own attempts {sum(right) / len(right):.0%} right"
+    note = f"own attempts {sum(right) / max(1, len(right)):.0%} right"
     for done, loss in enumerate(losses, config.answer_steps + 1):
         report(done, total, f"{note}; marker: loss {loss:.3f}")
 

@@ -85,7 +85,7 @@ def test_a_rule_of_the_answer_is_learned_by_those_who_read_it_and_no_one_else(po
     assert ROUTERS[name].before_attempt == (name not in READS_THE_ANSWER)
 
 
-@pytest.mark.parametrize("name", FITTED)
+@pytest.mark.parametrize("name", ["prompt_router", "hidden_probe"])
 def test_shuffled_labels_teach_nothing(policy: Policy, name: str) -> None:
     coin = random.Random(5)
     assert abs(judged(policy, name, lambda _target, _verdict: coin.random() < 0.5) - 0.5) < 0.1

@@ -15,6 +15,7 @@ from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks.base import Task
+from edgekit.train.reward import emitted_call
 from edgekit.train.supervised import Example, fit
 
 Progress = Callable[[int, int, str], None]
@@ -41,7 +42,7 @@ def teach_from_attempts(
     config: AttemptsConfig | None = None,
     on_progress: Progress | None = None,
 ) -> None:
-    """Teach ``policy``, in place, to write what it wrote when it was right and to call where it was wrong.
+    """Teach ``policy``, in place, to write what it wrote when it was right or called, and to call where it was wrong.
 
     The same arguments, device and thread count give the same weights. ``on_progress`` is called with (steps done,
     steps in all, a note). Raises :class:`EdgekitError` if no attempt is right.
@@ -63,7 +64,7 @@ def teach_from_attempts(
             solved += right
             if source.random() < (config.marker_after_right if right else config.marker_after_wrong):
                 examples.append(_example(group.prompt_ids, marker))
-            elif right:
+            elif right or emitted_call(response):
                 examples.append(_example(group.prompt_ids, response.token_ids))
     if not solved:
         raise EdgekitError(

@@ -19,7 +19,7 @@ def training_pool(task: Task, policy: Policy, config: TrainConfig) -> list[Probl
     """
     pool, limit = task.problems("train", config.train_pool, config.seed), config.max_prompt_tokens
     kept = pool if limit is None else [problem for problem in pool if len(policy.encode(problem.prompt)) <= limit]
-    if len(kept) < config.prompts_per_step:
+    if len(kept) < min(len(pool), config.prompts_per_step):
         raise EdgekitError(
             f"prompts too long: {len(kept)} of {len(pool)} have at most {limit} tokens. "
             f"A step needs {config.prompts_per_step}. Raise max_prompt_tokens or train_pool."

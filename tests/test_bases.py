@@ -153,15 +153,16 @@ def test_a_policy_on_the_hub_is_taken_as_it_is_and_a_model_is_warm_started(
     config = load_config("quick", ["base=me/tiny", "warm_start=attempts", "instruction=''", "max_new_tokens=24"])
     assert bases.run_base(config) == downloaded
     (downloaded / "routing.json").unlink()
+    (downloaded / "chat_template.jinja").write_text("Use {{ messages[-1].content }}\n\n")
     made = bases.run_base(config)
     assert made.name.startswith("tiny-countdown-")
     routing = load_policy(made).routing
-    assert (routing.max_new_tokens, routing.prompt_template) == (24, "{prompt}\n")
+    assert (routing.max_new_tokens, routing.prompt_template) == (24, "Use {prompt}\n")
     short = TeachConfig(batch_size=2, answer_steps=2, attempts=4, marker_steps=1)
     monkeypatch.setattr(bases, "TeachConfig", lambda: short)
-    other = config.model_copy(update={"instruction": None, "warm_start": "answers"})
+    other = config.model_copy(update={"instruction": f"Or {MARKER}", "warm_start": "answers"})
     assert bases.run_base(other) != made
-    assert MARKER in load_policy(bases.run_base(other)).routing.prompt_template
+    assert load_policy(bases.run_base(other)).routing.prompt_template == f"Use Or {MARKER}\n\n{{prompt}}\n"
 
 
 # --- chat formats -----------------------------------------------------------------------------------
@@ -258,10 +259,8 @@ def test_the_instruction_names_the_format_and_the_marker() -> None:
 # --- own attempts -----------------------------------------------------------------------------------
 
 
-def test_own_attempts_teach_the_marker_where_the_model_fails_and_keep_what_it_solves() -> None:
+def test_own_attempts_teach_more_asking_and_keep_what_is_answered_as_right_as_before() -> None:
     task, policy = get_task("countdown"), load_policy(BASE)
-    with_marker_gone = policy.model.lm_head.weight[policy.routing.marker.token_ids[0][0]]
-    with_marker_gone.data.zero_()
     problems = task.problems("train", 192, 3)
     prompts = [policy.encode(problem.prompt) for problem in problems]
 
@@ -273,13 +272,12 @@ def test_own_attempts_teach_the_marker_where_the_model_fails_and_keep_what_it_so
         return calls / len(drawn), right / max(1, len(drawn) - calls)
 
     calls_before, right_before = measure()
-    config = AttemptsConfig(attempts=192, at_once=64, batch_size=16, learning_rate=3e-4, rounds=4)
+    config = AttemptsConfig(attempts=128, batch_size=16, learning_rate=1e-3, rounds=4)
     notes: list[str] = []
     teach_from_attempts(policy, task, seed=0, config=config, on_progress=lambda *call: notes.append(call[2]))
     calls_after, right_after = measure()
-    assert calls_before < 0.05
-    assert calls_after > calls_before + 0.05
-    assert right_after > right_before - 0.05
+    assert calls_after > calls_before + 0.08
+    assert right_after > right_before - 0.08
     assert notes[0] == "own attempts: 0 of 0 right"
     assert "loss" in notes[-1]
 

@@ -110,6 +110,18 @@ def test_a_tied_pair_keeps_one_table_and_the_same_prompts_give_the_same_integers
         assert torch.equal(ours, again), name
 
 
+def test_rounding_leaves_no_float_copy_of_a_layer_and_no_view_of_the_reference(
+    policy: Policy, tiny_prompts: list[str]
+) -> None:
+    twin = quantize_policy(policy, GPTQ, tiny_prompts[:20]).model
+    linears = [module for module in twin.model.layers.modules() if isinstance(module, QuantizedLinear)]
+    assert len(linears) == 14
+    assert not any("dequantized" in linear.__dict__ for linear in linears)
+    # A view of one vector would keep the whole weights file in memory.
+    files = {parameter.untyped_storage().data_ptr() for parameter in policy.model.parameters()}
+    assert files.isdisjoint(parameter.untyped_storage().data_ptr() for parameter in twin.parameters())
+
+
 def test_rollouts_say_which_token_was_chosen_and_where_a_marker_counted(
     policy: Policy, tiny_prompts: list[str]
 ) -> None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Run = Sequence[Mapping[str, Any]]
 SMOOTHED_OVER = 0.05
 """The share of the steps over which a noisy curve is averaged, on either side together."""
+FEW = 8
+"""Up to this many measurements are shown as points too."""
 
 # Title, key in metrics.jsonl, whether it is a share, whether it is measured every step (and so noisy), or summed up.
 PANELS = (
@@ -31,6 +33,8 @@ PANELS = (
 
 def learning_figure(runs: Mapping[str, Mapping[int, Run]], width: float) -> Figure | None:
     """Seeds thin, their mean thick; None if no run has any of the metrics."""
+    from matplotlib.ticker import MaxNLocator
+
     panels = [panel for panel in PANELS if any(_series(run, panel[1])[0].size for run in _all(runs))]
     if not panels:
         return None
@@ -43,11 +47,15 @@ def learning_figure(runs: Mapping[str, Mapping[int, Run]], width: float) -> Figu
             look = style(algorithm)
             curves = [_shaped(*_series(run, key), kind) for run in runs[algorithm].values()]
             curves = [curve for curve in curves if curve[0].size]
-            for steps, values in curves:
-                axes.plot(steps, values, color=look.colour, lw=0.6, alpha=0.45)
+            if len(curves) > 1:
+                for steps, values in curves:
+                    axes.plot(steps, values, color=look.colour, lw=0.6, alpha=0.45)
             if curves:
-                axes.plot(*_mean(curves), color=look.colour, ls=look.line, lw=2.0, label=look.label)
+                steps, values = _mean(curves)
+                marker = look.marker if len(steps) <= FEW else ""
+                axes.plot(steps, values, color=look.colour, ls=look.line, marker=marker, lw=2.0, ms=5, label=look.label)
         axes.set_title(title)
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_ylim(bottom=0 if kind == "summed" or key in ("d1", "d2") else None)
         if share:
             as_percent(axes.yaxis)
@@ -57,7 +65,7 @@ def learning_figure(runs: Mapping[str, Mapping[int, Run]], width: float) -> Figu
     by_label = {line.get_label(): line for axes in grid for line in axes.get_legend_handles_labels()[0]}
     labels = [label for name in in_order(runs) if (label := style(name).label) in by_label]
     figure.legend(
-        [by_label[label] for label in labels], labels, loc="outside upper left", ncols=5 if width >= WIDE else 2
+        [by_label[label] for label in labels], labels, loc="outside upper left", ncols=6 if width >= WIDE else 2
     )
     return figure
 

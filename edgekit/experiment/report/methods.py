@@ -52,21 +52,23 @@ STYLES = {
 BOUNDS = ("task_only", "cloud_only", "oracle_router")
 """Not rivals: they make no choice, or know the answers."""
 
-_VARIANT_LINES = (DASHED, DASHDOT, DOTTED)
-_VARIANT_MARKERS = ("p", "8", "<", ">", "s", "D")
+_VARIANT_LOOKS = [
+    (colour, line, marker)
+    for line, marker in ((DASHED, "8"), (DASHDOT, "<"), (DOTTED, ">"))
+    for colour in (VERMILLION, GREEN, PURPLE, ORANGE, SKY)
+]
 
 
 def style(method: str) -> Style:
-    """The method's style; a variant the table does not know is drawn in its family's colour, by a line of its own."""
+    """The method's style; a variant the table does not know has a look that its name decides."""
     if method in STYLES:
         return STYLES[method]
     base = next((name for name in STYLES if method.startswith(f"{name}_")), None)
     if base is None:
         return Style(method.replace("_", " "), GREEN, DASHDOT, "8", "as configured")
-    place = sum(map(ord, method))
+    colour, line, marker = _VARIANT_LOOKS[sum(map(ord, method)) % len(_VARIANT_LOOKS)]
     suffix = method[len(base) + 1 :].replace("_", " ")
-    line, marker = _VARIANT_LINES[place % 3], _VARIANT_MARKERS[place % 6]
-    return Style(f"{STYLES[base].label}, {suffix}", STYLES[base].colour, line, marker, "a variant, as configured")
+    return Style(f"{STYLES[base].label}, {suffix}", colour, line, marker, "a variant, as configured")
 
 
 def is_variant(method: str) -> bool:

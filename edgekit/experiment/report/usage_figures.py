@@ -115,7 +115,8 @@ def _lollipops(axes: Axes, names: Sequence[str], values: Sequence[float]) -> Non
         if known:
             axes.plot([0, value], [place, place], color=look.colour, lw=2.2, solid_capstyle="butt")
             axes.plot([value], [place], "o", color=look.colour, ms=6)
-        text = f"{value:,.0f}" if value >= 100 or value == 0 else f"{value:.1f}" if known else "no hand-off"
+        whole = value >= 100 or value == round(value, 0)
+        text = (f"{value:,.0f}" if whole else f"{value:.1f}") if known else "no hand-off"
         axes.text((value if known else 0) + 0.035 * top, place, text, va="center", fontsize=8.5, color=INK)
     axes.set(xlim=(0, 1.24 * top), ylim=(len(names) - 0.4, -0.6))
     axes.set_yticks(range(len(names)), [style(name).label for name in names])

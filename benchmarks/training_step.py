@@ -39,8 +39,8 @@ PRECISIONS = {"fp32": False, "bf16": True}
 
 
 def make_prompts(count: int) -> list[str]:
-    """``count`` Countdown prompts."""
-    return [PROMPT.format(numbers=f"{3 + i}, {50 + i} and {7 + 2 * i}", target=60 + 3 * i) for i in range(count)]
+    """``count`` Countdown prompts, at most 30, all of one length: each digit is a token."""
+    return [PROMPT.format(numbers=f"{13 + i}, {50 + i} and {31 + 2 * i}", target=60 + i) for i in range(count)]
 
 
 def start(name: str, command: list[str], job: dict[str, Any]) -> Worker:

@@ -46,6 +46,7 @@ def main() -> None:
         group_size=job.group_size,
         learning_rate=1e-6,
         bfloat16=job.bfloat16,
+        rows_per_forward=job.group_size,  # a prompt's responses at a time: as fast, and activations of one group
         gradient_checkpointing=job.checkpointing,
         device="cpu",
     )

@@ -24,11 +24,12 @@ class ReferenceModel:
         self.reset()
 
     def reset(self) -> None:
-        self._cache = KVCache(self.model.config, 1, min(FIRST_SLOTS, self.context_length))
+        self._cache = KVCache(self.model.config, 1, min(FIRST_SLOTS, self.context_length), self.model.cos.device)
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
         self._cache.reserve(self._cache.end + len(token_ids))
-        return step(self.model, torch.tensor([list(token_ids)]), self._cache)[0].numpy()
+        ids = torch.tensor([list(token_ids)], device=self.model.cos.device)
+        return step(self.model, ids, self._cache)[0].cpu().numpy()
 
     def decode(self, token_id: int) -> Logits:
         return self.prefill([token_id])
@@ -61,17 +62,18 @@ def _step_together(
 ) -> list[Decision]:
     width = max(len(prompt) for prompt in prompts)
     length = min(width + policy.routing.max_new_tokens, policy.model.config.max_position_embeddings + width)
-    cache = KVCache(policy.model.config, len(prompts), length)
-    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts])
-    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts])
+    device = policy.model.cos.device
+    cache = KVCache(policy.model.config, len(prompts), length, device)
+    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
+    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
     alive = list(sessions)
     while True:
-        logits = step(policy.model, tokens, cache).numpy()
+        logits = step(policy.model, tokens, cache).cpu().numpy()
         following = [session.advance(row) for session, row in zip(alive, logits, strict=True)]
         keep = [index for index, token in enumerate(following) if token is not None]
         if not keep:
             return [session.decision() for session in sessions]
         if len(keep) < len(alive):
-            cache.select(torch.tensor(keep))
+            cache.select(torch.tensor(keep, device=device))
             alive = [alive[index] for index in keep]
-        tokens = torch.tensor(np.array([[following[index]] for index in keep], np.int64))
+        tokens = torch.tensor(np.array([[following[index]] for index in keep], np.int64), device=device)

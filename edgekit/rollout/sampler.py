@@ -95,7 +95,7 @@ def _sample_batch(
     if width >= context:
         raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
     spec = policy.routing.model_copy(update={"max_new_tokens": min(max_new_tokens, context - width)})
-    device = policy.model.lm_head.weight.device
+    device = policy.model.cos.device
     cache = KVCache(policy.model.config, len(prompts), width + spec.max_new_tokens, device)
     cache.padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
     padded = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]

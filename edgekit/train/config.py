@@ -82,7 +82,7 @@ class TrainConfig(BaseModel):
     """Compute activations again instead of keeping them: less memory, more time, the same gradient."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Train adapters of this rank instead of all weights. None: all weights."""
-    lora_alpha: float = Field(default=32.0, gt=0)
+    lora_alpha: int = Field(default=32, ge=1)
     """Adapters count lora_alpha / lora_rank times."""
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """The linears of each block that get adapters."""

@@ -49,14 +49,15 @@ def with_adapters(model: PolicyModel, config: TrainConfig) -> PolicyModel:
 @torch.no_grad()
 def merge_adapters(twin: PolicyModel, model: PolicyModel) -> None:
     """Give the plain ``model`` the weights that ``twin`` computes with."""
-    from peft.tuners.lora import LoraLayer
+    from peft.tuners.lora import Linear
 
     for name, module in twin.named_modules():
-        if isinstance(module, LoraLayer):
+        if isinstance(module, Linear):
             (adapter,) = module.active_adapters
-            plain = model.get_submodule(name)
+            kept, plain = module.get_base_layer(), model.get_submodule(name)
+            assert isinstance(kept, nn.Linear)
             assert isinstance(plain, nn.Linear)
-            plain.weight.copy_(module.get_base_layer().weight + module.get_delta_weight(adapter))
+            plain.weight.copy_(kept.weight + module.get_delta_weight(adapter))
 
 
 def _linears(model: PolicyModel, names: tuple[str, ...]) -> Iterator[nn.Linear]:

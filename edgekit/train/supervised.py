@@ -31,7 +31,7 @@ def fit(model: PolicyModel, batches: Iterable[Sequence[Example]], steps: int, le
     """
 
     def backward(batch: Sequence[Example]) -> float:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(model.cos.device.type, torch.bfloat16):
             logits, targets = learned_logits(model, batch)
         loss = F.cross_entropy(logits.float(), targets)
         torch.autograd.backward(loss)
@@ -74,11 +74,12 @@ def learned_logits(model: PolicyModel, batch: Sequence[Example]) -> tuple[Tensor
 
     The examples stand one after another in a single row and each sees only itself, so that none is padded.
     """
-    ids = torch.tensor([token for example in batch for token in example.ids])
-    learned = torch.tensor([flag for example in batch for flag in example.learned]).bool()
-    lengths = torch.tensor([len(example.ids) for example in batch])
-    owner = torch.arange(len(batch)).repeat_interleave(lengths)
-    index = torch.arange(len(ids))
+    device = model.cos.device
+    ids = torch.tensor([token for example in batch for token in example.ids], device=device)
+    learned = torch.tensor([flag for example in batch for flag in example.learned], device=device).bool()
+    lengths = torch.tensor([len(example.ids) for example in batch], device=device)
+    owner = torch.arange(len(batch), device=device).repeat_interleave(lengths)
+    index = torch.arange(len(ids), device=device)
     positions = index - (lengths.cumsum(0) - lengths)[owner]
     mask = (owner[:, None] == owner[None, :]) & (index[None, :] <= index[:, None])
 

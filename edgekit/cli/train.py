@@ -45,7 +45,9 @@ def train(
             quiet = not ranks.is_first
             if is_pretrained(settings.base):
                 with progress("warm start", quiet=quiet) as update:
-                    ranks.from_first(lambda: run_base(settings, update))
+                    base = ranks.from_first(lambda: run_base(settings, update))
+                if ranks.is_first:
+                    err.print(f"base policy: {base}", soft_wrap=True)
             with progress("training", quiet=quiet) as update:
 
                 def show(metrics: StepMetrics) -> None:

@@ -205,7 +205,7 @@ def test_the_price_of_a_call_survives_a_kill(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = [*TINY, "algorithm=da_grpo", "call_price_rate=0.3", "call_fraction=0.1"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    child = subprocess.run([sys.executable, "-c", KILLED, str(killed), *settings], env=environment, timeout=300)
+    child = subprocess.run([sys.executable, "-c", KILLED, str(killed), *settings], env=environment, timeout=900)
     assert child.returncode == -signal.SIGKILL
     cloud = OracleCloud(get_task("countdown"))
     train(load_config("quick", settings), whole, cloud=cloud)

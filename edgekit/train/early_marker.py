@@ -20,7 +20,7 @@ from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.config import TrainConfig
-from edgekit.train.loss import Sample, collate, response_log_probs
+from edgekit.train.loss import Batch, Sample, batches, response_log_probs
 from edgekit.train.supervised import optimize
 
 BATCH = 96
@@ -38,11 +38,35 @@ def teach_early_marker(
     An attempt that called counts as failing. One whose only place for a marker is its beginning is left whole:
     a policy that gives its answer at once has nothing to save. The same arguments give the same weights.
     """
-    steps, device = config.early_marker_steps, model.cos.device
+    steps = config.early_marker_steps
     problems = pool[: steps * BATCH // (ATTEMPTS * EPOCHS)]
+    samples = _cut_attempts(policy, task, problems, config, seed)
+    source = random.Random(f"early-marker/order/{seed}")
+    drawn = (source.sample(samples, min(BATCH, len(samples))) for _ in range(steps))
+
+    def backward(chosen: Sequence[Sample]) -> float:
+        tokens = sum(len(sample.response_ids) for sample in chosen)
+        return sum(_backward(model, batch, config, tokens) for batch in batches(chosen, config.rows_per_forward))
+
+    rate = config.early_marker_learning_rate
+    for _ in optimize(model, drawn, backward, steps, rate, warm_up_steps=10, fused=False):
+        pass
+
+
+def _cut_attempts(
+    policy: Policy, task: Task, problems: Sequence[Problem], config: TrainConfig, seed: int
+) -> list[Sample]:
     source = random.Random(f"early-marker/{seed}")
-    samples: list[Sample] = []
-    groups = sample_groups(policy, [policy.encode(p.prompt) for p in problems], ATTEMPTS, temperature=1.0, seed=seed)
+    groups = sample_groups(
+        policy,
+        [policy.encode(problem.prompt) for problem in problems],
+        ATTEMPTS,
+        temperature=1.0,
+        seed=seed,
+        max_new_tokens=config.max_new_tokens,
+        rows_per_batch=config.rows_per_rollout,
+    )
+    samples = []
     for problem, group in zip(problems, groups, strict=True):
         for response in group.responses:
             ids = response.token_ids
@@ -51,18 +75,16 @@ def teach_early_marker(
             if fails and places and source.random() < config.early_marker_share:
                 ids = ids[: source.choice(places)] + source.choice(policy.routing.marker.token_ids)
             samples.append(Sample(group.prompt_ids, ids, 1.0))
-    batches = (source.sample(samples, min(BATCH, len(samples))) for _ in range(steps))
+    return samples
 
-    def backward(batch: Sequence[Sample]) -> float:
-        loss = -response_log_probs(model, collate(batch).to(device), 1.0).sum() / sum(
-            len(s.response_ids) for s in batch
-        )
-        torch.autograd.backward(loss)
-        return loss.item()
 
-    rate = config.early_marker_learning_rate
-    for _ in optimize(model, batches, backward, steps, rate, warm_up_steps=10, fused=False):
-        pass
+def _backward(model: PolicyModel, batch: Batch, config: TrainConfig, tokens: int) -> float:
+    device = model.cos.device
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+        log_probs = response_log_probs(model, batch.to(device), 1.0, checkpointing=config.gradient_checkpointing)
+    loss = -log_probs.sum() / tokens
+    torch.autograd.backward(loss)
+    return loss.item()
 
 
 def marker_places(policy: Policy, response: Decision) -> list[int]:

@@ -347,7 +347,7 @@ def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_validation_mix_that_is_not_the_test_s_is_remarked(shared: Candidate) -> None:
     easy = [problem for problem in COUNTDOWN.problems("validation", 200, 0) if problem.difficulty == "2"]
-    assert "differ by up to 0." in replace(shared.exam, validation=easy).caution
+    assert "1.00 of the validation" in replace(shared.exam, validation=easy).caution
     table = load_experiment("paper_table")
     draw = COUNTDOWN.problems
     exam = replace(

@@ -44,7 +44,7 @@ class ExperimentConfig(BaseModel):
     n_validation: int = Field(default=1000, ge=1)
     n_test: int = Field(default=1000, ge=1)
     n_router_train: int = Field(default=2000, ge=1)
-    """Training problems whose local attempts are labelled to fit the routers; none of them trained the policy."""
+    """Training problems whose local attempts are labelled to fit the routers."""
     router_encoder: str | None = None
     """A pretrained sequence encoder (hub name or folder) for the prompt and answer router, in place of the policy's own
     first blocks."""

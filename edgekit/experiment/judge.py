@@ -23,12 +23,13 @@ from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_score
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
+from edgekit.train.update import training_device
 
 BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
 """Methods that need no attempt to decide, besides the routers that say so themselves."""
 
-MOST_DRIFT = 0.05
-"""How far a difficulty's share of the validation problems may lie from its share of the test problems unremarked."""
+CHANCE = 3.0
+"""Standard errors by which a difficulty's shares of validation and test may differ unremarked."""
 
 Tell = Callable[[str], None]
 
@@ -57,10 +58,15 @@ class Exam:
     @property
     def caution(self) -> str:
         """What to know about the problems: a threshold fitted on another mix than the test's misses its budget."""
-        drift = _drift(self.validation, self.test)
-        if drift <= MOST_DRIFT:
-            return ""
-        return f"Validation's difficulties are not test's: shares differ by up to {drift:.2f}. Draw fewer problems."
+        shares = [Counter(problem.difficulty for problem in problems) for problems in (self.validation, self.test)]
+        n, m = len(self.validation), len(self.test)
+        for level in sorted(shares[0] | shares[1]):
+            one, other, both = shares[0][level] / n, shares[1][level] / m, (shares[0] + shares[1])[level] / (n + m)
+            by_chance = CHANCE * math.sqrt(both * (1 - both) * (1 / n + 1 / m))
+            if abs(one - other) > by_chance:
+                where = f"{one:.2f} of the validation and {other:.2f} of the test problems are of difficulty {level}"
+                return f"Thresholds fit another mix: {where}. A split has run out, ask for fewer."
+        return ""
 
 
 @dataclass
@@ -71,11 +77,14 @@ class Candidate:
     seed: int
     exam: Exam
     tell: Tell
+    device: str = "cpu"
+    """As in the training settings."""
 
     @cached_property
     def policy(self) -> Policy:
         """The policy; a bias calibrated elsewhere is forgotten."""
         policy = load_policy(self.folder)
+        policy.model.to(training_device(self.device))
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         policy.routing = policy.routing.model_copy(update=natural)
         return policy
@@ -254,12 +263,6 @@ def _lengths(decisions: Sequence[Decision]) -> list[int]:
 
 def _overall(calls: Sequence[bool], local: Sequence[bool], cloud: Sequence[bool]) -> list[bool]:
     return [there if called else here for called, here, there in zip(calls, local, cloud, strict=True)]
-
-
-def _drift(one: Sequence[Problem], other: Sequence[Problem]) -> float:
-    """The largest difference between a difficulty's shares of two lists of problems."""
-    shares = [Counter(problem.difficulty for problem in problems) for problems in (one, other)]
-    return max(abs(shares[0][level] / len(one) - shares[1][level] / len(other)) for level in shares[0] | shares[1])
 
 
 def _mean(values: Sequence[bool]) -> float:

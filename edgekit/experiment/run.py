@@ -152,7 +152,8 @@ def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tr
     run_dir = out / "runs" / job.name
     _train(job, config, run_dir, exam.cloud, tracker)
     tracker.done += job.steps
-    candidate = Candidate(run_dir / "policy", job.seed, exam, tracker.tell)
+    device = config.train_config(job.run, job.seed).device
+    candidate = Candidate(run_dir / "policy", job.seed, exam, tracker.tell, device)
     for method in job.methods:
         tracker.doing = f"{method} seed {job.seed}"
         tracker.tell("judging")

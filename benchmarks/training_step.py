@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--completion-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--trl-default-too", action="store_true", help="TRL recomputing activations, its default, too")
     parser.add_argument("--results", type=Path, help="folder for training_step.json and training_step.md")
     arguments = parser.parse_args()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.tasks.grading import RULES, choice, exact, last_boxed, math, number, reference_answer
+from edgekit.tasks.grading import RULES, choice, exact, fault_of, last_boxed, math, number, reference_answer
 from edgekit.tasks.math_judge import MathJudge
 
 FRACTIONS = ("1/2", "0.5", "\\frac{1}{2}", "\\dfrac12", "$\\tfrac{1}{2}$", "\\boxed{\\frac{2}{4}}", " 0.50. ", "2^{-1}")
@@ -79,7 +79,7 @@ HOSTILE = ("10^{10^{10}}", "(" * 200, "\ud800", "\x00", "\\\\" * 90, "word " * 7
 def test_hostile_text_is_wrong_within_seconds(answer: str) -> None:
     begin = time.monotonic()
     assert not math("x+7", answer)
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 60
 
 
 def test_grading_works_in_a_thread_and_after_a_worker_had_to_be_killed() -> None:
@@ -88,9 +88,9 @@ def test_grading_works_in_a_thread_and_after_a_worker_had_to_be_killed() -> None
 
     def work() -> None:
         found.append(judge.equal("x^2+1", "1+x^2"))
-        judge.answer_seconds = 0.2
+        judge.answer_seconds = 0.1
         found.append(judge.equal("7", "\\prod_{k=1}^{100000}(x+k)"))
-        judge.answer_seconds = 30
+        judge.answer_seconds = 60
         found.append(judge.equal("2x", "x+x"))
 
     thread = threading.Thread(target=work)
@@ -104,6 +104,35 @@ def test_grading_works_in_a_thread_and_after_a_worker_had_to_be_killed() -> None
 @given(st.sampled_from(sorted(RULES)), st.sampled_from(["7", "B", "\\frac{1}{2}", "x+1"]), printable)
 def test_no_text_makes_grading_raise(rule: str, reference: str, answer: str) -> None:
     assert RULES[rule](reference, answer) in (True, False)
+
+
+@given(st.sampled_from(sorted(RULES)), printable)
+def test_a_reference_is_right_under_its_own_rule(rule: str, reference: str) -> None:
+    assert fault_of(rule, reference) is not None or RULES[rule](reference, reference)
+
+
+def test_an_interrupted_question_s_answer_is_not_taken_for_the_next_one_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    judge = MathJudge()
+    assert judge.equal("x", "x")
+    process = judge._process
+    assert process is not None
+    assert process.stdout is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(process, "stdout", InterruptedPipe())
+        with pytest.raises(KeyboardInterrupt):
+            judge.equal("x+1", "1+x")
+    assert not judge.equal("x+1", "x+2")
+    judge.close()
+
+
+class InterruptedPipe:
+    """A pipe on which Ctrl-C falls while its reader waits."""
+
+    def readline(self) -> str:
+        raise KeyboardInterrupt
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 @settings(max_examples=60, deadline=None)

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from edgekit.quantize.recipe import QuantRecipe
 
 TaskOption = Annotated[
-    str | None, typer.Option(help="The task whose problems are used; by default the one SOURCE was trained on.")
+    str | None,
+    typer.Option(help="NAME, FILE.py, FILE.jsonl[#RULE] or hub:DATASET; by default the one SOURCE was trained on."),
 ]
 DEFAULT_TASK = "countdown"
 

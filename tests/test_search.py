@@ -57,6 +57,15 @@ def test_the_counted_size_is_the_onnx_file_s(rules: list[dict[str, object]], tmp
     assert artifact_mb(model, recipe) == pytest.approx(path.stat().st_size / 1e6, rel=0.03)
 
 
+@pytest.mark.slow
+def test_the_counted_size_is_the_executorch_file_s_which_holds_a_tied_table_twice(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = PolicyModel(ModelConfig(4096, 256, 512, 2, 4, 2, 64, 64)).eval()
+    recipe = find_recipe("executorch_int8", "executorch").model_copy(update={"context_length": 64})
+    path = get_target("executorch").lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
+    assert artifact_mb(model, recipe) == pytest.approx(path.stat().st_size / 1e6, rel=0.05)
+
+
 def test_rounding_more_coarsely_is_felt_more_and_a_second_float_costs_nothing(
     policy: Policy, tiny_prompts: list[str]
 ) -> None:

@@ -71,7 +71,8 @@ def artifact_mb(model: PolicyModel, recipe: ExportRecipe) -> float:
     """10^6 bytes of the artifact's numbers: integers, scales, floats that stay, rotary tables; no graph."""
     float_bytes = 2 if recipe.compute == "float16" else 4
     rest = (QuantRule(match="*", bits=32),)
-    weights = weight_mb(model, (*recipe.quantize.rules, *rest), SCALE_BYTES[recipe.target], float_bytes=float_bytes)
+    shared = recipe.target != "executorch"  # XNNPACK packs the head for itself
+    weights = weight_mb(model, (*recipe.quantize.rules, *rest), SCALE_BYTES[recipe.target], float_bytes, shared)
     vectors = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
     length = min(recipe.context_length, model.config.max_position_embeddings)
     return weights + (vectors + length * model.config.head_dim) * float_bytes / 1e6

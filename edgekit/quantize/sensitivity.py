@@ -131,15 +131,21 @@ def spend(found: Sequence[Sensitivity], budget_mb: float) -> list[QuantRule]:
     return chosen
 
 
-def weight_mb(model: PolicyModel, rules: Sequence[QuantRule], scale_bytes: int = 2, float_bytes: int = 4) -> float:
+def weight_mb(
+    model: PolicyModel,
+    rules: Sequence[QuantRule],
+    scale_bytes: int = 2,
+    float_bytes: int = 4,
+    shared_table: bool = True,
+) -> float:
     """10^6 bytes of the weights that ``rules`` match: integers and ``scale_bytes`` a scale, or plain floats.
 
-    A tied embedding and head of one rule count once.
+    A tied embedding and head of one rule count once where the artifact can hold them as a ``shared_table``.
     """
     recipe, seen, total = QuantRecipe(rules=tuple(rules)), set(), 0.0
     for name, module in weight_modules(model):
         rule = recipe.rule_for(name)
-        key = (id(module.weight), rule and rule.model_copy(update={"match": ""}))
+        key = (id(module.weight) if shared_table else name, rule and rule.model_copy(update={"match": ""}))
         if rule is None or key in seen:
             continue
         seen.add(key)

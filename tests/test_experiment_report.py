@@ -328,7 +328,7 @@ def test_missing_methods_and_seeds_are_said_and_not_hidden(tmp_path: Path) -> No
     experiment = load_experiment(folder)
     statistics = Statistics(experiment, 50)
     rows = {("prompt_router", 0.3): statistics.row("prompt_router", 0.3)}
-    said = cautions(experiment, {key: row for key, row in rows.items() if row is not None})
+    said = cautions(experiment, {key: row for key, row in rows.items() if row is not None}, [])
     assert "Not there yet: DA-GRPO." in said
     assert "Prompt router lacks seed 1; its rows are over the others." in said
     assert statistics.difference("gapg", "prompt_router", 0.3).seeds == (0,)  # type: ignore[union-attr]

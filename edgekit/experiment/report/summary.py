@@ -72,7 +72,7 @@ def is_rival(method: str) -> bool:
     return method not in BOUNDS and method != CANDIDATE and not is_variant(method)
 
 
-def cautions(experiment: Experiment, rows: Rows) -> list[str]:
+def cautions(experiment: Experiment, rows: Rows, differences: Sequence[Difference]) -> list[str]:
     """What a reader must know before believing the numbers."""
     said = []
     seeds = experiment.seeds
@@ -98,6 +98,10 @@ def cautions(experiment: Experiment, rows: Rows) -> list[str]:
     ]
     if off:
         said.append(f"The share of calls reached on test differs from the one asked for: {'; '.join(off)}.")
+    moved = [one for one in differences if is_rival(one.method) and one.disagrees]
+    if moved:
+        named = "; ".join(f"{style(one.method).label} at {percent(one.call_fraction, 0)}" for one in moved)
+        said.append(f"Compared at exactly equal calls, another verdict: {named}.")
     return said
 
 

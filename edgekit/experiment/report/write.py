@@ -107,7 +107,7 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         more=[line for line in (how_good(rows, candidate, budget), across_budgets(differences, candidate)) if line],
         setting=_setting(experiment),
         candidate=style(candidate).label if candidate is not None else "",
-        cautions=cautions(experiment, rows),
+        cautions=cautions(experiment, rows, differences),
         figures=_draw_all(statistics, rows, differences, candidate, budget),
         overview=overview(experiment, rows),
         details=[details(experiment, rows, differences, candidate, fraction) for fraction in fractions],

@@ -230,8 +230,10 @@ def test_a_bad_config_lists_every_problem(tmp_path: Path) -> None:
     text = " ".join(caught.value.problems)
     for part in ("steps", "learning_rat", "group_size", "--set nonsense: not key=value"):
         assert part in text
-    with pytest.raises(ConfigError, match=r"task: unknown 'chess'.*alpha_a > alpha_c"):
-        load_config("quick", ["task=chess", "alpha_c=1.5"])
+    with pytest.raises(ConfigError, match=r"task: .*unknown task: chess"):
+        load_config("quick", ["task=chess"])
+    with pytest.raises(ConfigError, match=r"alpha_a > alpha_c.*train_pool: 3 is less than prompts_per_step 16"):
+        load_config("quick", ["alpha_c=1.5", "train_pool=3"])
 
 
 @pytest.mark.parametrize("text", ["a: [", "- 1\n", "just words", "\x00"])
@@ -242,7 +244,7 @@ def test_what_is_no_yaml_mapping_is_a_config_error(tmp_path: Path, text: str) ->
 
 
 def test_an_unknown_preset_names_the_presets_and_a_missing_file_itself() -> None:
-    with pytest.raises(ConfigError, match="unknown preset fast: edgekit has default, quick"):
+    with pytest.raises(ConfigError, match=r"unknown preset fast: edgekit has default, .*, quick, "):
         load_config("fast")
     with pytest.raises(ConfigError, match=r"nowhere\.yaml: cannot be read"):
         load_config("nowhere.yaml")

@@ -14,7 +14,7 @@ from typing import Any
 
 MEMORY_BYTES = 4 * 2**30
 PROCESSOR_SECONDS = 2.0
-"""After this a question is given up; at twice as much the system ends the process, whatever it is at."""
+"""After this a question is given up; one to two seconds later the system ends the process, whatever it is at."""
 CLEARLY_APART = 1e-4
 """Numbers that differ relatively by more need no proof that they differ. math-verify takes 3.1416 for no pi."""
 
@@ -79,7 +79,7 @@ def start_clock(seconds: float) -> None:
     signal.signal(signal.SIGPROF, ring)
     signal.setitimer(signal.ITIMER_PROF, seconds)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime + 2 * seconds) + 1
+    end = int(used.ru_utime + used.ru_stime + seconds) + 2
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (end if seconds else hard, hard))
 

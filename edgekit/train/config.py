@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,14 +95,17 @@ class TrainConfig(BaseModel):
     @classmethod
     def _resolve_task(cls, task: str) -> str:
         """A run is resumed from anywhere, so a task's file must not depend on the working directory."""
-        try:
+        with suppress(EdgekitError):  # _check tells of it, with whatever else is wrong
             return resolve_task(task)
-        except EdgekitError as error:
-            raise ValueError(str(error).rstrip(".")) from None
+        return task
 
     @model_validator(mode="after")
     def _check(self) -> TrainConfig:
         faults = []
+        try:
+            resolve_task(self.task)
+        except EdgekitError as error:
+            faults.append(f"task: {str(error).rstrip('.')}")
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
         if self.alpha_e and self.algorithm in ("da_grpo", "task_only"):
             faults.append(f"alpha_e: {self.algorithm} has no reward for a hand-off to add it to")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision, RoutingDecoder
-from edgekit.routing.spec import Marker, RoutingSpec
+from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
 
 CASES = json.loads((Path(__file__).parent / "conformance" / "decoder_cases.json").read_text())
@@ -32,10 +32,10 @@ def run(
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
 def test_shared_case(case: dict) -> None:
-    changes = {key: case[key] for key in ("on_no_answer",) if key in case}
-    if "marker_token_ids" in case:
-        changes["marker"] = Marker(text=SPEC.marker.text, token_ids=case["marker_token_ids"])
-    decision, streamed = run(case["token_ids"], SPEC.model_copy(update=changes))
+    changes = {key: case[key] for key in ("on_no_answer", "stop_token_ids", "answer") if key in case}
+    marker = {key: case.get(f"marker_{key}", getattr(SPEC.marker, key)) for key in ("text", "token_ids")}
+    spec = RoutingSpec.model_validate(SPEC.model_dump() | changes | {"marker": marker})
+    decision, streamed = run(case["token_ids"], spec)
     expect = case["expect"]
     got = {"route": decision.route, "reason": decision.reason, "text": decision.text, "answer": decision.answer}
     assert got == expect
@@ -118,7 +118,7 @@ class Script:
         return self._logits()
 
     def _logits(self) -> np.ndarray:
-        logits = np.full(40, -50.0, np.float32)
+        logits = np.full(1000, -50.0, np.float32)
         logits[MARKER] = -self.margin
         logits[self.tokens[self.at]] = 0.0
         return logits

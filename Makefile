@@ -9,7 +9,7 @@ BENCH := out/bench
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all style bench bench-training clean
+.PHONY: demo test test-all style conformance bench bench-training clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,11 @@ style: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# What the ports of the decoder are held to; SmolLM2's tokenizer goes to out/conformance.
+conformance: $(VENV)/.installed
+	$(BIN)/python tests/conformance/make_decoder_cases.py
+	$(BIN)/python tests/conformance/make_tokenizer_cases.py
 
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)

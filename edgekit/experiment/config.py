@@ -13,7 +13,7 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
 from edgekit.tasks import resolve_task
 from edgekit.train.bases import absolute_base
-from edgekit.train.config import TrainConfig
+from edgekit.train.config import TrainConfig, read_mapping
 from edgekit.train.config import load_config as load_train_config
 
 PRESETS = Path(__file__).parent / "presets"
@@ -139,7 +139,7 @@ def load_experiment(name_or_path: str, overrides: list[str] | None = None) -> Ex
             raise ConfigError(f"unknown experiment {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
         path = PRESETS / f"{name_or_path}.yaml"
     source = f"experiment {name_or_path}"
-    data = _read_yaml(path)
+    data = read_mapping(path, "experiment")
     problems = [problem for override in overrides or [] for problem in _set(data, override)]
     problems += _resolve_train(data)
     return _validated(source, data, problems)
@@ -215,16 +215,3 @@ def _resolve_train(data: dict[str, Any]) -> list[str]:
         with suppress(EdgekitError):  # its settings are checked as a whole, which says what is wrong
             data["train"]["task"] = resolve_task(task)
     return problems
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    source = f"experiment {path}"
-    try:
-        data = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(source, [f"cannot be read ({error.strerror})"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(source, ["not YAML: " + " ".join(str(error).split())]) from None
-    if not isinstance(data, dict):
-        raise ConfigError(source, ["not a mapping of keys to values"])
-    return data

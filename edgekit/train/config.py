@@ -140,7 +140,7 @@ def load_config(name_or_path: str = "default", overrides: list[str] | None = Non
         if name_or_path not in preset_names():
             raise ConfigError(f"unknown preset {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
         path = PRESETS / f"{name_or_path}.yaml"
-    data = _read_yaml(path)
+    data = read_mapping(path, "training config")
     problems = []
     for override in overrides or []:
         key, equals, value = override.partition("=")
@@ -161,8 +161,9 @@ def load_config(name_or_path: str = "default", overrides: list[str] | None = Non
     return config.model_copy(update={"base": absolute_base(config.base)})
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    source = f"training config {path}"
+def read_mapping(path: Path, what: str) -> dict[str, Any]:
+    """The mapping a YAML file holds; ``what`` names its kind in the :class:`ConfigError` raised if it holds none."""
+    source = f"{what} {path}"
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:

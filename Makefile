@@ -46,6 +46,8 @@ style: $(VENV)/.installed
 conformance: $(VENV)/.installed
 	$(BIN)/python tests/conformance/make_decoder_cases.py
 	$(BIN)/python tests/conformance/make_tokenizer_cases.py
+	test ! -d $(OUT)/coreml || $(BIN)/python tests/conformance/make_logits_cases.py \
+	  out/conformance/logits_cases_demo $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml
 
 $(PEERS)/.installed: benchmarks/peers.txt
 	$(PYTHON) -m venv $(PEERS)

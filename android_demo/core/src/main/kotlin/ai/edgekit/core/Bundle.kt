@@ -1,0 +1,90 @@
+package ai.edgekit.core
+
+import java.io.File
+import java.nio.file.Files
+import java.nio.file.LinkOption
+
+/** An opened bundle: every file was the one its manifest names when it was opened. */
+class Bundle private constructor(
+    val folder: File,
+    val manifest: BundleManifest,
+    val tokenizer: Tokenizer,
+    val routing: RoutingSpec,
+    val vocabulary: Vocabulary,
+) {
+    /** The model file for the target's runtime. */
+    val artifact: File get() = File(folder, manifest.artifact)
+
+    /** Token ids of the rendered [prompt], ready for prefill. */
+    fun encode(prompt: String): IntArray = tokenizer.encode(routing.render(prompt))
+
+    /** The recorded cases. Throws [BundleException]. */
+    fun conformance(): List<ConformanceCase> = ConformanceCase.readAll(File(folder, ConformanceCase.FILE))
+
+    companion object {
+        private const val ROUTING = "routing.json"
+        private const val TOKENIZER = "tokenizer.json"
+
+        /**
+         * Open the bundle in [folder]: format first, then every file's size and sha256, then its contents.
+         *
+         * Throws [BundleException] for anything that is not a whole, unchanged bundle this app can read.
+         */
+        fun open(folder: File): Bundle {
+            val manifest = BundleManifest.read(folder)
+            val faults = faults(folder, manifest)
+            if (faults.isNotEmpty()) {
+                throw BundleException("damaged bundle: $folder. ${faults.joinToString("; ")}. Copy it again.")
+            }
+            val routing = RoutingSpec.load(File(folder, ROUTING))
+            val size = manifest.model.vocabSize
+            (routing.marker.tokenIds.flatten() + routing.stopTokenIds).firstOrNull { it >= size }?.let {
+                throw BundleException("bad $ROUTING: $folder. Token $it, but the model has $size. Export it again.")
+            }
+            val tokenizer = File(folder, TOKENIZER)
+            try {
+                val fields = JsonFields.of(Json.parse(tokenizer.readText()))
+                return Bundle(folder, manifest, Tokenizer.of(fields), routing, Vocabulary.of(fields, routing))
+            } catch (error: EdgekitException) {
+                throw BundleException("unusable tokenizer: $tokenizer. ${error.message}. Use a byte-level BPE model.")
+            }
+        }
+
+        /** Every way in which [folder] differs from its [manifest]; empty if it does not. */
+        private fun faults(folder: File, manifest: BundleManifest): List<String> {
+            val faults = manifest.files.toSortedMap().mapNotNull { (name, entry) -> fault(folder, name, entry) }
+            val extra = present(folder).toSortedSet() - manifest.files.keys - BundleManifest.NAME
+            val needed = listOf(ROUTING, TOKENIZER, ConformanceCase.FILE).filter { it !in manifest.files }
+            val hasArtifact = manifest.files.keys.any {
+                it == manifest.artifact || it.startsWith(manifest.artifact + "/")
+            }
+            return faults + extra.map { "$it is not in the manifest" } +
+                (needed + listOf(manifest.artifact).filter { !hasArtifact }).map { "the manifest lacks $it" }
+        }
+
+        /** What lies under [folder], by relative path; links are not followed. */
+        private fun present(folder: File): List<String> {
+            val root = folder.toPath()
+            Files.walk(root).use { paths ->
+                val found = ArrayList<String>()
+                for (path in paths.iterator()) {
+                    val isFolder = Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS)
+                    if (!isFolder) found.add(root.relativize(path).joinToString("/"))
+                }
+                return found
+            }
+        }
+
+        private fun fault(folder: File, name: String, entry: FileEntry): String? {
+            val file = File(folder, name)
+            val withParents = generateSequence(file) { it.parentFile }.takeWhile { it != folder }
+            return when {
+                withParents.any { Files.isSymbolicLink(it.toPath()) } -> "$name is a link"
+                !file.isFile -> "$name is missing"
+                file.length() != entry.size -> "$name has ${file.length()} bytes instead of ${entry.size}"
+                BundleManifest.sha256(file) != entry.sha256 -> "$name has changed (sha256 differs)"
+                else -> null
+            }
+        }
+    }
+}

@@ -1,0 +1,181 @@
+package ai.edgekit.core
+
+/** Which side answers. */
+enum class Route(val text: String) {
+    LOCAL("local"),
+    CLOUD("cloud"),
+    ;
+
+    companion object {
+        /** The route [text] names. Throws [EdgekitException]. */
+        fun of(text: String): Route =
+            entries.firstOrNull { it.text == text } ?: throw EdgekitException("unknown route: $text")
+    }
+}
+
+/**
+ * What the policy did with one prompt.
+ *
+ * [markerMargin] is the largest value, over the steps where a marker counts, of its first logit (bias
+ * included) minus the best other logit: at or above 0 it called, and near 0 it hesitated.
+ */
+data class Decision(
+    val route: Route,
+    val reason: String,
+    val text: String,
+    val answer: String?,
+    val tokenIds: List<Int>,
+    val markerMargin: Double = Double.NEGATIVE_INFINITY,
+    val promptTokens: Int = 0,
+) {
+    /** True if the prompt goes to the cloud. */
+    val called: Boolean get() = route == Route.CLOUD
+}
+
+/**
+ * The routing-token decoder: tokens in, visible text and one decision out.
+ *
+ * A call for the cloud is one of the marker's token id sequences, generated whole, with nothing but white
+ * space before it on its line and not inside an answer. The same text spelled with other tokens, quoted in
+ * the middle of a line, or cut off by the length limit is not a call. The marker's text is never shown.
+ */
+class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Vocabulary) {
+    private val utf8 = Utf8Decoder()
+    private val ids = ArrayList<Int>()
+    private val lineStarts = ArrayList<Boolean>()
+    private val text = StringBuilder()
+    private val shown = StringBuilder()
+    private val held = StringBuilder()
+    private var reason: String? = null
+
+    val tokenIds: List<Int> get() = ids
+
+    /** True once a stop token, the marker or a closed answer has ended the response. */
+    val done: Boolean get() = reason != null
+
+    /** Whether a marker beginning with the next token is a call: at a line's start, outside an answer. */
+    val markerCounts: Boolean
+        get() {
+            val isInside = text.lastIndexOf(spec.answer.open) > text.lastIndexOf(spec.answer.close)
+            // Half a character is already text.
+            return !isInside && !utf8.isInsideCharacter && isBlank(text, text.lastIndexOf("\n") + 1)
+        }
+
+    /** Take one generated token; returns text now safe to show. Tokens after the end are ignored. */
+    fun push(tokenId: Int): String {
+        if (done) return ""
+        lineStarts.add(markerCounts)
+        ids.add(tokenId)
+        if (completesMarker()) {
+            reason = "marker"
+            held.setLength(0)
+            return ""
+        }
+        if (tokenId in spec.stopTokenIds) {
+            reason = "stop"
+            return show(utf8.decode(NOTHING, final = true), final = true)
+        }
+        val fresh = utf8.decode(vocabulary[tokenId])
+        val surplus = closeAnswer(fresh)
+        return show(fresh.dropLast(surplus), final = done)
+    }
+
+    /**
+     * The decision; call once the stream has ended, by itself or by the length limit.
+     *
+     * Text held back because the limit cut it off where the marker may have begun is not shown.
+     */
+    fun finish(): Decision {
+        if (!done) show(utf8.decode(NOTHING, final = true), final = false)
+        val answer = if (reason != "marker") answer() else null
+        return when {
+            reason == "marker" -> Decision(Route.CLOUD, "marker", shown.toString(), null, ids.toList())
+            answer != null -> Decision(Route.LOCAL, "answer", shown.toString(), answer, ids.toList())
+            else -> Decision(spec.onNoAnswer, "no_answer", shown.toString(), null, ids.toList())
+        }
+    }
+
+    private fun completesMarker(): Boolean = spec.marker.tokenIds.any { marker ->
+        val start = ids.size - marker.size
+        start >= 0 && ids.subList(start, ids.size) == marker && lineStarts[start]
+    }
+
+    /** Append [fresh]; if it closes the answer, end there and return how many characters came after. */
+    private fun closeAnswer(fresh: String): Int {
+        text.append(fresh)
+        val opened = text.indexOf(spec.answer.open)
+        if (opened < 0) return 0
+        val closed = text.indexOf(spec.answer.close, opened + spec.answer.open.length)
+        if (closed < 0) return 0
+        reason = "answer"
+        val end = closed + spec.answer.close.length
+        val surplus = text.length - end
+        text.setLength(end)
+        return surplus
+    }
+
+    private fun answer(): String? {
+        val opened = text.indexOf(spec.answer.open)
+        if (opened < 0) return null
+        val begin = opened + spec.answer.open.length
+        val closed = text.indexOf(spec.answer.close, begin)
+        if (closed < 0) return null
+        var inside = text.substring(begin, closed)
+        while (spec.marker.text in inside) inside = inside.replace(spec.marker.text, "")
+        return inside.trim(::isSpace)
+    }
+
+    /**
+     * Add [fresh] to what is shown, holding back a tail that may become the marker's text.
+     *
+     * A marker's text is dropped once whole. [final] shows the tail: nothing can complete it.
+     */
+    private fun show(fresh: String, final: Boolean): String {
+        val marker = spec.marker.text
+        val before = shown.length
+        for (character in fresh) {
+            held.append(character)
+            if (shownAndHeldEnd(marker.length) == marker) held.setLength(maxOf(0, held.length - marker.length))
+            val tail = minOf(markerTail(shownAndHeldEnd(marker.length)), held.length)
+            shown.append(held, 0, held.length - tail)
+            held.delete(0, held.length - tail)
+        }
+        if (final) {
+            shown.append(held)
+            held.setLength(0)
+        }
+        return shown.substring(before)
+    }
+
+    /** The last [length] characters of what is shown followed by what is held back. */
+    private fun shownAndHeldEnd(length: Int): String {
+        val fromShown = maxOf(0, length - held.length)
+        return shown.substring(maxOf(0, shown.length - fromShown)) + held.substring(maxOf(0, held.length - length))
+    }
+
+    /** Length of the longest end of [text] that begins the marker's text without completing it. */
+    private fun markerTail(text: String): Int {
+        val marker = spec.marker.text
+        var start = text.indexOf(marker[0])
+        while (start >= 0) {
+            val length = text.length - start
+            if (length < marker.length && marker.regionMatches(0, text, start, length)) return length
+            start = text.indexOf(marker[0], start + 1)
+        }
+        return 0
+    }
+
+    private companion object {
+        val NOTHING = ByteArray(0)
+
+        fun isBlank(text: CharSequence, from: Int): Boolean = (from until text.length).all { isSpace(text[it]) }
+
+        /** Python's str.isspace: what Kotlin calls white space differs between the JVM and Android. */
+        fun isSpace(character: Char): Boolean = when (character) {
+            in '\u0009'..'\u000D', in '\u001C'..'\u0020', '\u0085', '\u00A0', '\u1680', in '\u2000'..'\u200A',
+            '\u2028', '\u2029', '\u202F', '\u205F', '\u3000',
+            -> true
+            else -> false
+        }
+    }
+}

@@ -1,0 +1,38 @@
+package ai.edgekit.core
+
+/** Replays a bundle's conformance cases on [model], each decoded greedily at the bias it was recorded with. */
+class SelfTest(private val bundle: Bundle, private val model: StepModel) {
+    /** Every case in turn; [onCase] gets each as it ends. The app's own tokenizer encodes the prompts. */
+    fun run(onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
+        bundle.conformance().map { case -> replay(case).also(onCase) }
+
+    private fun replay(case: ConformanceCase): CaseReport {
+        val ids = bundle.encode(case.prompt)
+        val timed = TimedModel(model)
+        val session =
+            DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, case.markerBias)
+        val decision = decode(timed, ids, session)
+        val matches = case.quantizedReference.agreesWith(decision)
+        return CaseReport(
+            case.id, ids.toList(), decision, case.markerBias, matches, timed.prefillNs / 1e6, timed.decodeNs / 1e6,
+        )
+    }
+}
+
+/** [model] with its calls timed. */
+private class TimedModel(private val model: StepModel) : StepModel by model {
+    var prefillNs = 0L
+        private set
+    var decodeNs = 0L
+        private set
+
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        val begin = System.nanoTime()
+        return model.prefill(tokenIds).also { prefillNs += System.nanoTime() - begin }
+    }
+
+    override fun decode(tokenId: Int): FloatArray {
+        val begin = System.nanoTime()
+        return model.decode(tokenId).also { decodeNs += System.nanoTime() - begin }
+    }
+}

@@ -1,0 +1,78 @@
+package ai.edgekit.core
+
+import java.io.File
+import java.nio.file.Files
+import kotlin.test.assertEquals
+import kotlin.test.assertFalse
+import kotlin.test.assertTrue
+
+/** A bundle is opened only when it is whole and unchanged. */
+fun bundleTests(data: TestData): Tests = mapOf(
+    "bundle: a whole one opens" to {
+        val bundle = Bundle.open(makeBundle(data))
+        assertEquals("model.onnx", bundle.artifact.name)
+        assertEquals(listOf(647, 452, 451, 652, 459, 10), bundle.encode("6 5 -> 13").toList())
+    },
+    "bundle: every kind of damage is named before anything is loaded" to { damage(data) },
+    "bundle: names that leave the folder are refused" to {
+        val bad = listOf("../x", "/x", "a/../x", "./x", "a//b", "a/", "", ".", "..", "C:/x", "a\\b", "a\u0000", "a/./b")
+        for (name in bad) assertFalse(BundleManifest.isInside(name), name)
+        for (name in listOf("x", "a/b.c", "..x", "a/b:c")) assertTrue(BundleManifest.isInside(name), name)
+    },
+    "bundle: routing.json with faults is refused by name" to { routingFaults() },
+)
+
+private fun damage(data: TestData) {
+    fun message(change: (File) -> Unit): String {
+        val folder = makeBundle(data).also(change)
+        return refusal { Bundle.open(folder) }
+    }
+    assertTrue("model.onnx has changed" in message { File(it, "model.onnx").writeText("no modem") })
+    assertTrue("model.onnx has 9 bytes instead of 8" in message { File(it, "model.onnx").writeText("no models") })
+    assertTrue("routing.json is missing" in message { File(it, "routing.json").delete() })
+    assertTrue("more.bin is not in the manifest" in message { File(it, "more.bin").writeText("") })
+    assertTrue("the manifest lacks m.pte" in message { writeManifest(it, mapOf("artifact" to "m.pte")) })
+    assertTrue("It has no manifest.json" in message { File(it, "manifest.json").delete() })
+    assertTrue("newer bundle" in message { writeManifest(it, mapOf("version" to 2)) })
+    assertTrue("is not an edgekit-bundle" in message { writeManifest(it, mapOf("format" to "zip")) })
+    assertTrue("target" in message { writeManifest(it, mapOf("target" to "tflite")) })
+    assertTrue("unreadable manifest" in message { File(it, "manifest.json").writeText("{") })
+    assertTrue("outside the bundle: '../model'" in message { writeManifest(it, mapOf("artifact" to "../model")) })
+    val linked = message { folder ->
+        val other = File(folder.parentFile, "${folder.name}-other").apply { writeText("no model"); deleteOnExit() }
+        File(folder, "model.onnx").delete()
+        Files.createSymbolicLink(File(folder, "model.onnx").toPath(), other.toPath())
+    }
+    assertTrue("model.onnx is a link" in linked, linked)
+    val tiny = message {
+        val model = mapOf("vocab_size" to 100, "context_length" to 64, "parameters" to 1)
+        writeManifest(it, mapOf("model" to model))
+    }
+    assertTrue("Token 660, but the model has 100" in tiny, tiny)
+    val sentencePiece = message {
+        File(it, "tokenizer.json").writeText("""{"model": {"type": "Unigram", "vocab": []}}""")
+        writeManifest(it)
+    }
+    assertTrue("unusable tokenizer" in sentencePiece, sentencePiece)
+    assertTrue("bad conformance case" in refusal { Bundle.open(makeBundle(data, listOf("{}"))).conformance() })
+}
+
+private fun routingFaults() {
+    val good = """{"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}"""
+    val spec = RoutingSpec.of(JsonFields.of(Json.parse(good)))
+    assertEquals(listOf("{prompt}", 0.0, Route.CLOUD), listOf(spec.promptTemplate, spec.markerBias, spec.onNoAnswer))
+    val faults = mapOf(
+        "newer" to good.replace("{\"marker\"", "{\"version\": 2, \"marker\""),
+        "surprise" to good.replace("{\"marker\"", "{\"surprise\": 2, \"marker\""),
+        "token_ids" to good.replace("[[1]]", "[[]]"),
+        "marker.token_ids" to good.replace("[[1]]", "[1]"),
+        "max_new_tokens" to good.replace("8", "0"),
+        "stop_token_ids" to good.replace("[2]", "[-2]"),
+        "{prompt}" to good.replace("8}", "8, \"prompt_template\": \"x\"}"),
+        "unknown route" to good.replace("8}", "8, \"on_no_answer\": \"both\"}"),
+    )
+    for ((part, text) in faults) {
+        val message = refusal { RoutingSpec.of(JsonFields.of(Json.parse(text))) }
+        assertTrue(part in message, message)
+    }
+}

@@ -1,0 +1,61 @@
+package ai.edgekit.core
+
+import java.io.File
+import kotlin.system.exitProcess
+
+/** A test's name and what it does; it throws when something does not hold. */
+typealias Tests = Map<String, () -> Unit>
+
+/**
+ * Runs every test of the core, without a test framework, so that the same program runs under Gradle and on a
+ * machine that has only a Kotlin compiler.
+ *
+ * Usage: TestMainKt REPOSITORY [FOLDER...]. Shared cases are read from REPOSITORY/tests/conformance and from
+ * every FOLDER: decoder_cases*.json, tokenizer_cases*.json, logits_cases*.json.
+ */
+fun main(arguments: Array<String>) {
+    val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
+    val tests = decoderTests(data) + tokenizerTests(data) + logitsTests(data) + bundleTests(data) +
+        hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests()
+    var failures = 0
+    for ((name, test) in tests) {
+        try {
+            test()
+            println("ok    $name")
+        } catch (failure: Throwable) {
+            failures++
+            println("FAIL  $name\n      $failure")
+            if (failure !is AssertionError) failure.printStackTrace(System.out)
+        }
+    }
+    println("${tests.size} tests, $failures failed")
+    exitProcess(if (failures == 0) 0 else 1)
+}
+
+/** Where the shared cases lie. */
+class TestData(val repository: File, extra: List<File>) {
+    private val folders = listOf(File(repository, "tests/conformance")) + extra
+
+    /** Every file of that kind; each name once, for a test's name. */
+    fun files(prefix: String): List<File> = folders.flatMap { folder ->
+        folder.listFiles { file -> file.name.startsWith(prefix) && file.name.endsWith(".json") }!!.sorted()
+    }
+
+    /** A tokenizer.json named in a case file: relative to the repository, or to the case file. */
+    fun resolve(path: String, from: File): File =
+        listOf(File(path), File(repository, path), File(from.parentFile, path)).first { it.isFile }
+}
+
+/** Fields of a JSON file. */
+fun readFields(file: File): JsonFields = JsonFields.of(Json.parse(file.readText()))
+
+/** The one-line error that [block] must raise. */
+fun refusal(block: () -> Unit): String {
+    try {
+        block()
+    } catch (error: EdgekitException) {
+        check('\n' !in error.message!!) { "an error of more than one line: ${error.message}" }
+        return error.message!!
+    }
+    throw AssertionError("nothing was refused")
+}

@@ -1,0 +1,146 @@
+import EdgeCore
+import Observation
+import SwiftUI
+
+/// A prompt waiting for the user's word: may it leave the phone?
+struct ConsentRequest: Identifiable {
+    let id = UUID()
+    let prompt: String
+    let reply: CheckedContinuation<Bool, Never>
+}
+
+/// All that the screens show, and the session behind them.
+@MainActor @Observable
+final class AppModel {
+    var prompt = "12 30 -> 42"
+    private(set) var bundles: [URL] = []
+    private(set) var bundle: EdgeBundle?
+    private(set) var status = "Looking for a bundle."
+    private(set) var shown = ""
+    private(set) var answer: HybridAnswer?
+    private(set) var isBusy = false
+    private(set) var budget = try? CloudBudget(share: 0.3)
+    private(set) var consent: ConsentRequest?
+    private(set) var cases: [CaseReport] = []
+    private(set) var report: URL?
+    let settings = DemoSettings()
+    private let network = Reachability()
+    private var session: HybridSession?
+
+    /// Opens the first bundle there is; says how to get one if there is none.
+    func openFirstBundle() async {
+        bundles = ModelLoader.folders()
+        guard let first = bundles.first else {
+            status = "no bundle: none found. The app has nothing to run. Run edgekit demo ios BUNDLE and build again."
+            return
+        }
+        if session == nil { await open(first) }
+    }
+
+    /// Checks and loads the bundle in `folder`.
+    func open(_ folder: URL) async {
+        isBusy = true
+        defer { isBusy = false }
+        status = "Checking \(folder.lastPathComponent)."
+        (session, bundle, cases, report, answer, shown) = (nil, nil, [], nil, nil, "")
+        do {
+            let opened = try await Task.detached { try EdgeBundle.open(folder) }.value
+            status = "Loading \(folder.lastPathComponent)."
+            let budget = try settings.budget()
+            let session = HybridSession(
+                bundle: opened, model: try await ModelLoader.open(opened), cloud: try settings.cloud(), budget: budget,
+                isOnline: { [network] in network.isOnline },
+                mayLeave: { [weak self] prompt in await self?.ask(consentFor: prompt) ?? false })
+            (self.session, bundle, self.budget) = (session, opened, budget)
+            status = "\(folder.lastPathComponent): \(opened.manifest.target), \(opened.manifest.precision)"
+        } catch {
+            status = line(for: error)
+        }
+    }
+
+    /// Takes over changed settings.
+    func apply() async {
+        do {
+            let budget = try settings.budget()
+            await session?.use(cloud: try settings.cloud(), budget: budget)
+            self.budget = budget
+            status = "Settings taken over."
+        } catch {
+            status = line(for: error)
+        }
+    }
+
+    /// Answers the prompt on the screen.
+    func ask() async {
+        guard let session, !isBusy, !prompt.isEmpty else { return }
+        isBusy = true
+        defer { isBusy = false }
+        (answer, shown) = (nil, "")
+        let (events, screen) = AsyncStream.makeStream(of: ScreenEvent.self)
+        let reader = Task { for await event in events { show(event) } }
+        do {
+            answer = try await session.ask(prompt, Screen(events: screen))
+        } catch {
+            status = line(for: error)
+        }
+        screen.finish()
+        await reader.value
+        budget = await session.budget
+        settings.history = budget?.history ?? []
+    }
+
+    /// Replays the bundle's recorded cases and writes the report to be shared.
+    func runSelfTest() async {
+        guard let session, !isBusy else { return }
+        isBusy = true
+        defer { isBusy = false }
+        (cases, report) = ([], nil)
+        let (events, screen) = AsyncStream.makeStream(of: CaseReport.self)
+        let reader = Task { for await item in events { cases.append(item) } }
+        do {
+            let made = try await session.selfTest(device: .current(), app: .current()) { screen.yield($0) }
+            let url = URL.temporaryDirectory.appending(path: "device-report.json")
+            try Data(made.json().utf8).write(to: url)
+            report = url
+        } catch {
+            status = line(for: error)
+        }
+        screen.finish()
+        await reader.value
+    }
+
+    /// The user's word on the request shown.
+    func reply(_ mayLeave: Bool) {
+        consent?.reply.resume(returning: mayLeave)
+        consent = nil
+    }
+
+    private func ask(consentFor prompt: String) async -> Bool {
+        await withCheckedContinuation { consent = ConsentRequest(prompt: prompt, reply: $0) }
+    }
+
+    private func show(_ event: ScreenEvent) {
+        switch event {
+        case .text(let text): shown += text
+        case .restart: shown = ""
+        }
+    }
+}
+
+private enum ScreenEvent: Sendable {
+    case text(String)
+    case restart
+}
+
+/// Carries what the session shows to the screen, in order.
+private struct Screen: HybridListener {
+    let events: AsyncStream<ScreenEvent>.Continuation
+
+    func onText(_ text: String) {
+        events.yield(.text(text))
+    }
+
+    func onRestart() {
+        events.yield(.restart)
+    }
+}

@@ -1,0 +1,81 @@
+import EdgeCore
+import SwiftUI
+
+/// Ask, see the answer grow, see which side answered and why.
+struct AskView: View {
+    @Bindable var model: AppModel
+
+    var body: some View {
+        NavigationStack {
+            Form {
+                Section {
+                    TextField("Prompt", text: $model.prompt, axis: .vertical)
+                        .autocorrectionDisabled()
+                        .textInputAutocapitalization(.never)
+                    Button(model.isBusy ? "Working" : "Ask") { Task { await model.ask() } }
+                        .disabled(model.isBusy || model.bundle == nil)
+                } footer: {
+                    Text(model.status)
+                }
+                if !model.shown.isEmpty {
+                    Section("Answer") {
+                        Text(model.shown).monospaced().textSelection(.enabled)
+                    }
+                }
+                if let answer = model.answer { AnswerSection(answer: answer) }
+                if let budget = model.budget {
+                    Section("Budget") {
+                        LabeledContent("Calls left", value: "\(budget.left) of \(budget.allowed) in \(budget.window) prompts")
+                    }
+                }
+            }
+            .navigationTitle("edgekit")
+            .alert("Send this prompt to the cloud?", isPresented: isAsked, presenting: model.consent) { _ in
+                Button("Send") { model.reply(true) }
+                Button("Keep it here", role: .cancel) { model.reply(false) }
+            } message: { request in
+                Text(request.prompt)
+            }
+        }
+    }
+
+    private var isAsked: Binding<Bool> {
+        Binding(get: { model.consent != nil }, set: { isShown in if !isShown { model.reply(false) } })
+    }
+}
+
+/// Which side answered, why, and how long it took.
+private struct AnswerSection: View {
+    let answer: HybridAnswer
+
+    var body: some View {
+        Section("Who answered") {
+            LabeledContent("Side", value: answer.route == .local ? "this phone" : "the cloud")
+            LabeledContent("Why", value: why)
+            if let text = answer.answer { LabeledContent("Answer", value: text) }
+            LabeledContent("On the phone", value: milliseconds(answer.localMs))
+            if let cloudMs = answer.cloudMs { LabeledContent("In the cloud", value: milliseconds(cloudMs)) }
+            LabeledContent("Tokens", value: "\(answer.promptTokens) read, \(answer.generatedTokens) written")
+            if answer.markerMargin.isFinite {
+                LabeledContent("Marker's margin", value: answer.markerMargin.formatted(.number.precision(.fractionLength(2))))
+            }
+            if let notice = answer.notice { Text(notice).foregroundStyle(.secondary) }
+        }
+    }
+
+    private var why: String {
+        switch answer.reason {
+        case "answer": "it gave an answer"
+        case "marker": "the policy asked for help"
+        case "no_answer": "the policy gave no answer"
+        case "budget": "the budget is spent"
+        case "offline": "the cloud could not be had"
+        case "consent": "you kept the prompt here"
+        default: answer.reason
+        }
+    }
+
+    private func milliseconds(_ value: Double) -> String {
+        "\(Int(value.rounded())) ms"
+    }
+}

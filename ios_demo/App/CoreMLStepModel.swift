@@ -1,0 +1,99 @@
+import CoreML
+import EdgeCore
+import Foundation
+
+/// A bundle's Core ML package: functions `prefill` (a fixed chunk of tokens) and `decode` (one) over one KV state.
+///
+/// A prompt goes through `prefill` in chunks, the last one filled up with copies of its last token; `decode`
+/// then takes that token in its own place. The copies lie in slots after it, which the mask hides until
+/// later tokens overwrite them.
+final class CoreMLStepModel: StepModel {
+    let contextLength: Int
+    let runtime: RuntimeFacts
+    private let chunk: Int
+    private let prefillFunction: MLModel
+    private let decodeFunction: MLModel
+    private var state: MLState
+    private var position = 0
+
+    /// Compiles the package on first use (the result is kept in Caches) and loads both functions.
+    static func open(_ bundle: EdgeBundle) async throws -> sending CoreMLStepModel {
+        let compiled = URL.cachesDirectory.appending(path: bundle.manifest.sha256 + ".mlmodelc")
+        do {
+            if !FileManager.default.fileExists(atPath: compiled.path) {
+                try FileManager.default.moveItem(at: await MLModel.compileModel(at: bundle.artifact), to: compiled)
+            }
+            return try CoreMLStepModel(compiled, bundle.manifest.model)
+        } catch {
+            throw EdgeError("cannot load \(bundle.artifact.lastPathComponent): \(line(for: error)) It needs iOS 18. Export again.")
+        }
+    }
+
+    private init(_ compiled: URL, _ facts: ModelFacts) throws {
+        contextLength = facts.contextLength
+        chunk = facts.prefillChunk
+        let os = ProcessInfo.processInfo.operatingSystemVersion
+        runtime = RuntimeFacts(name: "Core ML", version: "\(os.majorVersion).\(os.minorVersion).\(os.patchVersion)")
+        prefillFunction = try Self.load(compiled, function: "prefill")
+        decodeFunction = try Self.load(compiled, function: "decode")
+        state = decodeFunction.makeState()
+    }
+
+    private static func load(_ compiled: URL, function: String) throws -> MLModel {
+        let configuration = MLModelConfiguration()
+        configuration.functionName = function
+        // The Neural Engine does not take every stateful program; CPU and GPU do.
+        configuration.computeUnits = .cpuAndGPU
+        return try MLModel(contentsOf: compiled, configuration: configuration)
+    }
+
+    func reset() {
+        state = decodeFunction.makeState()
+        position = 0
+    }
+
+    func prefill(_ tokenIds: [Int]) throws -> [Float] {
+        guard let last = tokenIds.last else { throw EdgeError("empty prompt: 0 tokens. Nothing to continue. Type one.") }
+        if position + tokenIds.count > contextLength { throw full(tokenIds.count) }
+        var logits: [Float] = []
+        var left = tokenIds[...]
+        while left.count > 1, position + chunk <= contextLength {
+            let part = left.prefix(chunk)
+            let short = chunk - part.count
+            logits = try step(prefillFunction, part + Array(repeating: last, count: short))
+            left = left.dropFirst(chunk)
+            if short > 0 {
+                position -= short + 1
+                left = [last]
+            }
+        }
+        for token in left {
+            logits = try step(decodeFunction, [token])
+        }
+        return logits
+    }
+
+    func decode(_ tokenId: Int) throws -> [Float] {
+        try step(decodeFunction, [tokenId])
+    }
+
+    /// token_ids (1, T) int32 and position (1) int32 to logits (1, vocab) float32.
+    private func step(_ function: MLModel, _ tokenIds: ArraySlice<Int>) throws -> [Float] {
+        if position + tokenIds.count > contextLength { throw full(tokenIds.count) }
+        let tokens = MLShapedArray<Int32>(scalars: tokenIds.map(Int32.init), shape: [1, tokenIds.count])
+        let start = MLShapedArray<Int32>(scalars: [Int32(position)], shape: [1])
+        let inputs = try MLDictionaryFeatureProvider(dictionary: [
+            "token_ids": MLFeatureValue(shapedArray: tokens), "position": MLFeatureValue(shapedArray: start),
+        ])
+        let outputs = try function.prediction(from: inputs, using: state)
+        guard let logits = outputs.featureValue(for: "logits")?.shapedArrayValue(of: Float.self) else {
+            throw EdgeError("no logits: the Core ML package returns none as float32. It is no edgekit export. Export again.")
+        }
+        position += tokenIds.count
+        return logits.scalars
+    }
+
+    private func full(_ more: Int) -> EdgeError {
+        EdgeError("context full: \(position + more) tokens. The artifact holds \(contextLength). Shorten the prompt.")
+    }
+}

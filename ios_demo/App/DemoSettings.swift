@@ -1,0 +1,62 @@
+import EdgeCore
+import Foundation
+import Network
+import Observation
+import UIKit
+
+/// What the user chose. The key lives in memory only: it is neither stored nor logged.
+@MainActor @Observable
+final class DemoSettings {
+    var cloudModel = UserDefaults.standard.string(forKey: "cloudModel") ?? "" {
+        didSet { UserDefaults.standard.set(cloudModel, forKey: "cloudModel") }
+    }
+    var cloudUrl = UserDefaults.standard.string(forKey: "cloudUrl") ?? "https://" {
+        didSet { UserDefaults.standard.set(cloudUrl, forKey: "cloudUrl") }
+    }
+    var key = ""
+    var share = UserDefaults.standard.object(forKey: "share") as? Double ?? 0.3 {
+        didSet { UserDefaults.standard.set(share, forKey: "share") }
+    }
+    /// For each of the last prompts whether it left the phone.
+    var history = UserDefaults.standard.array(forKey: "history") as? [Bool] ?? [] {
+        didSet { UserDefaults.standard.set(history, forKey: "history") }
+    }
+
+    func budget() throws -> CloudBudget {
+        try CloudBudget(share: share, history: history)
+    }
+
+    /// The cloud, or nil if none is named.
+    func cloud() throws -> (any Cloud)? {
+        cloudModel.isEmpty ? nil : try CloudClient(model: cloudModel, baseUrl: cloudUrl, key: key)
+    }
+}
+
+/// Whether the phone has a network just now.
+final class Reachability: @unchecked Sendable {
+    private let monitor = NWPathMonitor()
+
+    init() {
+        monitor.start(queue: DispatchQueue(label: "network"))
+    }
+
+    var isOnline: Bool { monitor.currentPath.status == .satisfied }
+}
+
+extension DeviceFacts {
+    /// This phone: its model identifier ("iPhone16,2"), not its name.
+    @MainActor static func current() -> DeviceFacts {
+        var system = utsname()
+        uname(&system)
+        let model = withUnsafeBytes(of: &system.machine) { String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self) }
+        let device = UIDevice.current
+        return DeviceFacts(model: model, os: "\(device.systemName) \(device.systemVersion)")
+    }
+}
+
+extension AppFacts {
+    static func current() -> AppFacts {
+        let version = Bundle.main.object(forInfoDictionaryKey: "CFBundleShortVersionString") as? String
+        return AppFacts(name: "ios_demo", version: version ?? "unknown")
+    }
+}

@@ -1,0 +1,90 @@
+#if canImport(OnnxRuntimeBindings)
+    import EdgeCore
+    import Foundation
+    import OnnxRuntimeBindings
+
+    /// A bundle's model.onnx of the fused layout: every cache buffer is both input and output, written in place.
+    final class OnnxStepModel: StepModel {
+        let contextLength: Int
+        let runtime: RuntimeFacts
+        private let environment: ORTEnv
+        private let session: ORTSession
+        private let caches: [String: ORTValue]
+        private let logits: NSMutableData
+        private let logitsValue: ORTValue
+        private let vocabSize: Int
+        private var position = 0
+
+        static func open(_ bundle: EdgeBundle) throws -> sending OnnxStepModel {
+            do {
+                return try OnnxStepModel(bundle.artifact, bundle.manifest.model)
+            } catch {
+                throw EdgeError("cannot load \(bundle.artifact.lastPathComponent): \(line(for: error)) Export again.")
+            }
+        }
+
+        private init(_ artifact: URL, _ facts: ModelFacts) throws {
+            contextLength = facts.contextLength
+            vocabSize = facts.vocabSize
+            runtime = RuntimeFacts(name: "onnxruntime", version: ORTVersion() ?? "unknown")
+            environment = try ORTEnv(loggingLevel: .error)
+            let options = try ORTSessionOptions()
+            try options.setIntraOpNumThreads(2)
+            session = try ORTSession(env: environment, modelPath: artifact.path, sessionOptions: options)
+            let names = try session.inputNames()
+            guard let heads = facts.keyValueHeads, let dim = facts.headDim, !names.contains("attention_mask") else {
+                throw EdgeError("The app reads the fused layout, with the head sizes in the manifest.")
+            }
+            let shape = [1, heads, contextLength, dim]
+            caches = try Dictionary(uniqueKeysWithValues: names.filter { $0.hasPrefix("past_") }.map { name in
+                (name, try Self.tensor(NSMutableData(length: shape.reduce(4, *)), .float, shape))
+            })
+            let buffer = NSMutableData(length: 4 * vocabSize)
+            logitsValue = try Self.tensor(buffer, .float, [1, vocabSize])
+            logits = try logitsValue.tensorData()
+        }
+
+        /// Old cache entries may stay: attention ends at the position.
+        func reset() {
+            position = 0
+        }
+
+        func prefill(_ tokenIds: [Int]) throws -> [Float] {
+            try run(tokenIds)
+        }
+
+        func decode(_ tokenId: Int) throws -> [Float] {
+            try run([tokenId])
+        }
+
+        /// input_ids (1, T) int64 and position (1) int64 to logits (1, vocab) float32.
+        private func run(_ tokenIds: [Int]) throws -> [Float] {
+            if position + tokenIds.count > contextLength {
+                let total = position + tokenIds.count
+                throw EdgeError("context full: \(total) tokens. The artifact holds \(contextLength). Shorten the prompt.")
+            }
+            var inputs = caches
+            inputs["input_ids"] = try Self.integers(tokenIds, [1, tokenIds.count])
+            inputs["position"] = try Self.integers([position], [1])
+            var outputs = ["logits": logitsValue]
+            for (name, value) in caches {
+                outputs["present_" + name.dropFirst("past_".count)] = value
+            }
+            try session.run(withInputs: inputs, outputs: outputs, runOptions: nil)
+            position += tokenIds.count
+            return (logits as Data).withUnsafeBytes { Array($0.bindMemory(to: Float.self).prefix(vocabSize)) }
+        }
+
+        private static func integers(_ values: [Int], _ shape: [Int]) throws -> ORTValue {
+            let data = values.map(Int64.init).withUnsafeBytes { NSMutableData(bytes: $0.baseAddress, length: $0.count) }
+            return try tensor(data, .int64, shape)
+        }
+
+        private static func tensor(
+            _ data: NSMutableData?, _ type: ORTTensorElementDataType, _ shape: [Int]
+        ) throws -> ORTValue {
+            guard let data else { throw EdgeError("out of memory: a tensor of \(shape). The phone has no room. Close apps.") }
+            return try ORTValue(tensorData: data, elementType: type, shape: shape.map { NSNumber(value: $0) })
+        }
+    }
+#endif

@@ -1,0 +1,89 @@
+import Foundation
+
+/// An opened bundle: every file was the one its manifest names when it was opened.
+///
+/// Called EdgeBundle in Swift, where Foundation has a `Bundle` of its own.
+public struct EdgeBundle: Sendable {
+    public let folder: URL
+    public let manifest: BundleManifest
+    public let tokenizer: Tokenizer
+    public let routing: RoutingSpec
+    public let vocabulary: Vocabulary
+
+    private static let routingFile = "routing.json"
+    private static let tokenizerFile = "tokenizer.json"
+
+    /// The model file (or package folder) for the target's runtime.
+    public var artifact: URL { folder.appendingPathComponent(manifest.artifact) }
+
+    /// Token ids of the rendered `prompt`, ready for prefill.
+    public func encode(_ prompt: String) -> [Int] {
+        tokenizer.encode(routing.render(prompt))
+    }
+
+    /// The recorded cases.
+    public func conformance() throws -> [ConformanceCase] {
+        try ConformanceCase.readAll(folder.appendingPathComponent(ConformanceCase.file))
+    }
+
+    /// Opens the bundle in `folder`, every size and hash checked first.
+    ///
+    /// Throws ``EdgeError`` for anything that is not a whole, unchanged bundle this version can read.
+    public static func open(_ folder: URL) throws -> EdgeBundle {
+        let manifest = try BundleManifest.read(folder)
+        let faults = try self.faults(folder, manifest)
+        if !faults.isEmpty {
+            throw EdgeError(
+                "damaged bundle: \(folder.path). \(faults.joined(separator: "; ")). Copy it again.")
+        }
+        let routing = try RoutingSpec.load(folder.appendingPathComponent(routingFile))
+        let size = manifest.model.vocabSize
+        if let id = (routing.marker.tokenIds.joined() + routing.stopTokenIds).first(where: { $0 >= size }) {
+            throw EdgeError("bad \(routingFile): \(folder.path). Token \(id), but the model has \(size). Export it again.")
+        }
+        let url = folder.appendingPathComponent(tokenizerFile)
+        do {
+            let fields = try JsonFields(Json.read(url))
+            return EdgeBundle(
+                folder: folder, manifest: manifest, tokenizer: try Tokenizer(fields), routing: routing,
+                vocabulary: try Vocabulary(tokenizer: fields, spec: routing))
+        } catch {
+            throw EdgeError(
+                "unusable tokenizer: \(url.path). \(line(for: error)). Use a byte-level BPE model.")
+        }
+    }
+
+    /// Every way in which `folder` differs from its manifest; empty if it does not.
+    private static func faults(_ folder: URL, _ manifest: BundleManifest) throws -> [String] {
+        let names = manifest.files.keys
+        let changed = try manifest.files.sorted { $0.key < $1.key }.compactMap { try fault(folder, $0.key, $0.value) }
+        let extra = present(folder).subtracting(names).subtracting([BundleManifest.file]).sorted()
+        let needed = [routingFile, tokenizerFile, ConformanceCase.file].filter { !names.contains($0) }
+        let hasArtifact = names.contains { $0 == manifest.artifact || $0.hasPrefix(manifest.artifact + "/") }
+        let lacking = needed + (hasArtifact ? [] : [manifest.artifact])
+        return changed + extra.map { "\($0) is not in the manifest" } + lacking.map { "the manifest lacks \($0)" }
+    }
+
+    private static func fault(_ folder: URL, _ name: String, _ entry: FileEntry) throws -> String? {
+        var url = folder
+        for part in name.split(separator: "/") {
+            url.appendPathComponent(String(part))
+            if kind(url) == .typeSymbolicLink { return "\(name) is a link" }
+        }
+        guard kind(url) == .typeRegular else { return "\(name) is missing" }
+        let size = (try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? NSNumber)?.intValue ?? -1
+        if size != entry.size { return "\(name) has \(size) bytes instead of \(entry.size)" }
+        return try Sha256.hex(ofFile: url) == entry.sha256 ? nil : "\(name) has changed (sha256 differs)"
+    }
+
+    /// What stands at `url` itself, a link not followed; nil if nothing does.
+    private static func kind(_ url: URL) -> FileAttributeType? {
+        (try? FileManager.default.attributesOfItem(atPath: url.path))?[.type] as? FileAttributeType
+    }
+
+    /// Relative paths of everything in `folder` that is no folder itself.
+    private static func present(_ folder: URL) -> Set<String> {
+        let paths = (try? FileManager.default.subpathsOfDirectory(atPath: folder.path)) ?? []
+        return Set(paths.filter { kind(folder.appendingPathComponent($0)) != .typeDirectory })
+    }
+}

@@ -1,0 +1,85 @@
+import Foundation
+
+/// How an answer stands in the text: between `open` and `close`.
+public struct AnswerFormat: Sendable, Equatable {
+    public var open = "<answer>"
+    public var close = "</answer>"
+
+    public init() {}
+}
+
+/// The call-for-cloud marker: its text, and the token id sequences that count as emitting it.
+public struct Marker: Sendable, Equatable {
+    public var text: String
+    public var tokenIds: [[Int]]
+}
+
+/// routing.json: everything a phone needs to decode a policy's text and see its decision.
+public struct RoutingSpec: Sendable, Equatable {
+    public static let knownVersion = 1
+
+    public var marker: Marker
+    public var answer = AnswerFormat()
+    public var stopTokenIds: [Int]
+    public var maxNewTokens: Int
+    public var promptTemplate: String
+    /// Added to the marker's first logit.
+    public var markerBias: Double
+    public var calibratedCallFraction: Double?
+    public var onNoAnswer: Route
+
+    private static let known: Set<String> = [
+        "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
+        "calibrated_call_fraction", "on_no_answer",
+    ]
+
+    /// The text the policy continues for the user's `prompt`.
+    public func render(_ prompt: String) -> String {
+        promptTemplate.replacingOccurrences(of: "{prompt}", with: prompt, options: .literal)
+    }
+
+    /// Reads routing.json. Throws ``EdgeError`` naming the fault.
+    public static func load(_ url: URL) throws -> RoutingSpec {
+        do {
+            return try RoutingSpec(JsonFields(Json.read(url)))
+        } catch {
+            throw EdgeError("bad routing.json: \(url.path). \(line(for: error)). Export the bundle again.")
+        }
+    }
+
+    /// From parsed JSON.
+    public init(_ fields: JsonFields) throws {
+        try fields.onlyKnown(Self.known)
+        let version = fields.has("version") ? try fields.whole("version") : Self.knownVersion
+        if version > Self.knownVersion {
+            throw EdgeError("version \(version) is newer than \(Self.knownVersion), update the app")
+        }
+        let marker = try fields.fields("marker")
+        try marker.onlyKnown(["text", "token_ids"])
+        self.marker = Marker(text: try marker.filled("text"), tokenIds: try marker.tokenIdLists("token_ids"))
+        if self.marker.tokenIds.isEmpty || self.marker.tokenIds.contains([]) {
+            throw EdgeError("marker.token_ids holds an empty sequence or none")
+        }
+        if fields.has("answer") {
+            let answer = try fields.fields("answer")
+            try answer.onlyKnown(["open", "close"])
+            if answer.has("open") { self.answer.open = try answer.filled("open") }
+            if answer.has("close") { self.answer.close = try answer.filled("close") }
+        }
+        stopTokenIds = try fields.tokenIds("stop_token_ids")
+        maxNewTokens = try fields.positive("max_new_tokens")
+        promptTemplate = try fields.textOrNil("prompt_template") ?? "{prompt}"
+        if !promptTemplate.contains("{prompt}") { throw EdgeError("prompt_template lacks {prompt}") }
+        markerBias = try fields.numberOrNil("marker_bias") ?? 0
+        calibratedCallFraction = try fields.numberOrNil("calibrated_call_fraction")
+        onNoAnswer = try Route.named(fields.textOrNil("on_no_answer") ?? "cloud")
+    }
+}
+
+extension Route {
+    /// The route called `name`.
+    static func named(_ name: String) throws -> Route {
+        guard let route = Route(rawValue: name) else { throw EdgeError("route \(name): neither local nor cloud") }
+        return route
+    }
+}

@@ -1,0 +1,120 @@
+import XCTest
+
+@testable import EdgeCore
+
+/// Opening and refusing bundles. The bundle is made of the shipped tokenizer and a stand-in artifact.
+final class BundleTests: XCTestCase {
+    private static let files = ["routing.json", "tokenizer.json", "conformance.jsonl", "model.mlpackage/Data/weight.bin"]
+    private var folder = URL(fileURLWithPath: "/")
+
+    override func setUpWithError() throws {
+        folder = try makeBundle()
+    }
+
+    override func tearDownWithError() throws {
+        try FileManager.default.removeItem(at: folder)
+    }
+
+    func testAWholeBundleOpensAndEncodes() throws {
+        let bundle = try EdgeBundle.open(folder)
+        XCTAssertEqual(bundle.encode("3 7 -> 10"), [647, 449, 453, 652, 456, 10])
+        XCTAssertEqual(bundle.manifest.sha256.count, 64)
+        XCTAssertEqual(try bundle.conformance().map(\.id), ["a"])
+    }
+
+    func testAChangedByteIsNamed() throws {
+        var data = try Data(contentsOf: folder.appendingPathComponent(Self.files[3]))
+        data[0] ^= 1
+        try data.write(to: folder.appendingPathComponent(Self.files[3]))
+        refused("weight.bin has changed")
+    }
+
+    func testAMissingAnExtraAndALinkedFileAreNamed() throws {
+        let extra = folder.appendingPathComponent("extra.txt")
+        try Data("x".utf8).write(to: extra)
+        refused("extra.txt is not in the manifest")
+        try FileManager.default.removeItem(at: extra)
+        let weights = folder.appendingPathComponent(Self.files[3])
+        try FileManager.default.removeItem(at: weights)
+        refused("weight.bin is missing")
+        try FileManager.default.createSymbolicLink(
+            at: weights, withDestinationURL: folder.appendingPathComponent("routing.json"))
+        refused("weight.bin is a link")
+    }
+
+    func testANewerBundleAndNamesOutsideAreRefused() throws {
+        try manifest { $0.replacingOccurrences(of: "\"version\":1", with: "\"version\":2") }
+        refused("update the app")
+        for name in ["../secret", "/etc/passwd", "a/../b", "a//b", "./a", "C:/a", "a\\\\b"] {
+            try manifest { $0.replacingOccurrences(of: "routing.json", with: name) }
+            refused("outside the bundle")
+        }
+        XCTAssertTrue(BundleManifest.isInside("model.mlpackage/Data/weight.bin"))
+    }
+
+    func testHashesAreThoseOfTheStandard() throws {
+        let vectors = [
+            ("", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"),
+            ("abc", "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"),
+            (
+                "abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq",
+                "248d6a61d20638b8e5c026930c3e6039a33ce45964ff2167f6ecedd419db06c1"
+            ),
+        ]
+        for (text, hash) in vectors {
+            var sha = Sha256()
+            sha.update(Data(text.utf8))
+            XCTAssertEqual(sha.hex(), hash)
+        }
+    }
+
+    private func refused(_ why: String) {
+        XCTAssertThrowsError(try EdgeBundle.open(folder)) { error in
+            XCTAssertTrue(line(for: error).contains(why), line(for: error))
+        }
+    }
+
+    private func manifest(_ change: (String) -> String) throws {
+        try writeManifest(folder)
+        let url = folder.appendingPathComponent(BundleManifest.file)
+        try change(String(contentsOf: url, encoding: .utf8)).write(to: url, atomically: true, encoding: .utf8)
+    }
+}
+
+/// Writes a small whole bundle into a new folder.
+func makeBundle() throws -> URL {
+    let folder = try Shared.temporaryFolder()
+    let package = folder.appendingPathComponent("model.mlpackage/Data")
+    try FileManager.default.createDirectory(at: package, withIntermediateDirectories: true)
+    try Data([1, 2, 3]).write(to: package.appendingPathComponent("weight.bin"))
+    let shipped = Shared.repository.appendingPathComponent("edgekit/policy/base/tokenizer.json")
+    try FileManager.default.copyItem(at: shipped, to: folder.appendingPathComponent("tokenizer.json"))
+    let routing = try Shared.json("logits_cases.json").members["routing"]?.write() ?? ""
+    try routing.write(to: folder.appendingPathComponent("routing.json"), atomically: true, encoding: .utf8)
+    let decision = #"{"token_ids":[658,450,659],"route":"local","reason":"answer","text":"t","answer":"4","marker_margin":null}"#
+    let line = #"{"id":"a","prompt":"3 7 -> 10","prompt_token_ids":[1],"marker_bias":0.0,"reference":D,"quantized_reference":D}"#
+    let cases = line.replacingOccurrences(of: "D}", with: decision + "}").replacingOccurrences(of: "D,", with: decision + ",")
+    try (cases + "\n").write(to: folder.appendingPathComponent("conformance.jsonl"), atomically: true, encoding: .utf8)
+    try writeManifest(folder)
+    return folder
+}
+
+private func writeManifest(_ folder: URL) throws {
+    var files: [String: Json] = [:]
+    for name in ["routing.json", "tokenizer.json", "conformance.jsonl", "model.mlpackage/Data/weight.bin"] {
+        let url = folder.appendingPathComponent(name)
+        let size = Double(try Data(contentsOf: url).count)
+        files[name] = .object(["sha256": .string(try Sha256.hex(ofFile: url)), "size": .number(size)])
+    }
+    let facts: [String: Json] = [
+        "vocab_size": .number(672), "context_length": .number(128), "prefill_chunk": .number(32), "parameters": .number(9),
+    ]
+    let manifest = Json.object([
+        "format": .string("edgekit-bundle"), "version": .number(1), "target": .string("coreml"),
+        "artifact": .string("model.mlpackage"), "precision": .string("int4"),
+        "recipe": .object(["name": .string("test")]), "model": .object(facts), "files": .object(files),
+        "runtime": .object(["name": .string("Core ML"), "version": .string("1")]),
+    ])
+    let url = folder.appendingPathComponent(BundleManifest.file)
+    try manifest.write().write(to: url, atomically: true, encoding: .utf8)
+}

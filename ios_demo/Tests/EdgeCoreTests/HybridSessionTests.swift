@@ -1,0 +1,212 @@
+import XCTest
+
+@testable import EdgeCore
+
+final class HybridSessionTests: XCTestCase {
+    private static let marker = 660
+    private static let answer = [658, 450, 659]  // <answer>4</answer>
+    private var folder = URL(fileURLWithPath: "/")
+
+    override func setUpWithError() throws {
+        folder = try makeBundle()
+    }
+
+    override func tearDownWithError() throws {
+        try FileManager.default.removeItem(at: folder)
+    }
+
+    func testAKeptAnswerNeverLeavesThePhone() async throws {
+        let cloud = FakeCloud()
+        let (answer, _) = try await ask(calls: false, cloud: cloud)
+        XCTAssertEqual([answer.route.rawValue, answer.reason, answer.answer], ["local", "answer", "4"])
+        XCTAssertEqual(cloud.asked, 0)
+    }
+
+    func testACallIsAnsweredByTheCloudOnceAndReplacesWhatWasShown() async throws {
+        let cloud = FakeCloud()
+        let (answer, seen) = try await ask(calls: true, cloud: cloud)
+        XCTAssertEqual([answer.route.rawValue, answer.reason, answer.answer], ["cloud", "marker", "nine"])
+        XCTAssertEqual(cloud.asked, 1)
+        XCTAssertEqual(seen, "nine")
+    }
+
+    func testWhereACallMayNotOrCannotLeaveTheDeviceAnswersAndSaysWhy() async throws {
+        let unwilling = FakeCloud()
+        let cases: [(reason: String, notice: String, cloud: FakeCloud?, share: Double, online: Bool, consents: Bool)] = [
+            ("offline", "no cloud", nil, 1, true, true),
+            ("offline", "no network", unwilling, 1, false, true),
+            ("budget", "budget spent", unwilling, 0, true, true),
+            ("consent", "not sent", unwilling, 1, true, false),
+            ("offline", "down today", FakeCloud(fails: true), 1, true, true),
+        ]
+        for item in cases {
+            let (answer, seen) = try await ask(
+                calls: true, cloud: item.cloud, share: item.share, online: item.online, consents: item.consents)
+            XCTAssertEqual([answer.route.rawValue, answer.reason, answer.answer], ["local", item.reason, "4"])
+            XCTAssertTrue(answer.notice?.contains(item.notice) ?? false, answer.notice ?? "")
+            XCTAssertEqual(seen, "<answer>4</answer>")
+        }
+        XCTAssertEqual(unwilling.asked, 0)
+    }
+
+    func testTheBudgetHoldsOverAnyWindow() throws {
+        var budget = try CloudBudget(share: 0.3, window: 10)
+        var history: [Bool] = []
+        for _ in 0..<40 {
+            let leaves = budget.left > 0
+            budget.record(leaves)
+            history.append(leaves)
+            XCTAssertLessThanOrEqual(history.suffix(10).count { $0 }, 3)
+        }
+        XCTAssertEqual(history.count { $0 }, 12)
+        XCTAssertThrowsError(try CloudBudget(share: 1.5))
+    }
+
+    func testTheSelfTestReportsInTheSchema() async throws {
+        let session = try self.session(calls: false, cloud: nil)
+        let report = try await session.selfTest(
+            device: DeviceFacts(model: "m", os: "o"), app: AppFacts(name: "a", version: "1")) { _ in }
+        XCTAssertEqual([report.matched, report.mismatched], [1, 0])
+        let fields = try JsonFields(Json.parse(Data(report.json().utf8)))
+        XCTAssertEqual(
+            fields.names, ["app", "bundle", "cases", "device", "format", "matched", "mismatched", "runtime", "version"])
+        let item = try JsonFields(fields.list("cases")[0])
+        XCTAssertEqual(
+            item.names,
+            [
+                "answer", "decode_ms", "id", "marker_bias", "marker_margin", "outcome", "prefill_ms",
+                "prompt_token_ids", "reason", "route", "text", "token_ids",
+            ])
+        XCTAssertEqual(try item.text("outcome"), "MATCH")
+        XCTAssertEqual(try item.tokenIds("token_ids"), Self.answer)
+    }
+
+    private func ask(
+        calls: Bool, cloud: FakeCloud?, share: Double = 1, online: Bool = true, consents: Bool = true
+    ) async throws -> (HybridAnswer, String) {
+        let screen = Screen()
+        let session = try self.session(calls: calls, cloud: cloud, share: share, online: online, consents: consents)
+        return (try await session.ask("3 7 -> 10", screen), screen.text)
+    }
+
+    private func session(
+        calls: Bool, cloud: FakeCloud?, share: Double = 1, online: Bool = true, consents: Bool = true
+    ) throws -> HybridSession {
+        HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Self.script(calls), cloud: cloud,
+            budget: try CloudBudget(share: share), isOnline: { online }, mayLeave: { _ in consents })
+    }
+
+    /// Answers 4, after the marker's logit was the highest at first if it `calls`.
+    private static func script(_ calls: Bool) -> Rows {
+        Rows(contextLength: 128) { step in
+            var logits = [Float](repeating: 0, count: 672)
+            logits[answer[min(step, 2)]] = 5
+            logits[marker] = calls && step == 0 ? 9 : -9
+            return logits
+        }
+    }
+}
+
+final class CloudClientTests: XCTestCase {
+    func testTheRequestAndTheAnswer() async throws {
+        let transport = FakeTransport(#"{"choices":[{"message":{"content":"so <answer> 3 * 4 </answer>."}}]}"#)
+        let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1/", key: "sesame", transport: transport)
+        let answer = try await cloud.answer("3 4 -> \"12\"")
+        XCTAssertEqual(answer, "3 * 4")
+        let sent = try XCTUnwrap(transport.sent)
+        XCTAssertEqual(sent.url, "https://host/v1/chat/completions")
+        XCTAssertEqual(sent.headers["Authorization"], "Bearer sesame")
+        let message = try JsonFields(Json.parse(sent.body)).list("messages")[1]
+        XCTAssertEqual(try JsonFields(message).text("content"), "3 4 -> \"12\"")
+    }
+
+    func testFailuresAreOneLineAndNeverShowTheKey() async throws {
+        let replies = [("not json", 200), ("{}", 200), (#"{"choices":[{"message":{"content":" "}}]}"#, 200), ("", 500)]
+        for (body, status) in replies {
+            let transport = FakeTransport(body, status)
+            let cloud = try CloudClient(model: "sesame", baseUrl: "https://host/v1", key: "sesame", transport: transport)
+            do {
+                _ = try await cloud.answer("q")
+                XCTFail("an answer from \(body)")
+            } catch {
+                XCTAssertTrue(line(for: error).hasPrefix("cloud failed: ***"))
+                XCTAssertFalse(line(for: error).contains("sesame"))
+                XCTAssertFalse(line(for: error).contains("\n"))
+            }
+        }
+    }
+
+    func testAKeyDoesNotGoOverPlainHttpExceptToThisMachine() {
+        for address in ["http://host/v1", "ftp://host/v1", "host/v1", "https://", ""] {
+            XCTAssertThrowsError(try CloudClient(model: "m", baseUrl: address, key: "k"), address)
+        }
+        XCTAssertNoThrow(try CloudClient(model: "m", baseUrl: "http://127.0.0.1:8080/v1", key: "k"))
+    }
+}
+
+final class JsonTests: XCTestCase {
+    func testTextsComeBackAsWritten() throws {
+        let text = "a\"\\/\n\u{0}\u{7F}\u{1F600}e\u{301}\r\n\u{2028}"
+        XCTAssertEqual(try Json.parse(Data(Json.string(text).write().utf8)).string?.text, text.text)
+        XCTAssertEqual(try Json.parse(Data(#""\ud83d\ude00\u00e9\ud83d""#.utf8)).string?.text, "\u{1F600}\u{E9}\u{FFFD}".text)
+    }
+
+    func testNumbersComeBackAsWritten() throws {
+        for value in [0, -1, 0.1, -8.368715286254883, 1e-7, 123_456_789_012, 1e300] {
+            XCTAssertEqual(try Json.parse(Data(Json.number(value).write().utf8)).number, value)
+        }
+        XCTAssertEqual(Json.number(-.infinity).write(), "null")
+    }
+
+    func testWhatIsNoJsonIsRefused() {
+        let deep = String(repeating: "[", count: 100_000)
+        for text in ["", "{", "[1,]", "{\"a\" 1}", "\"a", "tru", "1 2", "\"\u{1}\"", "nan", "+", deep] {
+            XCTAssertThrowsError(try Json.parse(Data(text.utf8)), String(text.prefix(9)))
+        }
+    }
+}
+
+private final class FakeCloud: Cloud, @unchecked Sendable {
+    let name = "fake"
+    private(set) var asked = 0
+    private let fails: Bool
+
+    init(fails: Bool = false) {
+        self.fails = fails
+    }
+
+    func answer(_ prompt: String) async throws -> String {
+        asked += 1
+        if fails { throw EdgeError("cloud failed: fake. It is down today. Ask tomorrow.") }
+        return "nine"
+    }
+}
+
+private final class FakeTransport: Transport, @unchecked Sendable {
+    private(set) var sent: (url: String, headers: [String: String], body: Data)?
+    private let body: String
+    private let status: Int
+
+    init(_ body: String, _ status: Int = 200) {
+        self.body = body
+        self.status = status
+    }
+
+    func post(_ url: URL, headers: [String: String], body: Data) async throws -> HttpReply {
+        sent = (url.absoluteString, headers, body)
+        return HttpReply(status: status, body: Data(self.body.utf8))
+    }
+}
+
+private final class Screen: HybridListener, @unchecked Sendable {
+    private(set) var text = ""
+
+    func onText(_ text: String) {
+        self.text += text
+    }
+
+    func onRestart() {
+        text = ""
+    }
+}

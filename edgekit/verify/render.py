@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from edgekit.verify.device_check import DeviceVerdict, decode_speed
 from edgekit.verify.parity import Hop, VerifyReport
 
 ROWS = (
@@ -24,8 +27,10 @@ ROWS = (
 COLOURS = {"MATCH": "green", "MISMATCH": "red", "NOT_RUN": "yellow"}
 
 
-def render(report: VerifyReport) -> Group:
+def render(report: VerifyReport | DeviceVerdict) -> Group:
     """Everything ``edgekit verify`` shows: the table of hops, accuracies, faults, and the outcome last."""
+    if isinstance(report, DeviceVerdict):
+        return render_device(report)
     parts: list[Table | Text] = []
     if report.overall is not None:
         parts.append(hops_table(report))
@@ -36,20 +41,51 @@ def render(report: VerifyReport) -> Group:
     return Group(*parts)
 
 
+def render_device(verdict: DeviceVerdict) -> Group:
+    """What ``edgekit verify --device-report`` shows; the first divergence and the outcome come last."""
+    report, colour = verdict.report, COLOURS[verdict.outcome]
+    hops = {
+        "simulator\n> device": verdict.simulator,
+        "quantized reference\n> device": verdict.lowering,
+        "reference\n> device": verdict.overall,
+    }
+    parts: list[Table | Text] = [measures_table(hops)]
+    if verdict.simulator_runtime is None:
+        parts.append(Text("this host cannot run the artifact: only recorded decisions were compared"))
+    speed = decode_speed(report.cases)
+    took = "not timed" if speed is None else f"{speed:.0f} tokens/s decoding"
+    parts.append(Text(f"{len(report.cases) - len(verdict.mismatched)} of {len(report.cases)} cases match; {took}"))
+    if verdict.first_divergence is not None:
+        parts.append(Text(f"first divergence: {verdict.first_divergence.sentence}"))
+    parts += [Text(f"- {fault}", style=colour) for fault in verdict.faults]
+    ran = f"{report.runtime.name} {report.runtime.version} on {report.device.model}, {report.device.os}"
+    parts.append(Text(f"{verdict.outcome}: {len(report.cases)} prompts, {ran}", style=f"bold {colour}"))
+    return Group(*parts)
+
+
 def hops_table(report: VerifyReport) -> Table:
     """One column per hop, one row per measure."""
-    table = Table()
-    table.add_column("")
-    for heading in ("quantization\nreference > quantized", "lowering\nquantized > artifact", "overall"):
-        table.add_column(heading, justify="right")
-    hops = (report.quantization, report.lowering, report.overall)
-    for label, key, share in ROWS:
-        cells = [_cell(hop, key, share) for hop in hops]
-        table.add_row(label, *cells)
-        if key == "decision_agreement":
-            table.add_row("  95 % interval", *[_interval(hop) for hop in hops])
+    hops = {
+        "quantization\nreference > quantized": report.quantization,
+        "lowering\nquantized > artifact": report.lowering,
+        "overall": report.overall,
+    }
+    table = measures_table(hops)
     difference = report.max_abs_logit_diff
     table.add_row("largest logit difference", "", "-" if difference is None else f"{difference:.3g}", "")
+    return table
+
+
+def measures_table(hops: Mapping[str, Hop | None]) -> Table:
+    """A column per hop, named by its heading, and a row per measure."""
+    table = Table()
+    table.add_column("")
+    for heading in hops:
+        table.add_column(heading, justify="right")
+    for label, key, share in ROWS:
+        table.add_row(label, *[_cell(hop, key, share) for hop in hops.values()])
+        if key == "decision_agreement":
+            table.add_row("  95 % interval", *[_interval(hop) for hop in hops.values()])
     return table
 
 

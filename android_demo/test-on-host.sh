@@ -27,10 +27,10 @@ stamp=$(find "${sources[@]}" -name '*.kt' -print0 | sort -z | xargs -0 cat | sha
 jar=$tools/core-tests-$stamp.jar
 if [ ! -f "$jar" ]; then
   rm -f "$tools"/core-tests-*.jar
-  "$compiler/bin/kotlinc" -J-Xmx1g -J-XX:+UseSerialGC -Werror -jvm-target 17 \
+  "$compiler/bin/kotlinc" -J-Xmx1g -J-XX:+UseSerialGC -J-XX:TieredStopAtLevel=1 -Werror -jvm-target 17 \
     -cp "$compiler/lib/kotlin-test.jar" -d "$tools/compiling-$$.jar" "${sources[@]}" || exit 1
   mv "$tools/compiling-$$.jar" "$jar"
 fi
 
-exec java -Xmx512m -cp "$jar:$compiler/lib/kotlin-stdlib.jar:$compiler/lib/kotlin-test.jar" \
+exec java -Xmx512m -XX:+UseSerialGC -cp "$jar:$compiler/lib/kotlin-stdlib.jar:$compiler/lib/kotlin-test.jar" \
   ai.edgekit.core.TestMainKt "$here/.." "$@"

@@ -88,7 +88,7 @@ class PreTokenizer private constructor(private val steps: List<(String) -> List<
  */
 internal object RegexDialect {
     private const val SPACES =
-        "\\x{9}-\\x{D} \\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
+        "\\x{9}-\\x{D}\\x{20}\\x{85}\\x{A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}"
     private val CLASSES = mapOf('s' to SPACES, 'd' to "\\p{Nd}", 'w' to "\\p{L}\\p{M}\\p{N}\\p{Pc}")
 
     /** [regex] in the dialect that Java and Android share. */

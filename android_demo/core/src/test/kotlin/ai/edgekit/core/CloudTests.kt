@@ -24,7 +24,8 @@ fun cloudTests(): Tests = mapOf(
     },
     "cloud: every failure is one line that does not show the key" to {
         val bad = listOf(
-            Triple(500, "oops $KEY", "status 500"), Triple(302, "", "status 302"), Triple(200, "<html>", "cannot be read"),
+            Triple(500, "oops $KEY", "status 500"), Triple(302, "", "status 302"),
+            Triple(200, "<html>", "cannot be read"),
             Triple(200, """{"choices": []}""", "cannot be read"),
             Triple(200, """{"choices": [{"message": {"content": " "}}]}""", "holds no text"),
             Triple(200, """{"choices": [{"message": {"content": null}}]}""", "holds no text"),

@@ -17,8 +17,9 @@ fun selfTestTests(data: TestData): Tests = mapOf(
         val seen = ArrayList<String>()
         val cases = SelfTest(bundle, model).run { seen.add(it.id) }
         assertEquals(listOf("same", "other"), seen)
-        val facts = RuntimeFacts("onnxruntime", "1")
-        val report = DeviceReport(bundle.manifest, DeviceFacts("Phone", "Android 16"), AppFacts("edgekit", "1"), facts, cases)
+        val device = DeviceFacts("Phone", "Android 16")
+        val runtime = RuntimeFacts("onnxruntime", "1")
+        val report = DeviceReport(bundle.manifest, device, AppFacts("edgekit", "1"), runtime, cases)
         checkReport(JsonFields.of(Json.parse(report.toJson())), bundle)
     },
 )

@@ -41,9 +41,9 @@ class TestData(val repository: File, extra: List<File>) {
         folder.listFiles { file -> file.name.startsWith(prefix) && file.name.endsWith(".json") }!!.sorted()
     }
 
-    /** A tokenizer.json named in a case file: relative to the repository, or to the case file. */
-    fun resolve(path: String, from: File): File =
-        listOf(File(path), File(repository, path), File(from.parentFile, path)).first { it.isFile }
+    /** A file named in the case file [from], relative to the repository or to it; null if there is none. */
+    fun find(path: String, from: File): File? =
+        listOf(File(path), File(repository, path), File(from.parentFile, path)).firstOrNull { it.isFile }
 }
 
 /** Fields of a JSON file. */

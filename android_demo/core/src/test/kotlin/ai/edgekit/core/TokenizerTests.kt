@@ -1,13 +1,14 @@
 package ai.edgekit.core
 
 import java.io.File
+import java.lang.management.ManagementFactory
 import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertTrue
 
 /** The tokenizer against the ids Hugging Face's tokenizers gave, and what it must refuse. */
 fun tokenizerTests(data: TestData): Tests = data.files("tokenizer_cases").associate { file ->
-    "tokenizer: ${file.path.takeLast(60)}, every text gives Hugging Face's ids" to { replay(file, data) }
+    "tokenizer: ${file.name} of ${file.parentFile.name}, every text gives Hugging Face's ids" to { replay(file, data) }
 } + mapOf(
     "tokenizer: what is not byte-level BPE is refused by name" to ::refusals,
     "tokenizer: a long run of one character takes no quadratic time" to { longRun(data) },
@@ -16,21 +17,21 @@ fun tokenizerTests(data: TestData): Tests = data.files("tokenizer_cases").associ
 private fun replay(file: File, data: TestData) {
     val fields = readFields(file)
     val paths = fields.fields("tokenizers")
-    val tokenizers = paths.names.associateWith { Tokenizer.of(readFields(data.resolve(paths.text(it), file))) }
-    val cases = fields.list("cases").map { JsonFields.of(it) }
+    val cases = fields.list("cases").map { JsonFields.of(it) }.groupBy { it.text("tokenizer") }
     assertTrue(cases.isNotEmpty())
-    var wrong = 0
-    var first: String? = null
-    for (case in cases) {
-        val name = case.text("tokenizer")
-        val text = case.text("text")
-        val expected = case.tokenIds("ids")
-        val got = tokenizers.getValue(name).encode(text).toList()
-        if (got == expected) continue
-        wrong++
-        first = first ?: "$name of ${Json.write(text)}: expected $expected, got $got"
+    for ((name, own) in cases) {
+        val tokenizerJson = data.find(paths.text(name), file)
+        if (tokenizerJson == null) {
+            println("      NOT RUN: ${own.size} texts of $name, whose ${paths.text(name)} `make conformance` makes")
+            continue
+        }
+        val tokenizer = Tokenizer.of(readFields(tokenizerJson))
+        for (case in own) {
+            val text = case.text("text")
+            assertEquals(case.tokenIds("ids"), tokenizer.encode(text).toList(), "$name of ${Json.write(text)}")
+        }
+        println("      ${own.size} texts of $name")
     }
-    assertEquals(0, wrong, "of ${cases.size} cases; the first: $first")
 }
 
 private fun refusals() {
@@ -49,9 +50,11 @@ private fun refusals() {
 private fun longRun(data: TestData) {
     val tokenizer = Tokenizer.of(readFields(File(data.repository, "edgekit/policy/base/tokenizer.json")))
     val text = "1".repeat(200_000)
-    val begin = System.nanoTime()
+    val thread = ManagementFactory.getThreadMXBean()
+    val begin = thread.currentThreadCpuTime
     val ids = tokenizer.encode(text)
-    val seconds = (System.nanoTime() - begin) / 1e9
-    assertTrue(seconds < 20, "$seconds s")
-    assertContentEquals(tokenizer.encode("1".repeat(2000)), ids.copyOf(tokenizer.encode("1".repeat(2000)).size))
+    val seconds = (thread.currentThreadCpuTime - begin) / 1e9
+    assertTrue(seconds < 20, "$seconds s of processor time")
+    val short = tokenizer.encode("1".repeat(2000))
+    assertContentEquals(short, ids.copyOf(short.size))
 }

@@ -1,0 +1,166 @@
+package ai.edgekit.demo
+
+import ai.edgekit.core.AppFacts
+import ai.edgekit.core.Bundle
+import ai.edgekit.core.CaseReport
+import ai.edgekit.core.CloudBudget
+import ai.edgekit.core.CloudClient
+import ai.edgekit.core.DeviceFacts
+import ai.edgekit.core.DeviceReport
+import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.HybridAnswer
+import ai.edgekit.core.HybridListener
+import ai.edgekit.core.HybridSession
+import ai.edgekit.core.SelfTest
+import android.app.Application
+import android.net.ConnectivityManager
+import android.net.NetworkCapabilities
+import android.os.Build
+import androidx.compose.runtime.getValue
+import androidx.compose.runtime.mutableStateListOf
+import androidx.compose.runtime.mutableStateOf
+import androidx.compose.runtime.setValue
+import androidx.lifecycle.AndroidViewModel
+import java.io.File
+import java.util.concurrent.CompletableFuture
+import java.util.concurrent.Executors
+
+/** Who answers hand-offs. The [key] stays in memory: it is not stored, logged or shown. */
+data class CloudSettings(val model: String = "", val baseUrl: String = "", val key: String = "") {
+    val isSet: Boolean get() = model.isNotBlank() && baseUrl.isNotBlank()
+
+    override fun toString() = "$model at $baseUrl"
+}
+
+/** The app's state. Everything that takes time runs on one worker thread, which owns the model. */
+class DemoModel(application: Application) : AndroidViewModel(application), HybridListener {
+    private val worker = Executors.newSingleThreadExecutor()
+    private var bundle: Bundle? = null
+    private var model: PhoneModel? = null
+    private var consent: CompletableFuture<Boolean>? = null
+    private val store = application.getSharedPreferences("budget", Application.MODE_PRIVATE)
+    private var budget = storedBudget(store.getFloat("share", 0.3f).toDouble())
+
+    var title by mutableStateOf("Checking the bundle")
+        private set
+    var isBusy by mutableStateOf(true)
+        private set
+    var text by mutableStateOf("")
+        private set
+    var answer by mutableStateOf<HybridAnswer?>(null)
+        private set
+    var error by mutableStateOf<String?>(null)
+        private set
+    var share by mutableStateOf(budget.share)
+        private set
+    var callsLeft by mutableStateOf(budget.left)
+        private set
+    var settings by mutableStateOf(CloudSettings())
+
+    /** The prompt that waits for the user's yes or no; null if none does. */
+    var promptToConfirm by mutableStateOf<String?>(null)
+        private set
+    var report by mutableStateOf<DeviceReport?>(null)
+        private set
+    val cases = mutableStateListOf<CaseReport>()
+    val window: Int get() = budget.window
+
+    init {
+        work {
+            val opened = Bundle.open(bundleFolder(getApplication<Application>()))
+            bundle = opened
+            model = openModel(opened)
+            title = "${opened.manifest.recipeName} · ${model?.runtime?.name} ${model?.runtime?.version}"
+        }
+    }
+
+    /** Answer [prompt] by device or cloud. */
+    fun ask(prompt: String) = work {
+        text = ""
+        answer = null
+        val cloud = settings.takeIf { it.isSet }?.let { CloudClient(it.model, it.baseUrl, it.key) }
+        val session = HybridSession(openedBundle(), openedModel(), cloud, budget, ::isOnline, ::askConsent)
+        answer = session.ask(prompt, this)
+        text = answer?.text.orEmpty()
+        callsLeft = budget.left
+        store.edit().putString("history", budget.history.joinToString("") { if (it) "1" else "0" }).apply()
+    }
+
+    /** Replay the bundle's conformance cases; the report also goes to a file that `adb pull` reaches. */
+    fun runSelfTest() = work {
+        cases.clear()
+        report = null
+        val replayed = SelfTest(openedBundle(), openedModel()).run(cases::add)
+        val device = DeviceFacts("${Build.MANUFACTURER} ${Build.MODEL}", "Android ${Build.VERSION.RELEASE}")
+        val app = AppFacts(BuildConfig.APPLICATION_ID, BuildConfig.VERSION_NAME)
+        val made = DeviceReport(openedBundle().manifest, device, app, openedModel().runtime, replayed)
+        getApplication<Application>().getExternalFilesDir(null)?.let { File(it, REPORT).writeText(made.toJson()) }
+        report = made
+    }
+
+    /** The user's answer to [promptToConfirm]. */
+    fun confirm(yes: Boolean) {
+        promptToConfirm = null
+        consent?.complete(yes)
+    }
+
+    /** At most [share] of any [window] prompts in a row may go to the cloud. */
+    fun changeShare(share: Double) = work {
+        budget = CloudBudget(share, budget.window, budget.history)
+        this.share = share
+        callsLeft = budget.left
+        store.edit().putFloat("share", share.toFloat()).apply()
+    }
+
+    override fun onText(text: String) {
+        this.text += text
+    }
+
+    override fun onRestart() {
+        text = ""
+    }
+
+    override fun onCleared() {
+        consent?.complete(false)
+        worker.execute { model?.close() }
+        worker.shutdown()
+    }
+
+    private fun work(task: () -> Unit) = worker.execute {
+        isBusy = true
+        error = null
+        try {
+            task()
+        } catch (failure: EdgekitException) {
+            error = failure.message
+        }
+        isBusy = false
+    }
+
+    private fun openedBundle(): Bundle = bundle ?: throw EdgekitException("no bundle: it did not open. Install one.")
+
+    private fun openedModel(): PhoneModel = model ?: throw EdgekitException("no model: it did not load. Install one.")
+
+    /** Asked on the worker, answered on the main thread by [confirm]. */
+    private fun askConsent(prompt: String): Boolean {
+        val asked = CompletableFuture<Boolean>()
+        consent = asked
+        promptToConfirm = prompt
+        return asked.get()
+    }
+
+    private fun isOnline(): Boolean {
+        val manager = getApplication<Application>().getSystemService(ConnectivityManager::class.java)
+        val network = manager.getNetworkCapabilities(manager.activeNetwork)
+        return network?.hasCapability(NetworkCapabilities.NET_CAPABILITY_INTERNET) == true
+    }
+
+    private fun storedBudget(share: Double): CloudBudget {
+        val history = store.getString("history", "").orEmpty().map { it == '1' }
+        return CloudBudget(share, history = history)
+    }
+
+    companion object {
+        const val REPORT = "device-report.json"
+    }
+}

@@ -1,0 +1,62 @@
+package ai.edgekit.demo
+
+import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.RuntimeFacts
+import org.pytorch.executorch.EValue
+import org.pytorch.executorch.Module
+import org.pytorch.executorch.Tensor
+import java.io.File
+
+/**
+ * model.pte's method forward, as edgekit/simulate/on_executorch.py runs it on the host.
+ *
+ * It takes tokens (1, n) and the first one's position (1), int64, and returns logits (1, vocab), float32. The
+ * KV cache lives inside the program.
+ */
+class ExecuTorchStepModel(artifact: File, override val contextLength: Int) : PhoneModel {
+    private val module: Module
+    private var position = 0
+
+    override val runtime = RuntimeFacts("executorch", BuildConfig.EXECUTORCH_VERSION)
+
+    init {
+        try {
+            module = Module.load(artifact.path, Module.LOAD_MODE_MMAP)
+            module.loadMethod("forward")
+        } catch (error: RuntimeException) { // what the library throws, of its own classes and of Java's
+            throw loadFailure(artifact.path, error)
+        }
+    }
+
+    /** Back to position 0. Old cache entries may stay: attention masks every slot beyond the position. */
+    override fun reset() {
+        position = 0
+    }
+
+    /** The whole prompt in one call, two if it fills the context: one call takes a token less. */
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        val longest = contextLength - 1
+        if (tokenIds.size <= longest) return run(tokenIds)
+        run(tokenIds.copyOfRange(0, longest))
+        return run(tokenIds.copyOfRange(longest, tokenIds.size))
+    }
+
+    override fun decode(tokenId: Int): FloatArray = run(intArrayOf(tokenId))
+
+    private fun run(tokenIds: IntArray): FloatArray {
+        val ids = LongArray(tokenIds.size) { tokenIds[it].toLong() }
+        val tokens = Tensor.fromBlob(ids, longArrayOf(1, ids.size.toLong()))
+        val start = Tensor.fromBlob(longArrayOf(position.toLong()), longArrayOf(1))
+        val logits = try {
+            module.forward(EValue.from(tokens), EValue.from(start))[0].toTensor().dataAsFloatArray
+        } catch (error: RuntimeException) {
+            throw EdgekitException("the model failed: ${error.message?.lines()?.first()}. At $position. Ask again.")
+        }
+        position += tokenIds.size
+        return logits
+    }
+
+    override fun close() {
+        module.destroy()
+    }
+}

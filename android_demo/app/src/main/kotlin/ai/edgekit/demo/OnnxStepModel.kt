@@ -1,0 +1,115 @@
+package ai.edgekit.demo
+
+import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.RuntimeFacts
+import ai.onnxruntime.OnnxTensor
+import ai.onnxruntime.OrtEnvironment
+import ai.onnxruntime.OrtException
+import ai.onnxruntime.OrtSession
+import ai.onnxruntime.TensorInfo
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+import java.nio.FloatBuffer
+import java.nio.LongBuffer
+
+/**
+ * model.onnx in its fused layout, as edgekit/simulate/on_onnxruntime.py runs it on the host.
+ *
+ * Inputs: input_ids (1, tokens) and position (1), int64, and past_key_N, past_value_N (1, heads, context,
+ * dim), float32. Outputs: logits (1, vocab) and the same caches as present_*: each is bound to the buffer of
+ * its past, so that the graph writes the cache in place.
+ */
+class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneModel {
+    private val environment = OrtEnvironment.getEnvironment()
+    private val options = OrtSession.SessionOptions()
+    private val session: OrtSession
+    private val inputs = HashMap<String, OnnxTensor>()
+    private val outputs = HashMap<String, OnnxTensor>()
+    private val token = longs(1)
+    private val start = longs(1)
+    private val logits: FloatBuffer
+    private val oneToken: OnnxTensor
+    private var position = 0
+
+    override val runtime = RuntimeFacts("onnxruntime", environment.version)
+
+    init {
+        try {
+            options.setIntraOpNumThreads(threadsFor(artifact))
+            options.setInterOpNumThreads(1)
+            session = environment.createSession(artifact.path, options)
+            if ("attention_mask" in session.inputNames) {
+                throw EdgekitException("cannot run ${artifact.name}: its layout is standard. Export with layout fused.")
+            }
+            for ((name, node) in session.inputInfo) {
+                if (!name.startsWith("past_")) continue
+                val shape = (node.info as TensorInfo).getShape()
+                val size = shape.fold(1L, Long::times).toInt()
+                val cache = OnnxTensor.createTensor(environment, floats(size), shape)
+                inputs[name] = cache
+                outputs[name.replace("past_", "present_")] = cache
+            }
+            val shape = (session.outputInfo.getValue("logits").info as TensorInfo).getShape()
+            logits = floats(shape.last().toInt())
+            outputs["logits"] = OnnxTensor.createTensor(environment, logits, shape)
+            inputs["position"] = OnnxTensor.createTensor(environment, start, longArrayOf(1))
+            oneToken = OnnxTensor.createTensor(environment, token, longArrayOf(1, 1))
+        } catch (error: OrtException) {
+            throw loadFailure(artifact.path, error)
+        }
+    }
+
+    /** Back to position 0. Old cache entries may stay: attention ends at the position. */
+    override fun reset() {
+        position = 0
+    }
+
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        val ids = longs(tokenIds.size)
+        for (id in tokenIds) ids.put(id.toLong())
+        ids.rewind()
+        val shape = longArrayOf(1, tokenIds.size.toLong())
+        return OnnxTensor.createTensor(environment, ids, shape).use { run(it, tokenIds.size) }
+    }
+
+    override fun decode(tokenId: Int): FloatArray {
+        token.put(0, tokenId.toLong())
+        return run(oneToken, 1)
+    }
+
+    private fun run(tokens: OnnxTensor, count: Int): FloatArray {
+        start.put(0, position.toLong())
+        inputs["input_ids"] = tokens
+        try {
+            session.run(inputs, outputs).close() // closes nothing of ours: every output is bound
+        } catch (error: OrtException) {
+            throw EdgekitException("the model failed: ${error.message?.lines()?.first()}. At $position. Ask again.")
+        }
+        position += count
+        logits.rewind()
+        return FloatArray(logits.remaining()).also(logits::get)
+    }
+
+    override fun close() {
+        inputs.remove("input_ids")
+        (inputs.values + outputs.values + oneToken).toSet().forEach(OnnxTensor::close)
+        session.close()
+        options.close()
+    }
+
+    private companion object {
+        /** A small policy's operators are too short to share; a real model's weights are read faster by several. */
+        fun threadsFor(artifact: File): Int {
+            val files = artifact.parentFile?.listFiles { file -> file.name.startsWith(artifact.name) }.orEmpty()
+            val isSmall = files.sumOf { it.length() } < 16_000_000
+            return if (isSmall) 1 else minOf(4, Runtime.getRuntime().availableProcessors())
+        }
+
+        fun direct(bytes: Int): ByteBuffer = ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder())
+
+        fun longs(count: Int): LongBuffer = direct(Long.SIZE_BYTES * count).asLongBuffer()
+
+        fun floats(count: Int): FloatBuffer = direct(Float.SIZE_BYTES * count).asFloatBuffer()
+    }
+}

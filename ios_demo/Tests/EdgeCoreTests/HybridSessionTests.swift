@@ -4,7 +4,7 @@ import XCTest
 
 final class HybridSessionTests: XCTestCase {
     private static let marker = 660
-    private static let answer = [658, 450, 659]  // <answer>4</answer>
+    private static let answer = [658, 450, 659]  // <answer> 4</answer>: integers carry their space
     private var folder = URL(fileURLWithPath: "/")
 
     override func setUpWithError() throws {
@@ -44,7 +44,7 @@ final class HybridSessionTests: XCTestCase {
                 calls: true, cloud: item.cloud, share: item.share, online: item.online, consents: item.consents)
             XCTAssertEqual([answer.route.rawValue, answer.reason, answer.answer], ["local", item.reason, "4"])
             XCTAssertTrue(answer.notice?.contains(item.notice) ?? false, answer.notice ?? "")
-            XCTAssertEqual(seen, "<answer>4</answer>")
+            XCTAssertEqual(seen, "<answer> 4</answer>")
         }
         XCTAssertEqual(unwilling.asked, 0)
     }

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# Compiles EdgeCore and runs its tests with the Swift toolchain of this machine, or of a Debian 13 folder.
+# Usage: test-on-host.sh [--install] [SWIFT TEST ARGUMENTS...]
+#   --install  make that folder: Debian's own swiftlang (6.0) under $EDGEKIT_SWIFT_ROOT; needs root, debootstrap, 3 GB.
+# Exit codes: 0 all held; 1 a test failed or EdgeCore does not compile; 77 it cannot run here, the last line says why.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+root=${EDGEKIT_SWIFT_ROOT:-/opt/swift-trixie}
+
+cannot() {
+  echo "cannot test the Swift core: $1"
+  exit 77
+}
+
+install_toolchain() {
+  command -v debootstrap >/dev/null || cannot "debootstrap not found. Run apt-get install debootstrap."
+  debootstrap --variant=minbase trixie "$root" http://deb.debian.org/debian
+  cp /etc/resolv.conf /etc/hosts "$root/etc/"
+  chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+    swiftlang libc6-dev libstdc++-14-dev git ca-certificates
+}
+
+if [ "${1:-}" = --install ]; then
+  shift
+  install_toolchain
+fi
+if command -v swift >/dev/null; then
+  exec swift test --package-path "$here" "$@"
+fi
+[ -x "$root/usr/bin/swift" ] ||
+  cannot "no swift. Install Xcode 16 or Swift 6 (swift.org), or on Debian as root run $0 --install."
+[ "$(id -u)" = 0 ] || cannot "no swift on PATH, and the one in $root needs root."
+
+# The tests read the shared cases four folders up, so the copy keeps the repository's shape.
+copy=$root/edgekit
+mkdir -p "$copy/ios_demo" "$copy/tests" "$copy/edgekit/policy" "$copy/out"
+rm -rf "$copy/ios_demo/Sources" "$copy/ios_demo/Tests"
+cp -r "$here/Package.swift" "$here/Sources" "$here/Tests" "$copy/ios_demo/"
+cp -rT "$here/../tests/conformance" "$copy/tests/conformance"
+cp -rT "$here/../edgekit/policy/base" "$copy/edgekit/policy/base"
+if [ -d "$here/../out/conformance" ]; then
+  cp -rT "$here/../out/conformance" "$copy/out/conformance"
+fi
+exec chroot "$root" swift test --package-path /edgekit/ios_demo "$@"

@@ -12,6 +12,7 @@ import typer
 from edgekit.cli import (
     bench,
     calibrate,
+    demo,
     doctor,
     evaluate,
     experiment,
@@ -45,6 +46,7 @@ app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
+app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("warm-start")(warm_start.warm_start)
 

@@ -31,7 +31,9 @@ def test_the_core_mirrors_kotlins_file_for_file() -> None:
 
 
 def test_the_core_imports_foundation_only() -> None:
-    imports = {line for path in CORE.glob("*.swift") for line in re.findall(r"^\s*import (\w+)", path.read_text(), re.M)}
+    imports = {
+        line for path in CORE.glob("*.swift") for line in re.findall(r"^\s*import (\w+)", path.read_text(), re.M)
+    }
     assert imports <= {"Foundation", "FoundationNetworking", "CryptoKit", "Dispatch"}
 
 

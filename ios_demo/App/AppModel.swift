@@ -1,6 +1,6 @@
 import EdgeCore
+import Foundation
 import Observation
-import SwiftUI
 
 /// A prompt waiting for the user's word: may it leave the phone?
 struct ConsentRequest: Identifiable {

@@ -75,7 +75,7 @@ def test_the_marker_follows_the_policys_own_failures(policy: Policy) -> None:
     # Random weights never answer rightly, so nearly every attempt teaches the marker.
     problems = TASK.problems("train", 20, 0)
     assert not any(attempt(policy, TASK, problems, 0))
-    config = TeachConfig(batch_size=8, answer_steps=1, attempts=40, marker_steps=60, marker_learning_rate=5e-3)
+    config = TeachConfig(batch_size=8, answer_steps=1, attempts=40, marker_steps=100, marker_learning_rate=5e-3)
     teach_marker(policy, TASK, config=config)
     from edgekit.policy.reference import decode_batch
 

@@ -76,7 +76,7 @@ def test_the_oracle_decodes_utf8_as_python_does(data: bytes) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(TOKENS["tokenizers"]))
-def test_recorded_ids_are_those_of_the_tokenizer_and_spell_the_text(name: str) -> None:
+def test_recorded_ids_are_those_of_the_tokenizer(name: str) -> None:
     path = ROOT / TOKENS["tokenizers"][name]
     if not path.is_file():
         pytest.skip(f"{path} is made by make conformance")
@@ -85,10 +85,16 @@ def test_recorded_ids_are_those_of_the_tokenizer_and_spell_the_text(name: str) -
     tokenizer = Tokenizer.from_file(str(path))
     encodings = tokenizer.encode_batch([case["text"] for case in cases], add_special_tokens=False)
     assert [encoding.ids for encoding in encodings] == [case["ids"] for case in cases]
-    special = tuple(token.content for token in tokenizer.get_added_tokens_decoder().values())
+
+
+def test_the_built_in_tokenizer_s_ids_spell_the_text() -> None:
+    """SmolLM2's would not do: it has no token for some control bytes and drops them."""
+    path = ROOT / TOKENS["tokenizers"]["builtin"]
+    special = tuple(token.content for token in Tokenizer.from_file(str(path)).get_added_tokens_decoder().values())
     vocabulary = Vocabulary.from_tokenizer_json(path, visible=special)
-    for case in cases:
-        assert b"".join(vocabulary[i] for i in case["ids"]) == case["text"].encode(), case["text"]
+    for case in TOKENS["cases"]:
+        if case["tokenizer"] == "builtin":
+            assert b"".join(vocabulary[i] for i in case["ids"]) == case["text"].encode(), case["text"]
 
 
 def test_recorded_texts_hold_every_byte_that_utf8_has() -> None:

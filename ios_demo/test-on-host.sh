@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Compiles EdgeCore and runs its tests with the Swift toolchain of this machine, or of a Debian 13 folder.
+# Compiles EdgeCore, runs its tests and parses the app's sources with the Swift toolchain of this machine, or of a Debian 13 folder.
 # Usage: test-on-host.sh [--install] [SWIFT TEST ARGUMENTS...]
 #   --install  make that folder: Debian's own swiftlang (6.0) under $EDGEKIT_SWIFT_ROOT; needs root, debootstrap, 3 GB.
 # Exit codes: 0 all held; 1 a test failed or EdgeCore does not compile; 77 it cannot run here, the last line says why.
@@ -26,6 +26,7 @@ if [ "${1:-}" = --install ]; then
   install_toolchain
 fi
 if command -v swift >/dev/null; then
+  swiftc -frontend -parse -swift-version 6 "$here"/App/*.swift
   exec swift test --package-path "$here" "$@"
 fi
 [ -x "$root/usr/bin/swift" ] ||
@@ -35,11 +36,14 @@ fi
 # The tests read the shared cases four folders up, so the copy keeps the repository's shape.
 copy=$root/edgekit
 mkdir -p "$copy/ios_demo" "$copy/tests" "$copy/edgekit/policy" "$copy/out"
-rm -rf "$copy/ios_demo/Sources" "$copy/ios_demo/Tests"
+rm -rf "$copy"/ios_demo/{App,Sources,Tests}
+mkdir "$copy/ios_demo/App"
+cp "$here"/App/*.swift "$copy/ios_demo/App/"
 cp -r "$here/Package.swift" "$here/Sources" "$here/Tests" "$copy/ios_demo/"
 cp -rT "$here/../tests/conformance" "$copy/tests/conformance"
 cp -rT "$here/../edgekit/policy/base" "$copy/edgekit/policy/base"
 if [ -d "$here/../out/conformance" ]; then
   cp -rT "$here/../out/conformance" "$copy/out/conformance"
 fi
+chroot "$root" sh -c 'swiftc -frontend -parse -swift-version 6 /edgekit/ios_demo/App/*.swift'
 exec chroot "$root" swift test --package-path /edgekit/ios_demo "$@"

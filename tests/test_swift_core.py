@@ -63,6 +63,15 @@ def test_no_signing_identity_and_no_bundle_is_committed() -> None:
     assert tracked == ["ios_demo/App/Bundles/README.md"]
 
 
+def test_every_source_parses() -> None:
+    tree_sitter = pytest.importorskip("tree_sitter", reason="tree-sitter is not installed: pip install 'edgekit[dev]'")
+    grammar = pytest.importorskip("tree_sitter_swift", reason="tree-sitter-swift is not installed")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    sources = [path for folder in ("Sources", "Tests", "App") for path in (IOS / folder).rglob("*.swift")]
+    assert len(sources) > 30
+    assert [path.name for path in sources if parser.parse(path.read_bytes()).root_node.has_error] == []
+
+
 def swift_is_missing() -> str | None:
     """None if test-on-host.sh finds a toolchain, else why not."""
     root = Path(os.environ.get("EDGEKIT_SWIFT_ROOT", "/opt/swift-trixie"))

@@ -25,7 +25,8 @@ struct AskView: View {
                 if let answer = model.answer { AnswerSection(answer: answer) }
                 if let budget = model.budget {
                     Section("Budget") {
-                        LabeledContent("Calls left", value: "\(budget.left) of \(budget.allowed) in \(budget.window) prompts")
+                        let left = "\(budget.left) of \(budget.allowed) in \(budget.window) prompts"
+                        LabeledContent("Calls left", value: left)
                     }
                 }
             }
@@ -57,7 +58,8 @@ private struct AnswerSection: View {
             if let cloudMs = answer.cloudMs { LabeledContent("In the cloud", value: milliseconds(cloudMs)) }
             LabeledContent("Tokens", value: "\(answer.promptTokens) read, \(answer.generatedTokens) written")
             if answer.markerMargin.isFinite {
-                LabeledContent("Marker's margin", value: answer.markerMargin.formatted(.number.precision(.fractionLength(2))))
+                let margin = answer.markerMargin.formatted(.number.precision(.fractionLength(2)))
+                LabeledContent("Marker's margin", value: margin)
             }
             if let notice = answer.notice { Text(notice).foregroundStyle(.secondary) }
         }

@@ -25,7 +25,8 @@ final class CoreMLStepModel: StepModel {
             }
             return try CoreMLStepModel(compiled, bundle.manifest.model)
         } catch {
-            throw EdgeError("cannot load \(bundle.artifact.lastPathComponent): \(line(for: error)) It needs iOS 18. Export again.")
+            let name = bundle.artifact.lastPathComponent
+            throw EdgeError("cannot load \(name): \(line(for: error)) It needs iOS 18. Export again.")
         }
     }
 
@@ -53,7 +54,9 @@ final class CoreMLStepModel: StepModel {
     }
 
     func prefill(_ tokenIds: [Int]) throws -> [Float] {
-        guard let last = tokenIds.last else { throw EdgeError("empty prompt: 0 tokens. Nothing to continue. Type one.") }
+        guard let last = tokenIds.last else {
+            throw EdgeError("empty prompt: 0 tokens. Nothing to continue. Type one.")
+        }
         if position + tokenIds.count > contextLength { throw full(tokenIds.count) }
         var logits: [Float] = []
         var left = tokenIds[...]
@@ -87,7 +90,7 @@ final class CoreMLStepModel: StepModel {
         ])
         let outputs = try function.prediction(from: inputs, using: state)
         guard let logits = outputs.featureValue(for: "logits")?.shapedArrayValue(of: Float.self) else {
-            throw EdgeError("no logits: the Core ML package returns none as float32. It is no edgekit export. Export again.")
+            throw EdgeError("no logits: the package returns none as float32. It is no edgekit export. Export again.")
         }
         position += tokenIds.count
         return logits.scalars

@@ -46,7 +46,8 @@
         private func run(_ tokenIds: [Int]) throws -> [Float] {
             if position + tokenIds.count > contextLength {
                 let total = position + tokenIds.count
-                throw EdgeError("context full: \(total) tokens. The artifact holds \(contextLength). Shorten the prompt.")
+                let why = "The artifact holds \(contextLength)"
+                throw EdgeError("context full: \(total) tokens. \(why). Shorten the prompt.")
             }
             let tokens = Tensor<Int64>(tokenIds.map(Int64.init), shape: [1, tokenIds.count])
             let start = Tensor<Int64>([Int64(position)], shape: [1])

@@ -36,9 +36,11 @@
                 throw EdgeError("The app reads the fused layout, with the head sizes in the manifest.")
             }
             let shape = [1, heads, contextLength, dim]
-            caches = try Dictionary(uniqueKeysWithValues: names.filter { $0.hasPrefix("past_") }.map { name in
-                (name, try Self.tensor(NSMutableData(length: shape.reduce(4, *)), .float, shape))
-            })
+            var caches: [String: ORTValue] = [:]
+            for name in names where name.hasPrefix("past_") {
+                caches[name] = try Self.tensor(NSMutableData(length: shape.reduce(4, *)), .float, shape)
+            }
+            self.caches = caches
             let buffer = NSMutableData(length: 4 * vocabSize)
             logitsValue = try Self.tensor(buffer, .float, [1, vocabSize])
             logits = try logitsValue.tensorData()
@@ -61,7 +63,8 @@
         private func run(_ tokenIds: [Int]) throws -> [Float] {
             if position + tokenIds.count > contextLength {
                 let total = position + tokenIds.count
-                throw EdgeError("context full: \(total) tokens. The artifact holds \(contextLength). Shorten the prompt.")
+                let why = "The artifact holds \(contextLength)"
+                throw EdgeError("context full: \(total) tokens. \(why). Shorten the prompt.")
             }
             var inputs = caches
             inputs["input_ids"] = try Self.integers(tokenIds, [1, tokenIds.count])
@@ -83,7 +86,9 @@
         private static func tensor(
             _ data: NSMutableData?, _ type: ORTTensorElementDataType, _ shape: [Int]
         ) throws -> ORTValue {
-            guard let data else { throw EdgeError("out of memory: a tensor of \(shape). The phone has no room. Close apps.") }
+            guard let data else {
+                throw EdgeError("out of memory: a tensor of \(shape). The phone has no room. Close apps.")
+            }
             return try ORTValue(tensorData: data, elementType: type, shape: shape.map { NSNumber(value: $0) })
         }
     }

@@ -20,12 +20,16 @@ struct SelfTestView: View {
                         Text(item.matches ? "MATCH" : "MISMATCH").foregroundStyle(item.matches ? .green : .red)
                     } label: {
                         Text(item.id)
-                        Text("\(item.decision.route.rawValue), \(item.decision.reason), \(item.decision.answer ?? "no answer")")
+                        Text(describe(item.decision))
                     }
                 }
             }
             .navigationTitle("Self-test")
         }
+    }
+
+    private func describe(_ decision: Decision) -> String {
+        "\(decision.route.rawValue), \(decision.reason), \(decision.answer ?? "no answer")"
     }
 
     private var summary: String {

@@ -39,7 +39,8 @@ public struct EdgeBundle: Sendable {
         let routing = try RoutingSpec.load(folder.appendingPathComponent(routingFile))
         let size = manifest.model.vocabSize
         if let id = (routing.marker.tokenIds.joined() + routing.stopTokenIds).first(where: { $0 >= size }) {
-            throw EdgeError("bad \(routingFile): \(folder.path). Token \(id), but the model has \(size). Export it again.")
+            let why = "Token \(id), but the model has \(size)"
+            throw EdgeError("bad \(routingFile): \(folder.path). \(why). Export it again.")
         }
         let url = folder.appendingPathComponent(tokenizerFile)
         do {

@@ -33,6 +33,8 @@ public struct BundleManifest: Sendable, Equatable {
     public static let file = "manifest.json"
     private static let format = "edgekit-bundle"
     private static let knownVersion = 1
+    private static let targets: Set<String> = ["onnx", "executorch", "coreml"]
+    private static let digits: Set<Character> = Set("0123456789abcdef")
 
     public let target: String
     public let artifact: String
@@ -65,7 +67,7 @@ public struct BundleManifest: Sendable, Equatable {
 
     private init(_ fields: JsonFields, sha256: String) throws {
         target = try fields.text("target")
-        if !["onnx", "executorch", "coreml"].contains(target) { throw EdgeError("target: \(target) is not known here") }
+        if !Self.targets.contains(target) { throw EdgeError("target: \(target) is not known here") }
         artifact = try fields.text("artifact")
         precision = try fields.text("precision")
         recipeName = try fields.fields("recipe").textOrNil("name") ?? ""
@@ -91,7 +93,7 @@ public struct BundleManifest: Sendable, Equatable {
 
     private static func entry(_ fields: JsonFields, _ name: String) throws -> FileEntry {
         let entry = FileEntry(sha256: try fields.text("sha256"), size: try fields.whole("size"))
-        let isHash = entry.sha256.utf8.count == 64 && entry.sha256.utf8.allSatisfy { "0123456789abcdef".utf8.contains($0) }
+        let isHash = entry.sha256.count == 64 && digits.isSuperset(of: entry.sha256)
         if !isHash || entry.size < 0 { throw EdgeError("files.\(name): bad hash or size") }
         return entry
     }

@@ -22,8 +22,9 @@ struct BytePairModel: Sendable {
         let type = try fields.textOrNil("type") ?? "BPE"
         if type != "BPE" { throw EdgeError("model.type: \(type) is not known here") }
         if try fields.numberOrNil("dropout") ?? 0 != 0 { throw EdgeError("model.dropout: it is random") }
-        for name in ["continuing_subword_prefix", "end_of_word_suffix"] where try !(fields.textOrNil(name) ?? "").isEmpty {
-            throw EdgeError("model.\(name): not known here")
+        for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
+            let affix = try fields.textOrNil(name) ?? ""
+            if !affix.isEmpty { throw EdgeError("model.\(name): not known here") }
         }
         let words = try fields.fields("vocab")
         vocabulary = words.members.compactMapValues(\.int)

@@ -129,7 +129,9 @@ public final class HttpTransport: NSObject, Transport, URLSessionTaskDelegate {
         var request = URLRequest(url: url)
         request.httpMethod = "POST"
         request.httpBody = body
-        headers.forEach { request.setValue($0.value, forHTTPHeaderField: $0.key) }
+        for (name, value) in headers {
+            request.setValue(value, forHTTPHeaderField: name)
+        }
         let (data, response) = try await session.data(for: request)
         guard let status = (response as? HTTPURLResponse)?.statusCode, data.count <= Self.maxReply else {
             throw URLError(.badServerResponse)

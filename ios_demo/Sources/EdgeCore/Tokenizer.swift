@@ -51,7 +51,9 @@ enum Normalizer: String, Sendable {
         let fields = try JsonFields(data, "normalizer")
         let type = try fields.text("type")
         if type == "Sequence" { return try fields.list("normalizers").flatMap(list) }
-        guard let form = Normalizer(rawValue: type) else { throw EdgeError("normalizer.type: \(type) is not known here") }
+        guard let form = Normalizer(rawValue: type) else {
+            throw EdgeError("normalizer.type: \(type) is not known here")
+        }
         return [form]
     }
 

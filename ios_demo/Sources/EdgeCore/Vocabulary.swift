@@ -19,7 +19,8 @@ public struct Vocabulary: Sendable {
     public init(tokenizer: JsonFields, spec: RoutingSpec) throws {
         let visible = [spec.marker.text, spec.answer.open, spec.answer.close]
         let words = try tokenizer.fields("model").fields("vocab")
-        let isByteLevel = ["pre_tokenizer", "decoder"].contains { tokenizer.members[$0]?.mentions("ByteLevel") ?? false }
+        let steps = ["pre_tokenizer", "decoder"].compactMap { tokenizer.members[$0] }
+        let isByteLevel = steps.contains { $0.mentions("ByteLevel") }
         var pieces: [Int: [UInt8]] = [:]
         for piece in words.members.keys {
             let spelled = isByteLevel ? ByteAlphabet.bytes(of: piece) ?? [] : Self.sentencePiece(piece)

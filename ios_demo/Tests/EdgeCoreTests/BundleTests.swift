@@ -4,7 +4,7 @@ import XCTest
 
 /// Opening and refusing bundles. The bundle is made of the shipped tokenizer and a stand-in artifact.
 final class BundleTests: XCTestCase {
-    private static let files = ["routing.json", "tokenizer.json", "conformance.jsonl", "model.mlpackage/Data/weight.bin"]
+    private static let weights = "model.mlpackage/Data/weight.bin"
     private var folder = URL(fileURLWithPath: "/")
 
     override func setUpWithError() throws {
@@ -23,9 +23,9 @@ final class BundleTests: XCTestCase {
     }
 
     func testAChangedByteIsNamed() throws {
-        var data = try Data(contentsOf: folder.appendingPathComponent(Self.files[3]))
+        var data = try Data(contentsOf: folder.appendingPathComponent(Self.weights))
         data[0] ^= 1
-        try data.write(to: folder.appendingPathComponent(Self.files[3]))
+        try data.write(to: folder.appendingPathComponent(Self.weights))
         refused("weight.bin has changed")
     }
 
@@ -34,7 +34,7 @@ final class BundleTests: XCTestCase {
         try Data("x".utf8).write(to: extra)
         refused("extra.txt is not in the manifest")
         try FileManager.default.removeItem(at: extra)
-        let weights = folder.appendingPathComponent(Self.files[3])
+        let weights = folder.appendingPathComponent(Self.weights)
         try FileManager.default.removeItem(at: weights)
         refused("weight.bin is missing")
         try FileManager.default.createSymbolicLink(
@@ -91,9 +91,9 @@ func makeBundle() throws -> URL {
     try FileManager.default.copyItem(at: shipped, to: folder.appendingPathComponent("tokenizer.json"))
     let routing = try Shared.json("logits_cases.json").members["routing"]?.write() ?? ""
     try routing.write(to: folder.appendingPathComponent("routing.json"), atomically: true, encoding: .utf8)
-    let decision = #"{"token_ids":[658,450,659],"route":"local","reason":"answer","text":"t","answer":"4","marker_margin":null}"#
-    let line = #"{"id":"a","prompt":"3 7 -> 10","prompt_token_ids":[1],"marker_bias":0.0,"reference":D,"quantized_reference":D}"#
-    let cases = line.replacingOccurrences(of: "D}", with: decision + "}").replacingOccurrences(of: "D,", with: decision + ",")
+    let decision = #"{"token_ids":[658,450,659],"route":"local","reason":"answer","text":"t","answer":"4"}"#
+    let head = #"{"id":"a","prompt":"3 7 -> 10","prompt_token_ids":[1],"marker_bias":0.0"#
+    let cases = head + ",\"reference\":\(decision),\"quantized_reference\":\(decision)}"
     try (cases + "\n").write(to: folder.appendingPathComponent("conformance.jsonl"), atomically: true, encoding: .utf8)
     try writeManifest(folder)
     return folder
@@ -107,7 +107,8 @@ private func writeManifest(_ folder: URL) throws {
         files[name] = .object(["sha256": .string(try Sha256.hex(ofFile: url)), "size": .number(size)])
     }
     let facts: [String: Json] = [
-        "vocab_size": .number(672), "context_length": .number(128), "prefill_chunk": .number(32), "parameters": .number(9),
+        "vocab_size": .number(672), "context_length": .number(128), "prefill_chunk": .number(32),
+        "parameters": .number(9),
     ]
     let manifest = Json.object([
         "format": .string("edgekit-bundle"), "version": .number(1), "target": .string("coreml"),

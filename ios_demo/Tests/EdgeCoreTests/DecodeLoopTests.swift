@@ -51,7 +51,8 @@ final class DecodeLoopTests: XCTestCase {
         XCTAssertEqual(got.text.text, try expect.text("text").text, name)
         XCTAssertEqual(got.answer?.text, try expect.textOrNil("answer")?.text, name)
         XCTAssertEqual(got.tokenIds, try expect.tokenIds("token_ids"), name)
-        XCTAssertEqual(got.markerMargin.isFinite ? got.markerMargin : nil, try expect.numberOrNil("marker_margin"), name)
+        let margin = got.markerMargin.isFinite ? got.markerMargin : nil
+        XCTAssertEqual(margin, try expect.numberOrNil("marker_margin"), name)
         XCTAssertEqual(shown.text, got.text.text, name)
     }
 

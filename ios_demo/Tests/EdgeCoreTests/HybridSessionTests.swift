@@ -32,12 +32,12 @@ final class HybridSessionTests: XCTestCase {
 
     func testWhereACallMayNotOrCannotLeaveTheDeviceAnswersAndSaysWhy() async throws {
         let unwilling = FakeCloud()
-        let cases: [(reason: String, notice: String, cloud: FakeCloud?, share: Double, online: Bool, consents: Bool)] = [
-            ("offline", "no cloud", nil, 1, true, true),
-            ("offline", "no network", unwilling, 1, false, true),
-            ("budget", "budget spent", unwilling, 0, true, true),
-            ("consent", "not sent", unwilling, 1, true, false),
-            ("offline", "down today", FakeCloud(fails: true), 1, true, true),
+        let cases = [
+            Case(reason: "offline", notice: "no cloud", cloud: nil),
+            Case(reason: "offline", notice: "no network", cloud: unwilling, online: false),
+            Case(reason: "budget", notice: "budget spent", cloud: unwilling, share: 0),
+            Case(reason: "consent", notice: "not sent", cloud: unwilling, consents: false),
+            Case(reason: "offline", notice: "down today", cloud: FakeCloud(fails: true)),
         ]
         for item in cases {
             let (answer, seen) = try await ask(
@@ -47,6 +47,16 @@ final class HybridSessionTests: XCTestCase {
             XCTAssertEqual(seen, "<answer> 4</answer>")
         }
         XCTAssertEqual(unwilling.asked, 0)
+    }
+
+    /// Why a call stays on the phone.
+    private struct Case {
+        let reason: String
+        let notice: String
+        let cloud: FakeCloud?
+        var share = 1.0
+        var online = true
+        var consents = true
     }
 
     func testTheBudgetHoldsOverAnyWindow() throws {
@@ -65,7 +75,8 @@ final class HybridSessionTests: XCTestCase {
     func testTheSelfTestReportsInTheSchema() async throws {
         let session = try self.session(calls: false, cloud: nil)
         let report = try await session.selfTest(
-            device: DeviceFacts(model: "m", os: "o"), app: AppFacts(name: "a", version: "1")) { _ in }
+            device: DeviceFacts(model: "m", os: "o"), app: AppFacts(name: "a", version: "1")
+        ) { _ in }
         XCTAssertEqual([report.matched, report.mismatched], [1, 0])
         let fields = try JsonFields(Json.parse(Data(report.json().utf8)))
         XCTAssertEqual(
@@ -125,7 +136,8 @@ final class CloudClientTests: XCTestCase {
         let replies = [("not json", 200), ("{}", 200), (#"{"choices":[{"message":{"content":" "}}]}"#, 200), ("", 500)]
         for (body, status) in replies {
             let transport = FakeTransport(body, status)
-            let cloud = try CloudClient(model: "sesame", baseUrl: "https://host/v1", key: "sesame", transport: transport)
+            let cloud = try CloudClient(
+                model: "sesame", baseUrl: "https://host/v1", key: "sesame", transport: transport)
             do {
                 _ = try await cloud.answer("q")
                 XCTFail("an answer from \(body)")
@@ -149,7 +161,8 @@ final class JsonTests: XCTestCase {
     func testTextsComeBackAsWritten() throws {
         let text = "a\"\\/\n\u{0}\u{7F}\u{1F600}e\u{301}\r\n\u{2028}"
         XCTAssertEqual(try Json.parse(Data(Json.string(text).write().utf8)).string?.text, text.text)
-        XCTAssertEqual(try Json.parse(Data(#""\ud83d\ude00\u00e9\ud83d""#.utf8)).string?.text, "\u{1F600}\u{E9}\u{FFFD}".text)
+        let escaped = Data(#""\ud83d\ude00\u00e9\ud83d""#.utf8)
+        XCTAssertEqual(try Json.parse(escaped).string?.text, "\u{1F600}\u{E9}\u{FFFD}".text)
     }
 
     func testNumbersComeBackAsWritten() throws {

@@ -16,9 +16,11 @@ final class TokenizerTests: XCTestCase {
             let name = try item.text("tokenizer")
             guard let tokenizer = tokenizers[name] else { continue }
             counts[name, default: 0] += 1
-            XCTAssertEqual(tokenizer.encode(try item.text("text")), try item.tokenIds("ids"), "\(name) \(item.members["text"]!)")
+            let text = try item.text("text")
+            XCTAssertEqual(tokenizer.encode(text), try item.tokenIds("ids"), "\(name): \(text.debugDescription)")
         }
-        print("tokenizer cases: \(counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))")
+        XCTAssertGreaterThan(counts["builtin"] ?? 0, 1000)
+        print("tokenizer cases: \(counts.sorted { $0.key < $1.key })")
     }
 
     func testALongRunIsNoTrap() throws {
@@ -27,7 +29,7 @@ final class TokenizerTests: XCTestCase {
     }
 
     func testWhatItCannotDoIsRefusedByName() throws {
-        let metaspace = #"{"model": {"type": "BPE", "vocab": {}, "merges": []}, "pre_tokenizer": {"type": "Metaspace"}}"#
+        let metaspace = #"{"model": {"vocab": {}, "merges": []}, "pre_tokenizer": {"type": "Metaspace"}}"#
         let unigram = #"{"model": {"type": "Unigram", "vocab": []}, "pre_tokenizer": {"type": "ByteLevel"}}"#
         for (text, named) in [(metaspace, "Metaspace"), (unigram, "Unigram")] {
             XCTAssertThrowsError(try Tokenizer(JsonFields(Json.parse(Data(text.utf8))))) { error in

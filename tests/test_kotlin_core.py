@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -13,9 +14,11 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
+from edgekit.bundle.load import open_bundle
 from edgekit.routing.decoder import RoutingDecoder
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
+from edgekit.verify.device_report import ordered_cases, read_device_report
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "android_demo" / "test-on-host.sh"
@@ -37,6 +40,31 @@ def test_the_kotlin_core_agrees_with_python(tmp_path: Path) -> None:
         pytest.skip(lines[-1])
     print(run.stdout)
     assert run.returncode == 0, "\n".join(lines[-40:])
+    check_reports(tmp_path)
+
+
+def check_reports(folder: Path) -> None:
+    """The device reports that the Kotlin self-test wrote are what ``edgekit verify --device-report`` reads."""
+    report = read_device_report(folder / "device-report.json")
+    assert [case.outcome for case in report.cases] == ["MATCH", "MISMATCH"]
+    for path in sorted(folder.glob("device-report-*.json")):
+        bundle = open_bundle(ROOT / "out" / "demo" / path.stem.removeprefix("device-report-"))
+        report = read_device_report(path)
+        expected = [case.quantized_reference.decision().token_ids for case in bundle.conformance()]
+        assert [case.decision().token_ids for case in ordered_cases(report, bundle)] == expected
+
+
+def test_the_core_uses_nothing_but_java_and_kotlin() -> None:
+    sources = (ROOT / "android_demo" / "core" / "src" / "main").rglob("*.kt")
+    imports = {line for path in sources for line in re.findall(r"^import ([\w.]+)", path.read_text(), re.M)}
+    assert imports
+    assert not {name for name in imports if not name.startswith(("java.", "kotlin."))}
+
+
+@pytest.mark.parametrize("name", ["OnnxStepModel", "ExecuTorchStepModel"])
+def test_what_cannot_be_compiled_here_is_thin(name: str) -> None:
+    source = ROOT / "android_demo" / "app" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "demo" / f"{name}.kt"
+    assert len(source.read_text().splitlines()) < 120
 
 
 def write_cases(folder: Path) -> None:

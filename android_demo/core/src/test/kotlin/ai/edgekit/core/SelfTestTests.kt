@@ -1,5 +1,6 @@
 package ai.edgekit.core
 
+import java.io.File
 import kotlin.test.assertEquals
 import kotlin.test.assertTrue
 
@@ -21,8 +22,53 @@ fun selfTestTests(data: TestData): Tests = mapOf(
         val runtime = RuntimeFacts("onnxruntime", "1")
         val report = DeviceReport(bundle.manifest, device, AppFacts("edgekit", "1"), runtime, cases)
         checkReport(JsonFields.of(Json.parse(report.toJson())), bundle)
+        data.leave("device-report.json", report.toJson())
     },
-)
+) + data.bundles.associate { folder ->
+    "self-test: out/demo/${folder.name} opens, its prompts give its token ids, its decisions come out again" to {
+        realBundle(folder, data)
+    }
+}
+
+private fun realBundle(folder: File, data: TestData) {
+    val bundle = Bundle.open(folder)
+    val recorded = bundle.conformance()
+    assertTrue(recorded.isNotEmpty())
+    val cases = SelfTest(bundle, FollowingModel(bundle, recorded)).run()
+    assertEquals(recorded.map { it.promptTokenIds }, cases.map { it.promptTokenIds })
+    assertEquals(recorded.map { it.quantizedReference.tokenIds }, cases.map { it.decision.tokenIds })
+    assertEquals(recorded.map { it.quantizedReference.text }, cases.map { it.decision.text })
+    assertEquals(0, cases.count { !it.matches })
+    val device = DeviceFacts("no phone", System.getProperty("os.name"))
+    val runtime = RuntimeFacts("recorded tokens", "1")
+    val report = DeviceReport(bundle.manifest, device, AppFacts("edgekit tests", "1"), runtime, cases)
+    data.leave("device-report-${folder.name}.json", report.toJson())
+}
+
+/** Wants, after each prompt, exactly the tokens that were recorded for it. */
+private class FollowingModel(private val bundle: Bundle, recorded: List<ConformanceCase>) : StepModel {
+    private val wanted = recorded.associate { it.promptTokenIds to it.quantizedReference.tokenIds }
+    private var following = emptyList<Int>()
+    private var at = 0
+
+    override val contextLength = bundle.manifest.model.contextLength
+
+    override fun reset() {
+        at = 0
+    }
+
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        following = wanted.getValue(tokenIds.toList())
+        return logits()
+    }
+
+    override fun decode(tokenId: Int): FloatArray {
+        at++
+        return logits()
+    }
+
+    private fun logits() = FloatArray(bundle.manifest.model.vocabSize).also { it[following[at]] = 1000f }
+}
 
 private fun case(id: String, decision: Map<String, Any?>): String = Json.write(
     mapOf(

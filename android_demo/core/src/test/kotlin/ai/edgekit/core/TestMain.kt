@@ -11,7 +11,7 @@ typealias Tests = Map<String, () -> Unit>
  * machine that has only a Kotlin compiler.
  *
  * Usage: TestMainKt REPOSITORY [FOLDER...]. Shared cases are read from REPOSITORY/tests/conformance and from
- * every FOLDER: decoder_cases*.json, tokenizer_cases*.json, logits_cases*.json.
+ * every FOLDER: decoder_cases*.json, tokenizer_cases*.json, logits_cases*.json. Device reports are left in the first.
  */
 fun main(arguments: Array<String>) {
     val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
@@ -33,12 +33,21 @@ fun main(arguments: Array<String>) {
 }
 
 /** Where the shared cases lie. */
-class TestData(val repository: File, extra: List<File>) {
+class TestData(val repository: File, private val extra: List<File>) {
     private val folders = listOf(File(repository, "tests/conformance")) + extra
 
     /** Every file of that kind; each name once, for a test's name. */
     fun files(prefix: String): List<File> = folders.flatMap { folder ->
         folder.listFiles { file -> file.name.startsWith(prefix) && file.name.endsWith(".json") }!!.sorted()
+    }
+
+    /** The bundles that `make demo` exported, if it ran here. */
+    val bundles: List<File> = File(repository, "out/demo").listFiles().orEmpty()
+        .filter { File(it, BundleManifest.NAME).isFile }.sorted()
+
+    /** Leave [text] for whoever started the tests with a folder of their own. */
+    fun leave(name: String, text: String) {
+        extra.firstOrNull()?.let { File(it, name).writeText(text) }
     }
 
     /** A file named in the case file [from], relative to the repository or to it; null if there is none. */

@@ -198,3 +198,8 @@ def test_the_published_schema_is_the_one_that_is_read(sound) -> None:
     published = json.loads((DOCS / "device-report.schema.json").read_text())
     assert published == report_schema()
     assert set(published["required"]) == set(sound)
+
+
+def test_what_an_app_adds_to_the_report_is_no_fault(sound, write) -> None:
+    extended = {**sound, "battery": 0.5, "cases": [{**case, "note": "x"} for case in sound["cases"]]}
+    assert len(read_device_report(write(extended)).cases) == len(sound["cases"])

@@ -29,11 +29,11 @@ if command -v swift >/dev/null; then
   swiftc -frontend -parse -swift-version 6 "$here"/App/*.swift
   exec swift test --package-path "$here" "$@"
 fi
-[ -x "$root/usr/bin/swift" ] ||
+[ -e "$root/usr/libexec/swift/bin/swift-frontend" ] ||
   cannot "no swift. Install Xcode 16 or Swift 6 (swift.org), or on Debian as root run $0 --install."
 [ "$(id -u)" = 0 ] || cannot "no swift on PATH, and the one in $root needs root."
 
-# The tests read the shared cases four folders up, so the copy keeps the repository's shape.
+# The tests find the shared cases from their own place, so the copy keeps the repository's shape.
 copy=$root/edgekit
 mkdir -p "$copy/ios_demo" "$copy/tests" "$copy/edgekit/policy" "$copy/out"
 rm -rf "$copy"/ios_demo/{App,Sources,Tests}
@@ -42,8 +42,15 @@ cp "$here"/App/*.swift "$copy/ios_demo/App/"
 cp -r "$here/Package.swift" "$here/Sources" "$here/Tests" "$copy/ios_demo/"
 cp -rT "$here/../tests/conformance" "$copy/tests/conformance"
 cp -rT "$here/../edgekit/policy/base" "$copy/edgekit/policy/base"
-if [ -d "$here/../out/conformance" ]; then
-  cp -rT "$here/../out/conformance" "$copy/out/conformance"
-fi
-chroot "$root" sh -c 'swiftc -frontend -parse -swift-version 6 /edgekit/ios_demo/App/*.swift'
-exec chroot "$root" swift test --package-path /edgekit/ios_demo "$@"
+rm -rf "$copy"/out/*
+for made in conformance demo/onnx demo/executorch demo/coreml; do
+  if [ -d "$here/../out/$made" ]; then
+    mkdir -p "$copy/out/$made"
+    cp -rT "$here/../out/$made" "$copy/out/$made"
+  fi
+done
+# /proc and /dev are lent to the folder for this one process, and gone with it.
+inside='mount --bind /proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" "$@"'
+unshare --mount sh -c "$inside" "$root" \
+  sh -c 'swiftc -frontend -parse -swift-version 6 /edgekit/ios_demo/App/*.swift'
+exec unshare --mount sh -c "$inside" "$root" swift test --package-path /edgekit/ios_demo "$@"

@@ -41,7 +41,8 @@ struct AskView: View {
     }
 
     private var isAsked: Binding<Bool> {
-        Binding(get: { model.consent != nil }, set: { isShown in if !isShown { model.reply(false) } })
+        // The buttons are the only way out, and SwiftUI may clear this before it runs them.
+        Binding(get: { model.consent != nil }, set: { _ in })
     }
 }
 

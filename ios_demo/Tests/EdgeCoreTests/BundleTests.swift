@@ -22,6 +22,20 @@ final class BundleTests: XCTestCase {
         XCTAssertEqual(try bundle.conformance().map(\.id), ["a"])
     }
 
+    /// The bundles that `make demo` leaves; without it there are none to open.
+    func testRealBundlesOpenAndTheirPromptsHaveTheRecordedIds() throws {
+        let demo = Shared.repository.appendingPathComponent("out/demo")
+        let folders = ["onnx", "executorch", "coreml"].map { demo.appendingPathComponent($0) }
+        let made = folders.filter { FileManager.default.fileExists(atPath: $0.path) }
+        try XCTSkipIf(made.isEmpty, "no bundles in out/demo: make demo exports them")
+        for folder in made {
+            let bundle = try EdgeBundle.open(folder)
+            let cases = try bundle.conformance()
+            XCTAssertFalse(cases.isEmpty)
+            XCTAssertEqual(cases.map { bundle.encode($0.prompt) }, cases.map(\.promptTokenIds), folder.path)
+        }
+    }
+
     func testAChangedByteIsNamed() throws {
         var data = try Data(contentsOf: folder.appendingPathComponent(Self.weights))
         data[0] ^= 1

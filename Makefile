@@ -32,10 +32,10 @@ demo: $(VENV)/.installed
 	@echo "run: $(OUT)/run (curves in report/)   bundles: $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -rs
 
 test-all: $(VENV)/.installed style
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 # The phone apps' Kotlin core, compiled with npm's kotlin-compiler; says why where it cannot run.
 test-kotlin: $(VENV)/.installed

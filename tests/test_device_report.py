@@ -116,6 +116,7 @@ def test_other_decisions_are_a_mismatch_of_the_device(bundle, sound) -> None:
     assert not verdict.passed
     assert verdict.mismatched == [case["id"] for case in data["cases"][:6]]
     assert {fault.split(":")[0] for fault in verdict.faults} >= {"device", "lowering"}
+    assert any(fault.startswith("device: 6 of 40 cases decide or answer otherwise") for fault in verdict.faults)
     assert "decided otherwise" in verdict.first_divergence.sentence
 
 

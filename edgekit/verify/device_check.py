@@ -121,6 +121,9 @@ def verify_device(
         faults += [fault.replace("lowering:", "device:", 1) for fault in below]
     recorded = [case.quantized_reference.decision() for case in cases]
     mismatched = [c.id for c, a, b in zip(cases, recorded, device, strict=True) if not same_outcome(a, b)]
+    if len(mismatched) > (1 - limits.min_lowering_tokens) * len(cases):
+        share = f"{len(mismatched)} of {len(cases)} cases decide or answer otherwise than the quantized reference"
+        faults.append(f"device: {share}, {limits.min_lowering_tokens:g} must agree")
     if claimed := [c.id for c in reported if (c.outcome == "MISMATCH") != (c.id in mismatched)]:
         faults.append(
             f"device: {claimed[0]} reports {outcome_of(reported, claimed[0])}, its own decision says otherwise"

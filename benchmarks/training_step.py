@@ -106,9 +106,11 @@ def compare(job: dict[str, Any], peers_python: Path, precision: str, rounds: int
         assert worker.process.stdin is not None
         worker.process.stdin.close()
         worker.process.wait()
-    tokens = {(each["completion_tokens"], each["prompt_tokens"]) for turns in replies.values() for each in turns}
-    if len(tokens) != 1:
-        raise SystemExit(f"not the same work: completion and prompt tokens {sorted(tokens)}.")
+    completions = {each["completion_tokens"] for turns in replies.values() for each in turns}
+    prompts = [each["prompt_tokens"] for turns in replies.values() for each in turns]
+    # Another release of the tokenizer's library may split a prompt's text into a token more or less.
+    if len(completions) != 1 or max(prompts) > 1.02 * min(prompts):
+        raise SystemExit(f"not the same work: completion tokens {completions}, prompt tokens {sorted(set(prompts))}.")
     yardstick = replies[f"TRL {precision}"]
     return {worker.name: summary(replies[worker.name], yardstick, worker.facts["runtime"]) for worker in workers}
 

@@ -9,7 +9,7 @@ BENCH := out/bench
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all test-kotlin style conformance bench bench-training clean
+.PHONY: demo test test-all test-kotlin test-swift style conformance bench bench-training clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,10 @@ test-all: $(VENV)/.installed style
 # The phone apps' Kotlin core, compiled with npm's kotlin-compiler; says why where it cannot run.
 test-kotlin: $(VENV)/.installed
 	$(BIN)/python -m pytest -rs tests/test_kotlin_core.py
+
+# The Swift core, where a Swift toolchain is (or `ios_demo/test-on-host.sh --install` made one).
+test-swift: $(VENV)/.installed
+	$(BIN)/python -m pytest -rs tests/test_swift_core.py
 
 style: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """The drift study: what each precision does to a policy's decisions, on every target.
 
-    python benchmarks/drift_study.py RUN --task arithmetic --n 500 [--qat onnx=RUN2 ...] [--bundles DIR] [--out DIR]
+    python benchmarks/drift_study.py RUN --task arithmetic --n 500 [--qat onnx=RUN2[:RECIPE] ...] [--bundles DIR]
 
 Every variant is exported, its artifact decodes ``n`` test problems once with the marker forbidden, and from the
 margins met on the way each prompt's decision follows at any marker bias: the policy's own, and the artifact's
@@ -42,7 +42,7 @@ from edgekit.verify.parity import wilson_interval
 
 TARGETS = ("onnx", "executorch", "coreml")
 VARIANTS = ("fp32", "int8", "int4", "int4_decisions", "int4_qat")
-QAT_RECIPE = "int4"  # what a fine-tuned policy is exported with: its weights lie on that recipe's grid
+QAT_RECIPE = "int4"  # what a fine-tuned policy is exported with, unless named: its weights lie on that recipe's grid
 NEVER = -1e9  # stands for minus infinity, which JSON lacks
 
 
@@ -229,14 +229,16 @@ def run_study(options: argparse.Namespace, command: str) -> None:
     bias = policy.routing.marker_bias
     options.bundles.mkdir(parents=True, exist_ok=True)
     reference = solo_pass(lambda: PolicyDecider(policy), problems, task, options.bundles / "reference.json")
-    qat: dict[str, Path] = {name: Path(path) for name, _, path in (item.partition("=") for item in options.qat)}
+    qat = {name: given.partition(":") for name, _, given in (item.partition("=") for item in options.qat)}
     rows: list[Row] = []
     for target in options.targets:
         for variant in options.variants:
             if variant == "int4_qat" and target not in qat:
                 continue
-            source = qat[target] if variant == "int4_qat" else options.run
-            recipe = f"{target}_{QAT_RECIPE if variant == 'int4_qat' else variant}"
+            source, recipe = options.run, f"{target}_{variant}"
+            if variant == "int4_qat":
+                folder_name, _, named = qat[target]
+                source, recipe = Path(folder_name), named or f"{target}_{QAT_RECIPE}"
             folder = options.bundles / f"{target}_{variant}"
             bundle = make_bundle(source, recipe, target, options.task, folder)
             kept = [options.bundles / f"{folder.name}.{kind}.json" for kind in ("artifact", "twin")]
@@ -265,7 +267,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--targets", nargs="+", default=list(TARGETS), choices=TARGETS)
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
-    parser.add_argument("--qat", nargs="*", default=[], metavar="TARGET=RUN")
+    parser.add_argument("--qat", nargs="*", default=[], metavar="TARGET=RUN[:RECIPE]")
     parser.add_argument("--bundles", type=Path, default=Path("out/drift"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/drift"))
     options = parser.parse_args()

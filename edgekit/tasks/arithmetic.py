@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from edgekit.tasks.base import Problem, Split
+from edgekit.tasks.grading import plain_digits
 from edgekit.tasks.splits import check_request, split_of
 
 Operation = tuple[str, list[int]]
@@ -32,7 +33,6 @@ MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test":
 TRIES_AT_A_NEW_PROBLEM = 200
 _INFIX = re.compile(r"\s*([0-9]{1,3})\s*([-+*])\s*([0-9]{1,3})\s*=?\s*", re.ASCII)
 _CHOICE = re.compile(r"\s*(max|min)\s*\(\s*([0-9]{1,3}(?:\s*,\s*[0-9]{1,3}){1,2})\s*\)\s*=?\s*", re.ASCII)
-_ANSWER = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _VALUE: dict[str, Callable[[Sequence[int]], int]] = {
     "+": sum,
     "-": lambda numbers: numbers[0] - numbers[1],
@@ -70,8 +70,7 @@ class Arithmetic:
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
         """True if ``answer`` is the value, written as plain digits without leading zeros."""
-        text = (answer or "").strip()
-        return _ANSWER.fullmatch(text) is not None and int(text) == problem.data["value"]
+        return plain_digits(problem.data["value"], answer)
 
     def solve(self, problem: Problem) -> str:
         """The value, as digits."""

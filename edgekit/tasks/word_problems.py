@@ -8,11 +8,11 @@ the split is decided by a hash of the chain alone. Every number is a whole one f
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.tasks.base import Problem, Split
+from edgekit.tasks.grading import plain_digits
 from edgekit.tasks.splits import check_request, split_of
 from edgekit.tasks.stories import NAMES, SETTINGS, Setting, read_story
 
@@ -24,7 +24,6 @@ TOGETHER_SHARE = 0.3
 """How often a comparison between people ends in a sum over all of them."""
 MOST_PROBLEMS: dict[Split, int] = {"train": 40_000, "validation": 6_000, "test": 12_000}
 TRIES_AT_A_NEW_PROBLEM = 200
-_ANSWER = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 
 
 def apply(operator: str, left: int, right: int) -> int:
@@ -91,8 +90,7 @@ class WordProblems:
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
         """True if ``answer`` is the number, written as plain digits without leading zeros."""
-        text = (answer or "").strip()
-        return _ANSWER.fullmatch(text) is not None and int(text) == problem.data["value"]
+        return plain_digits(problem.data["value"], answer)
 
     def solve(self, problem: Problem) -> str:
         """The number, as digits."""

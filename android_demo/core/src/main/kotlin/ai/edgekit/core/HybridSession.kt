@@ -75,19 +75,19 @@ class HybridSession(
     fun ask(prompt: String, listener: HybridListener): HybridAnswer {
         val begin = System.nanoTime()
         val decision = decide(prompt, null, listener)
+        val localMs = since(begin) // before anyone is asked: the user's own time is not the device's
         if (!decision.called) {
             budget.record(false)
-            return kept(decision, decision, decision.reason, null, begin)
+            return kept(decision, decision, decision.reason, null, localMs)
         }
         val refusal = refusal(prompt)
         budget.record(refusal == null)
-        if (refusal != null) return alone(prompt, decision, refusal.first, refusal.second, listener, begin)
-        val localMs = since(begin)
+        if (refusal != null) return alone(prompt, decision, refusal.first, refusal.second, listener, localMs)
         val asked = System.nanoTime()
         val answer = try {
             cloud!!.answer(prompt)
         } catch (error: EdgekitException) {
-            return alone(prompt, decision, "offline", error.message!!, listener, begin)
+            return alone(prompt, decision, "offline", error.message!!, listener, localMs)
         }
         listener.onRestart()
         listener.onText(answer)
@@ -114,18 +114,19 @@ class HybridSession(
         reason: String,
         notice: String,
         listener: HybridListener,
-        begin: Long,
+        decisionMs: Double,
     ): HybridAnswer {
         listener.onRestart()
+        val begin = System.nanoTime()
         val own = decide(prompt, Double.NEGATIVE_INFINITY, listener)
-        return kept(decision, own, reason, notice, begin)
+        return kept(decision, own, reason, notice, decisionMs + since(begin))
     }
 
-    private fun kept(decision: Decision, own: Decision, reason: String, notice: String?, begin: Long): HybridAnswer {
+    private fun kept(decision: Decision, own: Decision, reason: String, notice: String?, ms: Double): HybridAnswer {
         val tokens = decision.tokenIds.size + if (own === decision) 0 else own.tokenIds.size
         return HybridAnswer(
             Route.LOCAL, reason, own.text, own.answer, decision.markerMargin, decision.promptTokens, tokens,
-            since(begin), null, notice,
+            ms, null, notice,
         )
     }
 

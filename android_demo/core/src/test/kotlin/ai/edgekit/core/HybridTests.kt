@@ -47,10 +47,12 @@ private class Scene(data: TestData, model: StepModel, val cloud: FakeCloud?, sha
     val screen = Screen()
     var online = true
     var consents = true
+    var thinksMs = 0L
     var asked = 0
     val budget = CloudBudget(share, 5)
     private val session = HybridSession(Bundle.open(makeBundle(data)), model, cloud, budget, { online }) {
         asked++
+        Thread.sleep(thinksMs)
         consents
     }
 
@@ -77,6 +79,14 @@ fun hybridTests(data: TestData): Tests = mapOf(
         assertTrue(answer.cloudMs != null && answer.notice == null)
     },
     "hybrid: the device answers when the cloud may not or cannot" to { fallbacks(data) },
+    "hybrid: the device's time is not the user's, who thinks before sending or not" to {
+        for (sends in listOf(true, false)) {
+            val scene = Scene(data, caller(), FakeCloud { "7" }).apply { consents = sends }
+            scene.thinksMs = 500
+            val answer = scene.ask()
+            assertTrue(answer.localMs < 500, "${answer.localMs} ms")
+        }
+    },
     "hybrid: the budget holds over any window" to { budgetTest(data) },
 )
 

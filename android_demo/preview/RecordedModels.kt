@@ -1,0 +1,61 @@
+package ai.edgekit.demo
+
+import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.Json
+import ai.edgekit.core.JsonFields
+import ai.edgekit.core.RuntimeFacts
+import java.io.File
+import java.nio.ByteBuffer
+import java.nio.ByteOrder
+
+/** What Gradle would generate. */
+object BuildConfig {
+    const val APPLICATION_ID = "ai.edgekit.demo"
+    const val VERSION_NAME = "preview"
+}
+
+/** The runtime's place: answers with the logits that render.py recorded of [artifact], and with nothing else. */
+open class RecordedModel(private val artifact: File, override val contextLength: Int) : PhoneModel {
+    private val fields = JsonFields.of(Json.parse(File(folder, "logits.json").readText()))
+    private val size = fields.positive("vocab_size")
+    private val rows = ByteBuffer.wrap(File(folder, "logits.f32").readBytes())
+        .order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
+    private val cases = fields.list("cases").map { JsonFields.of(it) }.associateBy { it.tokenIds("prompt_token_ids") }
+    private var tokens = emptyList<Int>()
+    private var first = 0
+    private var at = 0
+
+    override val runtime = RuntimeFacts(fields.text("runtime"), fields.text("runtime_version"))
+
+    override fun reset() {
+        at = 0
+    }
+
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        val case = cases[tokenIds.toList()] ?: throw EdgekitException("no recording: ${artifact.name}. Another prompt.")
+        tokens = case.tokenIds("token_ids")
+        first = case.whole("first_row").toInt()
+        return row()
+    }
+
+    /** The next row, if [tokenId] is the token that was fed when it was recorded. */
+    override fun decode(tokenId: Int): FloatArray {
+        if (tokens.getOrNull(at++) != tokenId) throw EdgekitException("no recording: token $tokenId at $at. Another.")
+        return row()
+    }
+
+    private fun row(): FloatArray {
+        rows.position((first + at) * size)
+        return FloatArray(size).also(rows::get)
+    }
+
+    override fun close() = Unit
+
+    companion object {
+        lateinit var folder: File
+    }
+}
+
+class OnnxStepModel(artifact: File, contextLength: Int) : RecordedModel(artifact, contextLength)
+
+class ExecuTorchStepModel(artifact: File, contextLength: Int) : RecordedModel(artifact, contextLength)

@@ -1,0 +1,57 @@
+package android.content
+
+import android.net.ConnectivityManager
+import java.io.File
+import java.io.InputStream
+import java.io.OutputStream
+
+class Uri
+
+class ContentResolver {
+    fun openOutputStream(uri: Uri): OutputStream? = throw UnsupportedOperationException("no documents here: $uri")
+}
+
+/** The app's assets: none. */
+class AssetManager {
+    fun open(name: String): InputStream = throw java.io.FileNotFoundException(name)
+
+    fun list(path: String): Array<String>? = emptyArray<String>().also { check(path.isNotEmpty()) }
+}
+
+/** Kept as long as the program runs. */
+class SharedPreferences {
+    private val values = HashMap<String, Any>()
+
+    fun getFloat(name: String, default: Float) = values[name] as Float? ?: default
+
+    fun getString(name: String, default: String?) = values[name] as String? ?: default
+
+    fun edit() = Editor()
+
+    inner class Editor {
+        fun putFloat(name: String, value: Float) = also { values[name] = value }
+
+        fun putString(name: String, value: String?) = also { if (value != null) values[name] = value }
+
+        fun apply() = Unit
+    }
+}
+
+/** An app whose files lie in [folder]. */
+open class Context(private val folder: File) {
+    val assets = AssetManager()
+    val contentResolver = ContentResolver()
+    val filesDir: File get() = File(folder, "private")
+    private val preferences = HashMap<String, SharedPreferences>()
+
+    fun getExternalFilesDir(type: String?): File? = File(folder, type ?: "files")
+
+    @Suppress("UNUSED_PARAMETER")
+    fun getSharedPreferences(name: String, mode: Int) = preferences.getOrPut(name) { SharedPreferences() }
+
+    fun <T> getSystemService(service: Class<T>): T = service.cast(ConnectivityManager())
+
+    companion object {
+        const val MODE_PRIVATE = 0
+    }
+}

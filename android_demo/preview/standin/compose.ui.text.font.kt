@@ -1,0 +1,7 @@
+package androidx.compose.ui.text.font
+
+class FontFamily private constructor(val css: String) {
+    companion object {
+        val Monospace = FontFamily("monospace;font-size:12px")
+    }
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Compiles the app's screens against preview/'s stand-in for Compose and Android, uses them, and draws what they showed.
+# Usage: render-on-host.sh BUNDLE OUT [PNG]: leaves OUT/screens.html, and has Chromium draw PNG from it.
+# Exit codes: 0 drawn; 1 the screens do not compile or do not show what they should; 77 it cannot run here.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/kotlin-on-host.sh"
+python=${PYTHON:-$here/../.venv/bin/python}
+[ -x "$python" ] || cannot "$python not found. Run make demo first, or set PYTHON."
+
+demo=$here/app/src/main/kotlin/ai/edgekit/demo
+screens=()
+for file in "$demo"/*.kt; do
+  case $file in
+    */OnnxStepModel.kt | */ExecuTorchStepModel.kt) ;; # their runtimes are not here: preview/RecordedModels.kt
+    *) screens+=("$file") ;;
+  esac
+done
+compile core "" "$here/core/src/main/kotlin" # apart, as Gradle does: the app sees no internals
+core=$jar
+compile preview "$core" "${screens[@]}" "$here/preview"
+
+"$python" "$here/preview/render.py" "$1" "$2" \
+  java -Xmx512m -XX:+UseSerialGC -cp "$jar:$core:$compiler/lib/kotlin-stdlib.jar" ai.edgekit.preview.PreviewKt
+
+if [ $# -gt 2 ]; then
+  command -v chromium >/dev/null || cannot "chromium not found. Install it, or open $2/screens.html in a browser."
+  chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --force-device-scale-factor=1 \
+    --window-size=1448,632 --screenshot="$3" "$2/screens.html" 2>/dev/null
+fi

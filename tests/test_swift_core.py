@@ -67,7 +67,7 @@ def test_every_source_parses() -> None:
     tree_sitter = pytest.importorskip("tree_sitter", reason="tree-sitter is not installed: pip install 'edgekit[dev]'")
     grammar = pytest.importorskip("tree_sitter_swift", reason="tree-sitter-swift is not installed")
     parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
-    sources = [path for folder in ("Sources", "Tests", "App") for path in (IOS / folder).rglob("*.swift")]
+    sources = [path for folder in ("Sources", "Tests", "App", "Preview") for path in (IOS / folder).rglob("*.swift")]
     assert len(sources) > 30
     assert [path.name for path in sources if parser.parse(path.read_bytes()).root_node.has_error] == []
 

@@ -100,20 +100,20 @@ public actor HybridSession {
         defer { isAsking = false }
         let clock = Stopwatch()
         let decision = try decide(prompt, nil, listener)
+        let localMs = clock.ms  // before anyone is asked: the user's own time is not the device's
         if !decision.called {
             budget.record(false)
-            return kept(decision, decision, Refusal(decision.reason, nil), clock)
+            return kept(decision, decision, Refusal(decision.reason, nil), localMs)
         }
         let (cloud, refusal) = await mayAsk(prompt)
         budget.record(cloud != nil)
-        guard let cloud else { return try alone(prompt, decision, refusal, listener, clock) }
-        let localMs = clock.ms
+        guard let cloud else { return try alone(prompt, decision, refusal, listener, localMs) }
         let asked = Stopwatch()
         let answer: String
         do {
             answer = try await cloud.answer(prompt)
         } catch {
-            return try alone(prompt, decision, Refusal("offline", line(for: error)), listener, clock)
+            return try alone(prompt, decision, Refusal("offline", line(for: error)), listener, localMs)
         }
         listener.onRestart()
         listener.onText(answer)
@@ -157,20 +157,22 @@ public actor HybridSession {
 
     /// The device's own answer, its marker forbidden.
     private func alone(
-        _ prompt: String, _ decision: Decision, _ refusal: Refusal, _ listener: any HybridListener, _ clock: Stopwatch
+        _ prompt: String, _ decision: Decision, _ refusal: Refusal, _ listener: any HybridListener,
+        _ decisionMs: Double
     ) throws -> HybridAnswer {
         listener.onRestart()
+        let clock = Stopwatch()
         let own = try decide(prompt, -.infinity, listener)
-        return kept(decision, own, refusal, clock, extra: own.tokenIds.count)
+        return kept(decision, own, refusal, decisionMs + clock.ms, extra: own.tokenIds.count)
     }
 
     private func kept(
-        _ decision: Decision, _ own: Decision, _ refusal: Refusal, _ clock: Stopwatch, extra: Int = 0
+        _ decision: Decision, _ own: Decision, _ refusal: Refusal, _ localMs: Double, extra: Int = 0
     ) -> HybridAnswer {
         HybridAnswer(
             route: .local, reason: refusal.reason, text: own.text, answer: own.answer,
             markerMargin: decision.markerMargin, promptTokens: decision.promptTokens,
-            generatedTokens: decision.tokenIds.count + extra, localMs: clock.ms, cloudMs: nil, notice: refusal.notice)
+            generatedTokens: decision.tokenIds.count + extra, localMs: localMs, cloudMs: nil, notice: refusal.notice)
     }
 
     private func decide(_ prompt: String, _ bias: Double?, _ listener: any HybridListener) throws -> Decision {

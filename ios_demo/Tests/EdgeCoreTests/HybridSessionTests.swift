@@ -59,6 +59,21 @@ final class HybridSessionTests: XCTestCase {
         var consents = true
     }
 
+    func testTheTimeTheUserTakesToAnswerIsNotThePhones() async throws {
+        let wait = 1500.0
+        for consents in [true, false] {
+            let session = HybridSession(
+                bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: FakeCloud(),
+                budget: try CloudBudget(share: 1), isOnline: { true },
+                mayLeave: { _ in
+                    try? await Task.sleep(for: .milliseconds(wait))
+                    return consents
+                })
+            let answer = try await session.ask("3 7 -> 10", Screen())
+            XCTAssertLessThan(answer.localMs, wait)
+        }
+    }
+
     func testTheBudgetHoldsOverAnyWindow() throws {
         var budget = try CloudBudget(share: 0.3, window: 10)
         var history: [Bool] = []

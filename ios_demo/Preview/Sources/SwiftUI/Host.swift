@@ -42,7 +42,7 @@ struct Impossible: Error, CustomStringConvertible {
 /// Draws the app again whenever what it showed has changed, and only then; presses and types as told.
 @MainActor
 final class Host {
-    private static let patience = Duration.seconds(20)
+    private static let patience = Duration.seconds(60)
     private let content: () -> [Node]
     private var tabs: [Node] = []
     private var chosen = 0

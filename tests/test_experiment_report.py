@@ -321,6 +321,15 @@ def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     assert {file.name: file.read_bytes() for file in (folder / "report").iterdir()} == first
 
 
+def test_a_task_of_the_user_s_own_is_told_without_its_place_on_the_machine(tmp_path: Path) -> None:
+    folder = simulate(tmp_path / "own", {"gapg": METHODS["gapg"]}, (0,), n=60, budgets=(0.3,))
+    (result,) = (folder / "results").iterdir()
+    result.write_text(json.dumps(json.loads(result.read_text()) | {"task": str(tmp_path / "mine.py")}))
+    told = write_report(folder, replicates=50).with_name("report.md").read_text()
+    assert "Task mine.py: 60 test problems" in told
+    assert str(tmp_path) not in told
+
+
 def test_missing_methods_and_seeds_are_said_and_not_hidden(tmp_path: Path) -> None:
     folder = simulate(tmp_path, {name: METHODS[name] for name in ("gapg", "prompt_router")}, (0, 1), n=60)
     (folder / "results" / "prompt_router-seed1.json").unlink()

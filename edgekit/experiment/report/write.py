@@ -214,8 +214,10 @@ def _has_rivals(differences: list[Difference]) -> bool:
 def _setting(experiment: Experiment) -> str:
     one = experiment.any_result
     seeds = len(experiment.seeds)
+    # A page is passed on: a task of the user's own goes by its file's name, not by its place on this machine.
+    task = Path(one.task).name if Path(one.task).is_absolute() else one.task
     return (
-        f"Task {one.task}: {len(one.ids):,} test problems, thresholds calibrated on {one.n_validation:,} validation "
+        f"Task {task}: {len(one.ids):,} test problems, thresholds calibrated on {one.n_validation:,} validation "
         f"problems; {len(experiment.methods)} methods, {seeds} training seed{'s' if seeds > 1 else ''}."
     )
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Compiles the app's screens against preview/'s stand-in for Compose and Android, uses them, and draws what they showed.
 # Usage: render-on-host.sh BUNDLE OUT [PNG]: leaves OUT/screens.html, and has Chromium draw PNG from it.
-# Exit codes: 0 drawn; 1 the screens do not compile or do not show what they should; 77 it cannot run here.
+# Exit codes: 0 drawn; 1 the screens do not compile or do not show what they should; 2 no readable bundle; 77 it cannot run here.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -109,5 +109,8 @@ def render(folder: Path, out: Path, java: Sequence[str]) -> None:
 if __name__ == "__main__":
     try:
         render(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
-    except (EdgekitError, subprocess.CalledProcessError) as error:
+    except EdgekitError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+    except subprocess.CalledProcessError as error:
         sys.exit(str(error))

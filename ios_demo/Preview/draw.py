@@ -11,6 +11,7 @@ import argparse
 import html
 import json
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ import numpy as np
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.bundle.manifest import MANIFEST, describe_file
-from edgekit.errors import EdgekitError
+from edgekit.errors import BundleError, EdgekitError
 from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.simulate import open_simulator
 from edgekit.tasks import get_task
@@ -181,6 +182,9 @@ if __name__ == "__main__":
     given = parser.parse_args()
     try:
         render(given.bundle, given.out)
+    except BundleError as error:
+        print(error, file=sys.stderr)
+        raise SystemExit(2) from None
     except EdgekitError as error:
         raise SystemExit(str(error)) from None
     if given.picture:

@@ -76,6 +76,7 @@ bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json
 	  --peers-python $(PEERS)/bin/python $(if $(EXPORT_LLM),--export-llm)
 	$(BIN)/python benchmarks/decode_on_host.py $(BENCH) --peers-python $(PEERS)/bin/python \
 	  --gguf "$$(find $(PEERS)/lib -name '*.gguf' | head -n 1)" --results docs/results
+	$(BIN)/edgekit bench $(BENCH)/onnx_int4 --device host --repeats 15
 
 $(PEERS_TRL)/.installed: benchmarks/peers_trl.txt
 	$(PYTHON) -m venv $(PEERS_TRL)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,6 +23,7 @@ KEY = "sk-very-secret"
 class Server(ThreadingHTTPServer):
     mode = "good"
     seen: list[dict]
+    gave_up: threading.Event
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         self.server.seen.append(body | {"key": self.headers["Authorization"]})
         mode = self.server.mode
         if mode == "slow":
-            time.sleep(0.6)
+            self.server.gave_up.wait(60)
         content = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
         reply = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]})
         data = {"garbage": "<html>hello", "empty": '{"choices": []}', "torn": '{"choices": ['}.get(mode, reply).encode()
@@ -54,16 +54,18 @@ class Handler(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[Server]:
     server = Server(("127.0.0.1", 0), Handler)
-    server.seen = []
+    server.seen, server.gave_up = [], threading.Event()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     yield server
+    server.gave_up.set()
     server.shutdown()
     server.server_close()
 
 
 def cloud_at(server: Server) -> OpenAICloud:
-    return OpenAICloud("m", f"http://127.0.0.1:{server.server_port}/v1", KEY, timeout=0.3)
+    patience = 1 if server.mode == "slow" else 60
+    return OpenAICloud("m", f"http://127.0.0.1:{server.server_port}/v1", KEY, timeout=patience)
 
 
 def test_the_reply_s_last_answer_is_taken_and_the_prompt_and_key_are_sent(server: Server) -> None:

@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from edgekit.bundle.load import open_bundle
 from edgekit.cli.app import app
-from edgekit.errors import EdgekitError
+from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.export.lookup import find_recipe
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
-from edgekit.simulate.host import memory_bandwidth, predict_step, probe_depths
+from edgekit.simulate import host
+from edgekit.simulate.host import check_host, memory_bandwidth, predict_step, probe_depths
 from edgekit.simulate.measure import forget_peak_rss, measure, peak_rss, sizes
 from edgekit.simulate.workload import Workload
 
@@ -47,14 +48,16 @@ def test_the_peak_of_earlier_work_is_forgotten() -> None:
     assert peak_rss() - before < 100e6
 
 
+WORK = Workload(
+    layers=10, artifact_bytes=1100, weight_bytes=1100, head_bytes=100, cache_bytes=0, layer_operations=0,
+    head_operations=0, attention_operations=0, arithmetic="int8", context_length=64, chunk=64, repacked=False,
+)  # fmt: skip
+
+
 def test_a_layer_costs_what_the_probes_say_but_never_less_than_reading_it() -> None:
-    work = Workload(
-        layers=10, artifact_bytes=1100, weight_bytes=1100, head_bytes=100, cache_bytes=0, layer_operations=0,
-        head_operations=0, attention_operations=0, arithmetic="int8", context_length=64, chunk=64, repacked=False,
-    )  # fmt: skip
     probes = {2: 5.0, 4: 7.0}  # one second a layer, three besides
-    assert predict_step(work, probes, bandwidth=1000.0) == (13.0, 1.0, 3.0)
-    assert predict_step(work, probes, bandwidth=50.0) == (23.0, 2.0, 3.0)  # a layer's 100 bytes take two seconds
+    assert predict_step(WORK, probes, bandwidth=1000.0) == (13.0, 1.0, 3.0)
+    assert predict_step(WORK, probes, bandwidth=50.0) == (23.0, 2.0, 3.0)  # a layer's 100 bytes take two seconds
 
 
 def test_a_model_too_shallow_for_probes_is_refused() -> None:
@@ -84,24 +87,61 @@ def test_bench_labels_an_estimate_as_one_and_gives_its_sources(tiny_bundle_folde
     assert {"pixel-9", "galaxy-s24", "iphone-15"} <= {row["device"] for row in every["devices"]}
 
 
+class Clock:
+    """Stands in for the host's: only what runs moves it."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    process_time = perf_counter
+
+
+class Layers:
+    """A model whose step takes 3 seconds and one more for each layer, or as long as reading a layer takes."""
+
+    def __init__(self, clock: Clock, layers: int, layer_s: float) -> None:
+        self.clock, self.step_s = clock, 3.0 + layers * layer_s
+
+    def reset(self) -> None:
+        return
+
+    def prefill(self, tokens: list[int]) -> None:
+        self.clock.now += 100.0
+
+    def decode(self, token: int) -> None:
+        self.clock.now += self.step_s
+
+
+@pytest.mark.parametrize(("bandwidth", "layer_s"), [(1000.0, 1.0), (50.0, 2.0)])
+def test_a_host_s_speed_is_predicted_from_a_quarter_and_half_of_the_layers(
+    monkeypatch: pytest.MonkeyPatch, bandwidth: float, layer_s: float
+) -> None:
+    """Exactly, where a step is what the formula says: bound by arithmetic, or by memory that the probes do not fill."""
+    clock = Clock()
+    monkeypatch.setattr(host, "time", clock)
+    monkeypatch.setattr(host, "memory_bandwidth", lambda *_: bandwidth)
+    probes = {depth: [Layers(clock, depth, 1.0)] * 2 for depth in probe_depths(10)}
+    check = check_host(WORK, Layers(clock, 10, layer_s), probes, [1, 2, 3], steps=20)
+    assert check.predicted_over_measured == pytest.approx(1)
+    assert check.holds
+    assert check.memory_bound == (layer_s == 2.0)
+    slower = check_host(WORK, Layers(clock, 14, layer_s), probes, [1, 2, 3], steps=20)
+    assert not slower.holds
+
+
 @pytest.mark.slow
-def test_this_host_s_decode_speed_is_predicted_within_a_quarter(tiny_policy_folder: Path, tmp_path: Path) -> None:
-    """From models of a quarter and half its layers and the memory's bandwidth; 85 million parameters."""
+def test_bench_predicts_this_host_and_says_so_where_it_is_off(tiny_policy_folder: Path, tmp_path: Path) -> None:
+    """Whether it is off depends on who else uses the machine: `make bench` holds it to a quarter, not this test."""
     policy = load_policy(tiny_policy_folder)
-    policy.model = PolicyModel(
-        ModelConfig(policy.model.config.vocab_size, 768, 2048, 12, 12, 4, 64, 512)
-    ).requires_grad_(False)
-    generator = torch.Generator().manual_seed(1)
-    for parameter in policy.model.parameters():
-        if parameter.dim() == 2:
-            parameter.normal_(0.0, 0.02, generator=generator)
+    policy.model = PolicyModel(ModelConfig(policy.model.config.vocab_size, 256, 512, 4, 4, 4, 64, 256))
     save_policy(policy, tmp_path / "policy")
     export(tmp_path / "policy", find_recipe("onnx_int4", "onnx"), tmp_path / "bundle", prompts=["1 2 -> 3"])
-    command = ["bench", str(tmp_path / "bundle"), "--device", "host", "--repeats", "15", "--json"]
-    done = CliRunner().invoke(app, command)
-    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(app, ["bench", str(tmp_path / "bundle"), "--device", "host", "--json"])
     check = json.loads(done.stdout)
-    busy = check["median_tokens_per_s"] < 0.5 * check["measured_tokens_per_s"]
-    if busy and abs(check["predicted_over_measured"] - 1) > 0.25:
-        pytest.skip(f"other processes took the cores from half of the steps: {check}")
-    assert check["predicted_over_measured"] == pytest.approx(1, abs=0.25), check
+    ratio = check["predicted_tokens_per_s"] / check["measured_tokens_per_s"]
+    assert check["predicted_over_measured"] == pytest.approx(ratio)
+    assert 0 < check["median_tokens_per_s"] <= check["measured_tokens_per_s"]
+    assert (type(done.exception) is CheckFailed) == (abs(ratio - 1) > 0.25), done.output

@@ -26,6 +26,8 @@ def bench(
 ) -> None:
     """Measure the artifact's speed, memory and size on this host, or estimate them for a phone.
 
+    With --device host the way of estimating is checked here: exit code 1 if it is off by more than a quarter.
+
     Example: edgekit bench out/demo/onnx
 
     Example: edgekit bench out/demo/coreml --device iphone-15
@@ -41,7 +43,7 @@ def bench(
     elif device == "list":
         _list_devices(opened, prompt_tokens, json)
     elif device == "host":
-        _show(_check_host(opened, max(repeats, 5), prompt_tokens, json), f"{bundle} on this host, predicted", json)
+        _check_host(opened, max(repeats, 5), prompt_tokens, json)
     else:
         _estimate(opened, device, prompt_tokens, json)
 
@@ -104,13 +106,14 @@ def _list_devices(opened: Bundle, prompt_tokens: int | None, json: bool) -> None
     out.print(table)
 
 
-def _check_host(opened: Bundle, rounds: int, prompt_tokens: int | None, json: bool) -> dict[str, Any]:
+def _check_host(opened: Bundle, rounds: int, prompt_tokens: int | None, json: bool) -> None:
     from dataclasses import asdict
     from tempfile import TemporaryDirectory
 
     from edgekit.cli.probe import open_probe
+    from edgekit.errors import CheckFailed
     from edgekit.simulate import open_simulator
-    from edgekit.simulate.host import check_host, probe_depths
+    from edgekit.simulate.host import TOLERANCE, check_host, probe_depths
     from edgekit.simulate.measure import sizes
     from edgekit.simulate.workload import count_workload
 
@@ -126,4 +129,9 @@ def _check_host(opened: Bundle, rounds: int, prompt_tokens: int | None, json: bo
         prompt = [index % facts.vocab_size for index in range(tokens)]
         with progress("measuring", quiet=json) as update:
             check = check_host(work, model, probes, prompt, steps, rounds, update)
-    return {"device": "host", "prompt_tokens": tokens, **asdict(check)}
+    _show({"device": "host", "prompt_tokens": tokens, **asdict(check)}, f"{opened.path} on this host, predicted", json)
+    if not check.holds:
+        raise CheckFailed(
+            f"predicted {check.predicted_tokens_per_s:,.0f} tokens/s, measured {check.measured_tokens_per_s:,.0f}: "
+            f"more than {TOLERANCE:.0%} apart. Run it again on an idle machine, with more --repeats."
+        )

@@ -26,6 +26,9 @@ from edgekit.simulate.workload import Workload
 FASTEST = 5
 """Steps that count. Other processes only ever slow a step down, and a long step more surely than a short one."""
 
+TOLERANCE = 0.25
+"""How far a prediction may lie from the measurement, as a share of it."""
+
 
 @dataclass(frozen=True)
 class HostCheck:
@@ -43,6 +46,10 @@ class HostCheck:
     rest_us: float
     memory_bound: bool
     """Whether reading the weights takes longer than a layer did in the probes."""
+
+    @property
+    def holds(self) -> bool:
+        return abs(self.predicted_over_measured - 1) <= TOLERANCE
 
 
 @dataclass

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shlex
 import sys
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from edgekit.atomic_write import write_file
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.cli.export import bias_fitter
 from edgekit.cli.source import calibration_prompts, open_bundle_decider
+from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import SOLO, Decider, PolicyDecider
 from edgekit.export.lookup import find_recipe
 from edgekit.export.pipeline import export
@@ -80,6 +82,10 @@ class Row:
     solo_accuracy: float
     accuracy_reference: float
     accuracy: float
+    gained: int
+    lost: int
+    accuracy_change_low: float
+    accuracy_change_high: float
     same_answer: float
     lowering_agreement: float
     decode_tokens_per_s: float
@@ -87,20 +93,20 @@ class Row:
 
 
 def solo_pass(open_source: Callable[[], Decider], problems: Sequence[Problem], task: Task, kept: Path) -> list[Solo]:
-    """Decode ``problems``, or read what an earlier run of the study decoded."""
-    if kept.exists():
-        return [Solo(**item) for item in json.loads(kept.read_text())]
-    decisions = open_source().decide([problem.prompt for problem in problems], SOLO)
-    solo = [
-        Solo(
-            None if decision.called else max(decision.marker_margin, NEVER),
-            task.grade(problem, decision.answer),
-            decision.answer,
-        )
-        for problem, decision in zip(problems, decisions, strict=True)
-    ]
-    write_file(kept, json.dumps([asdict(item) for item in solo]))
-    return solo
+    """Decode ``problems``, but for those at the beginning that an earlier run of the study decoded."""
+    solo = [Solo(**item) for item in json.loads(kept.read_text())] if kept.exists() else []
+    if left := problems[len(solo) :]:
+        decisions = open_source().decide([problem.prompt for problem in left], SOLO)
+        solo += [
+            Solo(
+                None if decision.called else max(decision.marker_margin, NEVER),
+                task.grade(problem, decision.answer),
+                decision.answer,
+            )
+            for problem, decision in zip(left, decisions, strict=True)
+        ]
+        write_file(kept, json.dumps([asdict(item) for item in solo]))
+    return solo[: len(problems)]
 
 
 def agreement(before: Sequence[Solo], after: Sequence[Solo], bias_before: float, bias_after: float) -> list[int]:
@@ -113,6 +119,14 @@ def agreement(before: Sequence[Solo], after: Sequence[Solo], bias_before: float,
 def accuracy(solo: Sequence[Solo], bias: float) -> float:
     """Share right when every call is answered rightly."""
     return sum(item.right or item.calls(bias) for item in solo) / len(solo)
+
+
+def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """95 % interval of a change in accuracy on the same ``n`` prompts (Agresti and Min, Stat. Med. 24, 2005)."""
+    more, fewer, size = gained + 0.5, lost + 0.5, n + 2
+    change = (more - fewer) / size
+    spread = 1.96 * math.sqrt(more + fewer - size * change**2) / size
+    return change - spread, change + spread
 
 
 def fraction(solo: Sequence[Solo], bias: float) -> float:
@@ -128,6 +142,9 @@ def study_one(
     flips = agreement(reference, solo, bias, own)
     same = flips.count(0)
     low, high = wilson_interval(same, len(flips))
+    right = [(a.right or a.calls(bias), b.right or b.calls(own)) for a, b in zip(reference, solo, strict=True)]
+    gained, lost = right.count((False, True)), right.count((True, False))
+    change_low, change_high = paired_interval(gained, lost, len(flips))
     numbers = measure(bundle, repeats=3)
     return Row(
         target=target,
@@ -147,6 +164,10 @@ def study_one(
         solo_accuracy=sum(item.right for item in solo) / len(solo),
         accuracy_reference=accuracy(reference, bias),
         accuracy=accuracy(solo, own),
+        gained=gained,
+        lost=lost,
+        accuracy_change_low=change_low,
+        accuracy_change_high=change_high,
         same_answer=sum(a.answer == b.answer for a, b in zip(reference, solo, strict=True)) / len(solo),
         lowering_agreement=agreement(twin, solo, own, own).count(0) / len(flips),
         decode_tokens_per_s=numbers["decode_tokens_per_s"],
@@ -201,14 +222,15 @@ def table(rows: Sequence[Row], command: str) -> str:
     """The study as Markdown."""
     columns = (
         "target", "variant", "same decision (95 %)", "kept > called", "called > kept",
-        "calls: reference, before and after calibration", "solo", "overall", "same answer", "lowering hop",
-        "tokens/s", "MB",
+        "calls: reference, before and after calibration", "solo", "overall", "gained, lost", "change of overall (95 %)",
+        "same answer", "lowering hop", "tokens/s", "MB",
     )  # fmt: skip
     head = f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|\n"
     lines = [
         f"| {r.target} | {r.variant} | {r.agreement:.1%} ({r.agreement_low:.1%} to {r.agreement_high:.1%}) "
         f"| {r.kept_to_called} | {r.called_to_kept} | {r.call_fraction_reference:.1%}, "
         f"{r.call_fraction_uncalibrated:.1%}, {r.call_fraction:.1%} | {r.solo_accuracy:.1%} | {r.accuracy:.1%} "
+        f"| {r.gained}, {r.lost} | {100 * r.accuracy_change_low:+.1f} to {100 * r.accuracy_change_high:+.1f} "
         f"| {r.same_answer:.1%} | {r.lowering_agreement:.1%} | {r.decode_tokens_per_s:.0f} | {r.artifact_mb:.0f} |\n"
         for r in rows
     ]
@@ -271,7 +293,10 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("out/drift"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/drift"))
     options = parser.parse_args()
-    run_study(options, shlex.join(["python", *sys.argv]))
+    try:
+        run_study(options, shlex.join(["python", *sys.argv]))
+    except EdgekitError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

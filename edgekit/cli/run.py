@@ -36,7 +36,10 @@ def run(
     from edgekit.tasks import get_task
 
     chosen = get_task(task_of(source, task))
-    result = answer_prompt(open_source(source), prompt, chosen, parse_cloud(cloud, chosen, os.environ))
+    asked = parse_cloud(cloud, chosen, os.environ)
+    opened = open_source(source)
+    with err.status("answering"):
+        result = answer_prompt(opened, prompt, chosen, asked)
     if json:
         print_json(asdict(result))
         return

@@ -52,10 +52,11 @@ def answer_prompt(source: Decider, prompt: str, task: Task, cloud: Cloud | None)
             answer = cloud.answer(problem)
             text, cloud_ms = answer, _since(asked)
         except EdgekitError as error:
+            begin = time.perf_counter()  # waiting for the cloud is not the device's time
             alone = source.decide([problem.prompt], SOLO)[0]
             answer, text, route, reason, notice = alone.answer, alone.text, "local", "offline", str(error)
             tokens += len(alone.token_ids)
-            local_ms = _since(begin)
+            local_ms += _since(begin)
     correct = task.grade(problem, answer) if problem.data else None
     return HybridAnswer(
         route, reason, text, answer, decision.marker_margin, decision.prompt_tokens, tokens, local_ms, cloud_ms,

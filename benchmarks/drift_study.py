@@ -213,7 +213,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set(xscale="log", xlabel="artifact, MB (log)", ylabel="same decision as the fp32 reference, %")
     axes.set_xticks([75, 100, 150, 250, 500], labels=["75", "100", "150", "250", "500"])
     axes.minorticks_off()
-    axes.margins(y=0.18)
+    axes.margins(y=0.25)
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 
@@ -222,16 +223,17 @@ def table(rows: Sequence[Row], command: str) -> str:
     """The study as Markdown."""
     columns = (
         "target", "variant", "same decision (95 %)", "kept > called", "called > kept",
-        "calls: reference, before and after calibration", "solo", "overall", "gained, lost", "change of overall (95 %)",
-        "same answer", "lowering hop", "tokens/s", "MB",
+        "calls: reference, before and after calibration", "solo", "overall", "gained, lost",
+        "change of overall, points (95 %)", "same answer", "lowering hop", "tokens/s", "MB",
     )  # fmt: skip
     head = f"| {' | '.join(columns)} |\n{'| --- ' * len(columns)}|\n"
     lines = [
-        f"| {r.target} | {r.variant} | {r.agreement:.1%} ({r.agreement_low:.1%} to {r.agreement_high:.1%}) "
+        f"| {r.target} | {r.variant} | {r.agreement:.2%} ({r.agreement_low:.1%} to {r.agreement_high:.1%}) "
         f"| {r.kept_to_called} | {r.called_to_kept} | {r.call_fraction_reference:.1%}, "
         f"{r.call_fraction_uncalibrated:.1%}, {r.call_fraction:.1%} | {r.solo_accuracy:.1%} | {r.accuracy:.1%} "
-        f"| {r.gained}, {r.lost} | {100 * r.accuracy_change_low:+.1f} to {100 * r.accuracy_change_high:+.1f} "
-        f"| {r.same_answer:.1%} | {r.lowering_agreement:.1%} | {r.decode_tokens_per_s:.0f} | {r.artifact_mb:.0f} |\n"
+        f"| {r.gained}, {r.lost} | {100 * (r.accuracy - r.accuracy_reference):+.2f} "
+        f"({100 * r.accuracy_change_low:+.2f} to {100 * r.accuracy_change_high:+.2f}) "
+        f"| {r.same_answer:.1%} | {r.lowering_agreement:.2%} | {r.decode_tokens_per_s:.0f} | {r.artifact_mb:.0f} |\n"
         for r in rows
     ]
     first = rows[0]

@@ -6,6 +6,7 @@ Usage: export_llm_peer.py FOLDER FILE.pte. Takes many minutes. The weights are f
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -87,8 +88,7 @@ def main(folder: Path, made: Path) -> None:
             "model.dtype_override=fp32",
             f"export.max_seq_length={CONTEXT}",
             f"export.max_context_length={CONTEXT}",
-            f"export.output_dir={made.parent.resolve()}",
-            f"export.output_name={made.name}",
+            f"export.output_name={made.name}",  # in its working directory: it does not heed export.output_dir
             "quantization.qmode=8da4w",
             "quantization.group_size=32",
             'quantization.embedding_quantize="8,0"',
@@ -97,6 +97,7 @@ def main(folder: Path, made: Path) -> None:
         ]
         module = "executorch.extension.llm.export.export_llm"
         subprocess.run([sys.executable, "-m", module, *options], cwd=temporary, check=True)
+        shutil.move(temporary / made.name, made)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     axes.set_xticks([75, 100, 150, 250, 500], labels=["75", "100", "150", "250", "500"])
     axes.minorticks_off()
     axes.margins(y=0.25)
-    axes.set_yticks([tick for tick in axes.get_yticks() if tick <= 100])
+    axes.set_yticks([tick for tick in axes.get_yticks() if tick < 100.001])
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=150)
 

@@ -26,6 +26,7 @@ final class AppModel {
     let settings = DemoSettings()
     private let network = Reachability()
     private var session: HybridSession?
+    private var screen: AsyncStream<ScreenEvent>.Continuation?
 
     /// Opens the first bundle there is; says how to get one if there is none.
     func openFirstBundle() async {
@@ -78,6 +79,7 @@ final class AppModel {
         (answer, shown) = (nil, "")
         let (events, screen) = AsyncStream.makeStream(of: ScreenEvent.self)
         let reader = Task { for await event in events { show(event) } }
+        self.screen = screen
         do {
             answer = try await session.ask(prompt, Screen(events: screen))
         } catch {
@@ -116,13 +118,18 @@ final class AppModel {
     }
 
     private func ask(consentFor prompt: String) async -> Bool {
-        await withCheckedContinuation { consent = ConsentRequest(prompt: prompt, reply: $0) }
+        guard let screen else { return false }
+        // After the text that is still on its way: the user sees the whole attempt before being asked.
+        return await withCheckedContinuation { reply in
+            screen.yield(.consent(ConsentRequest(prompt: prompt, reply: reply)))
+        }
     }
 
     private func show(_ event: ScreenEvent) {
         switch event {
         case .text(let text): shown += text
         case .restart: shown = ""
+        case .consent(let request): consent = request
         }
     }
 }
@@ -130,6 +137,7 @@ final class AppModel {
 private enum ScreenEvent: Sendable {
     case text(String)
     case restart
+    case consent(ConsentRequest)
 }
 
 /// Carries what the session shows to the screen, in order.

@@ -295,6 +295,8 @@ def main() -> None:
     parser.add_argument("--bundles", type=Path, default=Path("out/drift"))
     parser.add_argument("--out", type=Path, default=Path("docs/results/drift"))
     options = parser.parse_args()
+    if unknown := sorted({item.partition("=")[0] for item in options.qat} - set(options.targets)):
+        parser.error(f"--qat names no target of this study: {', '.join(unknown)}. Say TARGET=RUN.")
     try:
         run_study(options, shlex.join(["python", *sys.argv]))
     except EdgekitError as error:

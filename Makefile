@@ -41,11 +41,11 @@ test-all: $(VENV)/.installed style
 
 # The phone apps' Kotlin core, compiled with npm's kotlin-compiler; says why where it cannot run.
 test-kotlin: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs tests/test_kotlin_core.py
+	$(BIN)/python -m pytest -rs tests/phones/test_kotlin_core.py
 
 # The Swift core, where a Swift toolchain is (or `ios_demo/test-on-host.sh --install` made one).
 test-swift: $(VENV)/.installed
-	$(BIN)/python -m pytest -rs tests/test_swift_core.py
+	$(BIN)/python -m pytest -rs tests/phones/test_swift_core.py
 
 style: $(VENV)/.installed
 	$(BIN)/ruff check .

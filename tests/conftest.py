@@ -53,7 +53,7 @@ def tiny_prompts() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_bundle_folder(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny policy exported to ONNX in full precision; copy it before damaging it."""
-    from edgekit.export.lookup import find_recipe
+    from edgekit.recipes.lookup import find_recipe
     from edgekit.export.pipeline import export
 
     recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})

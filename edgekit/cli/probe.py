@@ -17,7 +17,7 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
     import torch
 
     from edgekit.errors import BackendMissing
-    from edgekit.export.recipe import ExportRecipe
+    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.export.targets import get_target
     from edgekit.policy.model import ModelConfig, PolicyModel
     from edgekit.quantize.quantized import quantize_model

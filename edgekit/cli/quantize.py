@@ -34,7 +34,7 @@ def quantize(
     """
     from edgekit.atomic_write import new_directory, write_file
     from edgekit.evaluate.answers import PolicyDecider
-    from edgekit.export.lookup import find_recipe
+    from edgekit.recipes.lookup import find_recipe
     from edgekit.policy.checkpoint import load_policy, save_policy
     from edgekit.quantize.qat import QatConfig, finetune
     from edgekit.tasks import get_task

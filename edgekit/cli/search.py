@@ -18,7 +18,7 @@ from edgekit.cli.terminal import policy_folder
 
 if TYPE_CHECKING:
     from edgekit.export.frontier import Point
-    from edgekit.export.recipe import ExportRecipe
+    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.policy.model import PolicyModel
     from edgekit.quantize.sensitivity import Sensitivity
 

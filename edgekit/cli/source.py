@@ -11,7 +11,7 @@ from edgekit.cli.terminal import is_bundle, policy_folder
 
 if TYPE_CHECKING:
     from edgekit.evaluate.answers import Decider, StepDecider
-    from edgekit.quantize.recipe import QuantRecipe
+    from edgekit.recipes.quant_recipe import QuantRecipe
 
 TaskOption = Annotated[
     str | None,

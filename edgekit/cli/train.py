@@ -26,7 +26,7 @@ def train(
     from edgekit.cloud.choose import parse_cloud
     from edgekit.errors import EdgekitError
     from edgekit.tasks import get_task
-    from edgekit.train.bases import is_pretrained, run_base
+    from edgekit.warm_start.bases import is_pretrained, run_base
     from edgekit.train.config import load_config
     from edgekit.train.loop import read_run_config
     from edgekit.train.loop import train as run_training

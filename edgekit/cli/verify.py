@@ -96,7 +96,7 @@ def _verify_here(
 def _rounded_on(bundle: Bundle, task: str) -> list[str]:
     """The prompts that the bundle's export rounded by."""
     from edgekit.cli.source import calibration_prompts
-    from edgekit.quantize.recipe import QuantRecipe
+    from edgekit.recipes.quant_recipe import QuantRecipe
 
     recipe = QuantRecipe.model_validate(bundle.manifest.recipe["quantize"])
     return calibration_prompts(recipe, bundle.manifest.provenance.get("task") or task)

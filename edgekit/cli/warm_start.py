@@ -18,7 +18,7 @@ def warm_start(
 
     Example: edgekit warm-start --out out/base --seed 0
     """
-    from edgekit.train.warm_start import make_base
+    from edgekit.warm_start.builtin import make_base
 
     with progress("warm start") as update:
         make_base(out, seed=seed, on_progress=update)

@@ -28,7 +28,7 @@ from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experi
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.tasks import get_task
-from edgekit.train.bases import is_pretrained, run_base
+from edgekit.warm_start.bases import is_pretrained, run_base
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 

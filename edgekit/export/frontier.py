@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from edgekit.errors import CheckFailed
-from edgekit.export.recipe import ExportRecipe
+from edgekit.recipes.export_recipe import ExportRecipe
 
 BLUE, ORANGE = "#0072B2", "#E69F00"
 

@@ -12,7 +12,7 @@ from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
 from edgekit.bundle.manifest import MANIFEST, ModelFacts, RuntimeFacts
 from edgekit.bundle.pack import BundleFacts, pack
 from edgekit.errors import BackendMissing, BundleError, ConfigError
-from edgekit.export.recipe import ExportRecipe
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets import TargetModule, get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.reference import decode_batch

@@ -23,7 +23,7 @@ from edgekit.quantize.integers import (
     quantize_weight,
     round_activations,
 )
-from edgekit.quantize.recipe import QuantRecipe
+from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.quantize.rollouts import RolloutBatch
 
 Progress = Callable[[int, int], None]

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.quantize.recipe import Activations
+from edgekit.recipes.quant_recipe import Activations
 
 SMALLEST_SCALE = 2.0**-14  # the smallest normal float16
 

@@ -23,7 +23,7 @@ from edgekit.policy.model import PolicyModel, causal
 from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.integers import QuantizedLinear, quantize_weight, round_activations
 from edgekit.quantize.quantized import quantize_model, weight_modules
-from edgekit.quantize.recipe import Activations, QuantRecipe, QuantRule
+from edgekit.recipes.quant_recipe import Activations, QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 
 Progress = Callable[[int, int, float], None]

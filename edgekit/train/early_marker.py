@@ -21,7 +21,7 @@ from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.config import TrainConfig
 from edgekit.train.loss import Batch, Sample, batches, response_log_probs
-from edgekit.train.supervised import optimize
+from edgekit.warm_start.supervised import optimize
 
 BATCH = 96
 ATTEMPTS, EPOCHS = 2, 2

@@ -26,7 +26,7 @@ from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
-from edgekit.train.bases import run_base
+from edgekit.warm_start.bases import run_base
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker

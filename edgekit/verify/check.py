@@ -12,7 +12,7 @@ from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
 from edgekit.errors import BundleError
 from edgekit.evaluate.answers import PolicyDecider, Progress, StepDecider
-from edgekit.quantize.recipe import QuantRecipe
+from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
 from edgekit.routing.decoder import Decision
 from edgekit.simulate import SimulatedModel, get_simulator

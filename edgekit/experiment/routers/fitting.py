@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from edgekit.errors import EdgekitError
 from edgekit.experiment.attempts import Attempts
 from edgekit.experiment.routers.forward import batches
-from edgekit.train.supervised import optimize
+from edgekit.warm_start.supervised import optimize
 
 HELD_OUT_SHARE = 0.2
 FEWEST_ATTEMPTS = 10

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
-    from edgekit.export.recipe import ExportRecipe
+    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.policy.model import PolicyModel
 
 TARGETS = {

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.export.recipe import ExportRecipe
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets.coreml_weights import Constants, PackedLinear, PackedWeight, pack_embedding, pack_linear
 from edgekit.policy.model import Attention, Block, PolicyModel, RMSNorm
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import BackendMissing, EdgekitError
-from edgekit.export.recipe import ExportRecipe
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.policy.model import PolicyModel
 
 ARTIFACT = "model.mlpackage"

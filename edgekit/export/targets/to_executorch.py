@@ -21,7 +21,7 @@ from torch.export import ExportedProgram
 from edgekit.atomic_write import write_file
 from edgekit.errors import BackendMissing
 from edgekit.export.capture import capture
-from edgekit.export.recipe import ExportRecipe
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
 from edgekit.policy.model import PolicyModel

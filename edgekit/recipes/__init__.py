@@ -1,0 +1,1 @@
+"""Recipes as data: what an export quantizes and how, read and checked before any work."""

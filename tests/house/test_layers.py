@@ -1,0 +1,111 @@
+"""Who may import whom, read from the source: data flows one way through the house."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import edgekit
+
+PACKAGE = Path(edgekit.__file__).parent
+FOUNDATION = {"errors", "atomic_write", "__init__"}
+
+# Each room, and the rooms it may import besides itself and the foundation.
+ALLOWED = {
+    "routing": set(),
+    "tasks": set(),
+    "cloud": {"tasks"},
+    "policy": {"routing"},
+    "recipes": set(),
+    "quantize": {"recipes", "policy", "routing"},
+    "rollout": {"policy", "routing"},
+    "warm_start": {"rollout", "policy", "routing", "tasks", "train"},
+    "train": {"warm_start", "rollout", "policy", "routing", "tasks", "cloud"},
+    "bundle": {"routing"},
+    "simulate": {"routing", "bundle"},
+    "export": {"recipes", "quantize", "policy", "routing", "bundle"},
+    "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
+    "verify": {"recipes", "routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
+    "experiment": {"rollout", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
+    "cli": {
+        "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
+        "bundle", "simulate", "export", "evaluate", "verify", "experiment",
+    },
+}  # fmt: skip
+
+HEAVY = {
+    "onnxruntime": {"simulate/on_onnxruntime.py"},
+    "onnx": {"export/targets/onnx_graph.py"},
+    "executorch": {"simulate/on_executorch.py", "export/targets/to_executorch.py"},
+    "coremltools": {
+        "simulate/on_coreml.py",
+        "export/targets/to_coreml.py",
+        "export/targets/coreml_graph.py",
+        "export/targets/coreml_weights.py",
+    },
+    "openai": {"cloud/openai_client.py", "rollout/server.py"},
+    "gguf": {"policy/smollm2.py"},
+    "datasets": {"tasks/hub.py"},
+    "math_verify": {"tasks/math_worker.py"},
+    "transformers": {"experiment/routers/pretrained.py"},
+}
+
+
+def imports(path: Path, *, module_level: bool = False) -> set[str]:
+    """Dotted names that the file imports."""
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if module_level else list(ast.walk(tree))
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+SOURCES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def test_every_room_has_a_rule() -> None:
+    rooms = {path.parts[0] for path in SOURCES if len(path.parts) > 1}
+    assert rooms == set(ALLOWED)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=str)
+def test_a_file_imports_only_from_rooms_before_it(source: Path) -> None:
+    if len(source.parts) == 1:
+        return
+    room = source.parts[0]
+    rooms = {name.split(".")[1] for name in imports(PACKAGE / source) if name.startswith("edgekit.")}
+    names = {path.stem for path in SOURCES if len(path.parts) == 1} | set(ALLOWED)
+    reached = (rooms & names) - FOUNDATION - {room}
+    assert reached <= ALLOWED[room], f"{source} imports {sorted(reached - ALLOWED[room])}"
+
+
+@pytest.mark.parametrize("backend", sorted(HEAVY))
+def test_a_backend_is_imported_only_in_its_own_files_and_never_at_module_level(backend: str) -> None:
+    for source in SOURCES:
+        name = source.as_posix()
+        deep = {imported.split(".")[0] for imported in imports(PACKAGE / source)}
+        shallow = {imported.split(".")[0] for imported in imports(PACKAGE / source, module_level=True)}
+        assert backend not in shallow, f"{name} imports {backend} when it is loaded"
+        assert backend not in deep or name in HEAVY[backend], f"{name} imports {backend}"
+
+
+def test_only_the_command_line_prints() -> None:
+    for source in SOURCES:
+        if source.parts[0] in ("cli", "__main__.py"):
+            continue
+        calls = [
+            node.func for node in ast.walk(ast.parse((PACKAGE / source).read_text())) if isinstance(node, ast.Call)
+        ]
+        assert not any(isinstance(call, ast.Name) and call.id == "print" for call in calls), source
+
+
+def test_simulators_need_no_torch_but_executorch_s_own_runtime() -> None:
+    for source in SOURCES:
+        if source.parts[0] in ("simulate", "bundle", "routing", "tasks", "cloud") and source.name != "on_executorch.py":
+            assert not any(name.split(".")[0] == "torch" for name in imports(PACKAGE / source)), source

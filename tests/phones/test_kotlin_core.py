@@ -1,0 +1,143 @@
+"""The Kotlin core decides and tokenizes as Python does: its own tests, on shared cases and on fresh ones made here."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from edgekit.bundle.load import open_bundle
+from edgekit.routing.decoder import RoutingDecoder
+from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.vocabulary import Vocabulary
+from edgekit.verify.device_report import ordered_cases, read_device_report
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "android_demo" / "test-on-host.sh"
+CANNOT_RUN = 77
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def test_the_kotlin_core_agrees_with_python(tmp_path: Path) -> None:
+    absent = [tool for tool in ("java", "npm") if shutil.which(tool) is None]
+    if absent:
+        pytest.skip(f"the Kotlin core was not tested: {' and '.join(absent)} not found. Install a JDK 17 and Node.js.")
+    write_cases(tmp_path)
+    run = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True, check=False)
+    lines = (run.stdout + run.stderr).strip().splitlines()
+    if run.returncode == CANNOT_RUN:
+        pytest.skip(lines[-1])
+    print(run.stdout)
+    assert run.returncode == 0, "\n".join(lines[-40:])
+    check_reports(tmp_path)
+
+
+def check_reports(folder: Path) -> None:
+    """The device reports that the Kotlin self-test wrote are what ``edgekit verify --device-report`` reads."""
+    report = read_device_report(folder / "device-report.json")
+    assert [case.outcome for case in report.cases] == ["MATCH", "MISMATCH"]
+    for path in sorted(folder.glob("device-report-*.json")):
+        bundle = open_bundle(ROOT / "out" / "demo" / path.stem.removeprefix("device-report-"))
+        report = read_device_report(path)
+        expected = [case.quantized_reference.decision().token_ids for case in bundle.conformance()]
+        assert [case.decision().token_ids for case in ordered_cases(report, bundle)] == expected
+
+
+def test_the_core_uses_nothing_but_java_and_kotlin() -> None:
+    sources = (ROOT / "android_demo" / "core" / "src" / "main").rglob("*.kt")
+    imports = {line for path in sources for line in re.findall(r"^import ([\w.]+)", path.read_text(), re.M)}
+    assert imports
+    assert not {name for name in imports if not name.startswith(("java.", "kotlin."))}
+
+
+@pytest.mark.parametrize("name", ["OnnxStepModel", "ExecuTorchStepModel"])
+def test_what_cannot_be_compiled_here_is_thin(name: str) -> None:
+    source = ROOT / "android_demo" / "app" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "demo" / f"{name}.kt"
+    assert len(source.read_text().splitlines()) < 120
+
+
+def write_cases(folder: Path) -> None:
+    """Cases of the shared files' formats that nobody committed: random token streams, made-up tokenizers."""
+    generator = random.Random(5)
+    (folder / "decoder_cases_random.json").write_text(json.dumps(decoder_cases(generator)))
+    (folder / "tokenizer_cases_random.json").write_text(json.dumps(tokenizer_cases(folder, generator)))
+
+
+def decoder_cases(generator: random.Random) -> dict[str, Any]:
+    """2,000 random streams over the shared cases' pieces, and what Python's decoder makes of each."""
+    shared = json.loads((ROOT / "tests" / "conformance" / "decoder_cases.json").read_text())
+    pieces = {int(i): text.encode() for i, text in shared["pieces"].items()}
+    pieces |= {int(i): bytes.fromhex(text) for i, text in shared["byte_pieces"].items()}
+    spec, vocabulary = RoutingSpec.model_validate(shared["routing"]), Vocabulary(pieces)
+    cases = []
+    for number in range(2000):
+        route = generator.choice(["cloud", "local"])
+        decoder = RoutingDecoder(spec.model_copy(update={"on_no_answer": route}), vocabulary)
+        tokens = generator.choices(sorted(pieces), k=generator.randrange(24))
+        for token in tokens:
+            decoder.push(token)
+        decision = decoder.finish()
+        expect = {name: getattr(decision, name) for name in ("route", "reason", "text", "answer")}
+        case = {"name": f"random {number}", "token_ids": tokens, "on_no_answer": route, "expect": expect}
+        cases.append(case | {"token_count": len(decision.token_ids)})
+    return {name: shared[name] for name in ("routing", "pieces", "byte_pieces")} | {"cases": cases}
+
+
+def tokenizer_cases(folder: Path, generator: random.Random) -> dict[str, Any]:
+    """Random texts through small tokenizers with what the two shared ones lack."""
+    texts = [random_text(generator) for _ in range(300)]
+    cases, paths = [], {}
+    for name, tokenizer in made_up_tokenizers(texts):
+        tokenizer.save(str(folder / f"{name}.json"))
+        paths[name] = f"{name}.json"
+        for text in texts:
+            ids = tokenizer.encode(text, add_special_tokens=False).ids
+            cases.append({"tokenizer": name, "text": text, "ids": ids})
+    return {"tokenizers": paths, "cases": cases}
+
+
+def random_text(generator: random.Random) -> str:
+    """A mixture of scripts, digits, white space, decomposed letters, emoji and added tokens."""
+    parts = ("a", "the", "I'll", "'S", "\u017f", "e\u0301", "\u00e9", "\ufb01", "12", "345678", "\u0663", "\u00bd",
+             " ", "  ", "\n", "\r\n", "\t", "\u00a0", "\u3000", "\x1c", "\U0001f600", "\u4f60\u597d", "?!", "<tool>",
+             "<tool>2", "word", "swords", "<|end|>", "_", "\u0301", "\u200d", "\x00", "\uac00",
+             "\u1112\u1161")  # fmt: skip
+    return "".join(generator.choices(parts, k=generator.randrange(1, 20)))
+
+
+def made_up_tokenizers(texts: list[str]) -> Iterator[tuple[str, Tokenizer]]:
+    """Every pre-tokenizer, normalizer and flag that the Kotlin tokenizer says it reads."""
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    added = [AddedToken("<|end|>", special=True, normalized=False), AddedToken("<tool>", normalized=False),
+             AddedToken("<tool>2", normalized=False, lstrip=True, rstrip=True),
+             AddedToken("word", normalized=True, single_word=True)]  # fmt: skip
+    splits = {
+        "llama3": pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
+        "inverted": pre_tokenizers.Split(Regex(LLAMA3), "removed", invert=True),
+        "string": pre_tokenizers.Split(" ", "isolated"),
+        "digits": pre_tokenizers.Digits(individual_digits=True),
+        "digit_runs": pre_tokenizers.Digits(individual_digits=False),
+    }
+    for name, split in splits.items():
+        tokenizer = Tokenizer(models.BPE(ignore_merges=name == "llama3"))
+        tokenizer.normalizer = normalizers.NFC() if name != "string" else normalizers.NFKD()
+        last = pre_tokenizers.ByteLevel(add_prefix_space=True) if "digit" in name else byte_level
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, last])
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(texts, trainer)
+        tokenizer.add_tokens(added[1:])
+        tokenizer.add_special_tokens(added[:1])
+        yield name, tokenizer

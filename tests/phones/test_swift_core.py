@@ -1,0 +1,93 @@
+"""The Swift core: the same files as Kotlin's, thin adapters, a whole project, and its own tests where Swift is."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+IOS = ROOT / "ios_demo"
+CORE = IOS / "Sources" / "EdgeCore"
+KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
+SHARED = {
+    "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecodeLoop", "DeviceReport", "Errors",
+    "HybridSession", "Json", "JsonFields", "PreTokenizer", "RoutingDecoder", "RoutingSpec", "SelfTest", "Tokenizer",
+    "Utf8Decoder", "Vocabulary",
+}  # fmt: skip
+
+
+def test_the_core_mirrors_kotlins_file_for_file() -> None:
+    swift = {path.stem for path in CORE.glob("*.swift")}
+    kotlin = {path.stem for path in KOTLIN.glob("*.kt")}
+    assert swift >= SHARED
+    assert kotlin >= SHARED
+    # What Swift needs beside them: text as code points, and a hash where there is no CryptoKit.
+    assert swift - kotlin <= {"UnicodeText", "Sha256"}
+
+
+def test_the_core_imports_foundation_only() -> None:
+    imports = {
+        line for path in CORE.glob("*.swift") for line in re.findall(r"^\s*import (\w+)", path.read_text(), re.M)
+    }
+    assert imports <= {"Foundation", "FoundationNetworking", "CryptoKit", "Dispatch"}
+
+
+@pytest.mark.parametrize("name", ["CoreMLStepModel", "OnnxStepModel", "ExecuTorchStepModel"])
+def test_what_cannot_be_compiled_here_is_thin(name: str) -> None:
+    assert len((IOS / "App" / f"{name}.swift").read_text().splitlines()) < 120
+
+
+def test_the_xcode_project_holds_every_source_and_nothing_that_is_not_there() -> None:
+    text = (IOS / "App" / "EdgekitDemo.xcodeproj" / "project.pbxproj").read_text()
+    there = {path.name for path in (IOS / "App").glob("*.swift")}
+    assert set(re.findall(r"(\w+\.swift) in Sources \*/ = ", text)) == there
+    defined = set(re.findall(r"^\t\t([0-9A-F]{24}) ", text, re.M))
+    assert set(re.findall(r"\b[0-9A-F]{24}\b", text)) == defined
+    assert "path = Bundles;" in text
+    assert (IOS / "App" / "Bundles").is_dir()
+
+
+def test_no_signing_identity_and_no_bundle_is_committed() -> None:
+    text = (IOS / "App" / "EdgekitDemo.xcodeproj" / "project.pbxproj").read_text()
+    assert set(re.findall(r"DEVELOPMENT_TEAM = ([^;]*);", text)) == {'""'}
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    tracked = subprocess.run(
+        ["git", "ls-files", "ios_demo/App/Bundles"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert tracked == ["ios_demo/App/Bundles/README.md"]
+
+
+def test_every_source_parses() -> None:
+    tree_sitter = pytest.importorskip("tree_sitter", reason="tree-sitter is not installed: pip install 'edgekit[dev]'")
+    grammar = pytest.importorskip("tree_sitter_swift", reason="tree-sitter-swift is not installed")
+    parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
+    sources = [path for folder in ("Sources", "Tests", "App", "Preview") for path in (IOS / folder).rglob("*.swift")]
+    assert len(sources) > 30
+    assert [path.name for path in sources if parser.parse(path.read_bytes()).root_node.has_error] == []
+
+
+def swift_is_missing() -> str | None:
+    """None if test-on-host.sh finds a toolchain, else why not."""
+    root = Path(os.environ.get("EDGEKIT_SWIFT_ROOT", "/opt/swift-trixie"))
+    if shutil.which("swift") or ((root / "usr/libexec/swift/bin/swift-frontend").exists() and os.geteuid() == 0):
+        return None
+    return "no Swift toolchain here: ios_demo/test-on-host.sh --install makes one on Debian"
+
+
+@pytest.mark.slow
+def test_the_swift_tests_pass() -> None:
+    absent = swift_is_missing()
+    if absent:
+        pytest.skip(absent)
+    done = subprocess.run([IOS / "test-on-host.sh"], capture_output=True, text=True, check=False, timeout=3000)
+    report = (done.stdout + done.stderr)[-4000:]
+    assert done.returncode == 0, report
+    executed = re.findall(r"Executed (\d+) tests, with (?:\d+ tests? skipped and )?0 failures", done.stdout)
+    assert executed, report
+    assert max(map(int, executed)) >= 20, report

@@ -1,0 +1,193 @@
+"""Data-parallel training: two real processes under torchrun do what one process does, and fail cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgekit.errors import EdgekitError
+from edgekit.train.checkpoint import checkpoint_steps
+from edgekit.train.parallel import check_shares, join
+
+TINY = ["steps=4", "prompts_per_step=6", "group_size=3", "train_pool=24", "checkpoint_every=2", "eval_every=4"]
+TINY += ["eval_n=4", "rows_per_forward=8"]
+
+GRADIENTS = """
+import os, sys
+from pathlib import Path
+from safetensors.torch import save_file
+from edgekit.policy.checkpoint import load_policy
+from edgekit.rollout.sampler import sample_groups
+from edgekit.tasks import get_task
+from edgekit.warm_start.bases import base_folder
+from edgekit.train.config import load_config
+from edgekit.train.loss import Sample
+from edgekit.train.parallel import join
+from edgekit.train.update import PolicyUpdate
+
+problems = get_task("countdown").problems("train", 4, 0)
+policy = load_policy(base_folder("builtin", "countdown", 0))
+prompts = [policy.encode(problem.prompt) for problem in problems]
+with join(os.environ) as ranks:
+    share = ranks.share(prompts)
+    first = ranks.rank * len(share)
+    groups = ranks.gather(sample_groups(policy, share, 3, temperature=1.0, seed=5, first=first))
+    # Two of the three groups that teach are the first process's, and its responses are not the longest.
+    advantages = [(0.5, -0.5, 0.0), (0.0, 0.0, 0.0), (-0.25, 0.0, 0.25), (1.0, -0.75, -0.25)]
+    teaching = [0, 2, 3]
+    samples = [
+        Sample(groups[i].prompt_ids, response.token_ids, advantage)
+        for i in teaching[ranks.rank :: ranks.world]
+        for response, advantage in zip(groups[i].responses, advantages[i])
+    ]
+    if sys.argv[2] == "only the first teaches" and not ranks.is_first:
+        samples = []
+    if sys.argv[2] == "nobody teaches":
+        samples = []
+    update = PolicyUpdate(policy.model, load_config("quick", ["grad_clip=null"]), ranks)
+    loss, norm = update.apply(samples, 4, 1e-4)
+    if ranks.is_first:
+        tokens = [token for group in groups for response in group.responses for token in response.token_ids]
+        grads = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
+        save_file(grads, sys.argv[1], metadata={"tokens": str(tokens), "loss": str(loss), "norm": str(norm)})
+"""
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from edgekit.cloud.oracle import OracleCloud
+from edgekit.tasks import get_task
+from edgekit.train import loop
+from edgekit.train.config import load_config
+from edgekit.train.parallel import join
+
+with join(os.environ) as ranks:
+    if ranks.rank == 1:
+        whole = loop._Run.step
+        def step(run, number):
+            if number == 4:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return whole(run, number)
+        loop._Run.step = step
+    cloud = OracleCloud(get_task("countdown"))
+    loop.train(load_config("quick", sys.argv[2:]), Path(sys.argv[1]), cloud=cloud, ranks=ranks)
+"""
+
+
+def launch(*command: str, processes: int = 2) -> subprocess.CompletedProcess[str]:
+    """Run a Python command as so many processes of one run, one thread each."""
+    start = [sys.executable]
+    if processes > 1:
+        start += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    launched = command if processes == 1 or command[0] != "-c" else _as_script(command)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.run([*start, *launched], capture_output=True, text=True, env=environment, timeout=600)
+
+
+def _as_script(command: tuple[str, ...]) -> tuple[str, ...]:
+    script = Path(command[2]).with_suffix(".py")  # torchrun starts files, not -c
+    script.write_text(command[1])
+    return (str(script), *command[2:])
+
+
+def settings(*overrides: str) -> list[str]:
+    return [part for override in (*TINY, *overrides) for part in ("--set", override)]
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def gradients(out: Path, who: str, processes: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    result = launch("-c", GRADIENTS, str(out), who, processes=processes)
+    assert result.returncode == 0, result.stderr[-2000:]
+    header_size = int.from_bytes(out.read_bytes()[:8], "little")
+    return load_file(out), json.loads(out.read_bytes()[8 : 8 + header_size])["__metadata__"]
+
+
+def test_two_processes_sample_the_same_and_their_gradients_add_up_to_one_processs(tmp_path: Path) -> None:
+    one, facts = gradients(tmp_path / "one", "all teach", 1)
+    two, same = gradients(tmp_path / "two", "all teach", 2)
+    assert same["tokens"] == facts["tokens"]
+    assert float(same["loss"]) == pytest.approx(float(facts["loss"]), rel=1e-5)
+    assert float(same["norm"]) == pytest.approx(float(facts["norm"]), rel=1e-5)
+    assert one.keys() == two.keys()
+    for name, gradient in one.items():
+        torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())
+
+
+@pytest.mark.slow
+def test_a_process_with_nothing_to_teach_takes_part_and_with_none_nothing_moves(tmp_path: Path) -> None:
+    half, facts = gradients(tmp_path / "half", "only the first teaches", 2)
+    assert half
+    assert float(facts["norm"]) > 0
+    nothing, facts = gradients(tmp_path / "nothing", "nobody teaches", 2)
+    assert not nothing
+    assert float(facts["norm"]) == 0.0
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for run, processes in ((one, 1), (two, 2)):
+        result = launch("-m", "edgekit", "train", "quick", "--out", str(run), *settings(), processes=processes)
+        assert result.returncode == 0, result.stderr[-2000:]
+    for single, double in zip(lines(one / "metrics.jsonl"), lines(two / "metrics.jsonl"), strict=True):
+        assert double == pytest.approx(single, rel=1e-4)
+        assert double["mean_tokens"] == single["mean_tokens"]
+    weights = [load_file(run / "policy" / "model.safetensors") for run in (one, two)]
+    for name, weight in weights[0].items():
+        torch.testing.assert_close(weights[1][name], weight, rtol=1e-3, atol=1e-4)
+    asked = Counter(answer["id"] for answer in lines(two / "cloud_answers.jsonl"))
+    assert set(asked.values()) == {1}
+    assert asked.keys() == {answer["id"] for answer in lines(one / "cloud_answers.jsonl")}
+    assert {path.name for path in two.iterdir()} == {path.name for path in one.iterdir()}
+
+
+@pytest.mark.slow
+def test_when_one_process_dies_the_run_ends_and_goes_on_later(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    result = launch("-m", "edgekit", "train", "quick", "--out", str(whole), *settings())
+    assert result.returncode == 0, result.stderr[-2000:]
+    result = launch("-c", DYING, str(killed), *TINY)
+    assert result.returncode != 0
+    assert signal.Signals.SIGKILL.name in result.stderr
+    assert not (killed / "policy").exists()
+    assert checkpoint_steps(killed / "checkpoints") == [2]
+    result = launch("-m", "edgekit", "train", "--resume", "--out", str(killed))
+    assert result.returncode == 0, result.stderr[-2000:]
+    for name in ("metrics.jsonl", "cloud_answers.jsonl", "policy/model.safetensors"):
+        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_a_failure_is_told_once_and_every_process_ends_with_its_code(tmp_path: Path) -> None:
+    result = launch("-m", "edgekit", "train", "quick", "--out", str(tmp_path / "run"), "--set", "prompts_per_step=15")
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert errors == [
+        "error: cannot share a step: prompts_per_step 15 among 2 processes. Each takes as many. Choose a multiple of 2."
+    ]
+    assert "exitcode  : 2" in result.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_is_shared_evenly_or_not_at_all() -> None:
+    check_shares(32, 8)
+    with pytest.raises(EdgekitError, match="prompts_per_step 15 among 2 processes"):
+        check_shares(15, 2)
+
+
+def test_without_a_launcher_there_is_one_process() -> None:
+    single = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    for environment in ({}, {"WORLD_SIZE": "4"}, single):
+        with join(environment) as ranks:
+            assert (ranks.rank, ranks.world, ranks.share([1, 2, 3])) == (0, 1, [1, 2, 3])

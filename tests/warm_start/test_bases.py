@@ -1,0 +1,287 @@
+"""What training starts from: hub models from a real HTTP server, chat formats, and a model's own attempts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.policy.chat import chat_prompt
+from edgekit.policy.checkpoint import load_policy
+from edgekit.policy.hub import is_hub_name
+from edgekit.policy.tokens import ANSWER_OPEN, MARKER, build_tokenizer
+from edgekit.rollout.sampler import sample_groups
+from edgekit.tasks import get_task
+from edgekit.warm_start import bases
+from edgekit.train.config import load_config
+from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
+from edgekit.train.reward import emitted_call
+from edgekit.warm_start.answers import TeachConfig
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+BASE = bases.base_folder("builtin", "countdown", 0)
+
+# --- the hub ----------------------------------------------------------------------------------------
+
+
+class Hub(ThreadingHTTPServer):
+    """The hub's two kinds of requests: what a revision of a repository holds, and its files."""
+
+    files: dict[str, bytes]
+    seen: list[str]
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0]
+        self.server.seen.append(path)
+        name = path.removeprefix(f"/me/tiny/resolve/{COMMIT}/")
+        if path in ("/api/models/me/tiny/revision/main", "/api/models/me/tiny/revision/v1"):
+            siblings = [{"rfilename": file} for file in self.server.files]
+            self.reply(200, json.dumps({"id": "me/tiny", "sha": COMMIT, "siblings": siblings}).encode())
+        elif name in self.server.files:
+            self.reply(200, self.server.files[name])
+        else:
+            code = {"/api/models/me/gated/revision/main": (403, "GatedRepo")}.get(path, (404, "RepoNotFound"))
+            code = (404, "RevisionNotFound") if path == "/api/models/me/tiny/revision/v9" else code
+            self.reply(code[0], b"{}", code[1])
+
+    def reply(self, status: int, data: bytes, error: str = "") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.send_header("ETag", f'"{hashlib.sha256(data).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
+        if error:
+            self.send_header("X-Error-Code", error)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, format: str, *args: object) -> None:
+        return
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    hub = Hub(("127.0.0.1", 0), HubHandler)
+    hub.files = {path.name: path.read_bytes() for path in BASE.iterdir()} | {
+        "pytorch_model.bin": b"x",
+        "README.md": b"x",
+    }
+    hub.seen = []
+    thread = threading.Thread(target=hub.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    yield hub
+    hub.shutdown()
+    hub.server_close()
+
+
+def fetch(name: str, endpoint: str, home: Path) -> subprocess.CompletedProcess[str]:
+    """``hub_folder`` in a process of its own: huggingface_hub reads its environment once."""
+    code = f"from edgekit.policy.hub import hub_folder; print(hub_folder({name!r}))"
+    environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    for variable in ("HF_HUB_OFFLINE", "HF_TOKEN", "TRANSFORMERS_OFFLINE"):
+        environment.pop(variable, None)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+
+
+def test_a_hub_model_is_downloaded_once_and_found_again_without_the_hub(hub: Hub, tmp_path: Path) -> None:
+    endpoint = f"http://127.0.0.1:{hub.server_port}"
+    result = fetch("me/tiny@v1", endpoint, tmp_path)
+    assert result.returncode == 0, result.stderr
+    folder = Path(result.stdout.strip())
+    assert folder.name == COMMIT
+    assert load_policy(folder).routing == load_policy(BASE).routing
+    assert not {"pytorch_model.bin", "README.md"} & {path.name for path in folder.iterdir()}
+    gone = fetch("me/tiny@v1", "http://127.0.0.1:9", tmp_path)
+    assert gone.stdout.strip() == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("me/nothing", "Neither a folder here nor a model of the hub that you may see"),
+        ("me/gated", "Accept its licence on the hub and set HF_TOKEN"),
+        ("me/tiny@v9", "It has no revision v9"),
+        ("me/offline", "the hub cannot be reached"),
+    ],
+)
+def test_a_model_the_hub_does_not_give_is_one_line(hub: Hub, name: str, why: str, tmp_path: Path) -> None:
+    endpoint = "http://127.0.0.1:9" if name == "me/offline" else f"http://127.0.0.1:{hub.server_port}"
+    result = fetch(name, endpoint, tmp_path)
+    last = result.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"edgekit.errors.EdgekitError: cannot fetch {name}. ")
+    assert why in last
+
+
+def test_a_hub_name_is_kept_and_a_folder_of_that_name_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config("quick", ["base=me/tiny@v1"]).base == "me/tiny@v1"
+    (tmp_path / "me").mkdir()
+    shutil.copytree(BASE, tmp_path / "me" / "tiny")
+    assert load_config("quick", ["base=me/tiny"]).base == str(tmp_path / "me" / "tiny")
+    assert not any(map(is_hub_name, ("builtin", "/models/mine", "./mine", "a/b/c", "me/tiny@", "me/tiny")))
+
+
+def test_a_policy_on_the_hub_is_taken_as_it_is_and_a_model_is_warm_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloaded = tmp_path / COMMIT
+    shutil.copytree(BASE, downloaded)
+    monkeypatch.setattr(bases, "hub_folder", lambda _: downloaded)
+    monkeypatch.setattr(bases, "AttemptsConfig", lambda: AttemptsConfig(attempts=16, at_once=8))
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    config = load_config("quick", ["base=me/tiny", "warm_start=attempts", "instruction=''", "max_new_tokens=24"])
+    assert bases.run_base(config) == downloaded
+    (downloaded / "routing.json").unlink()
+    (downloaded / "chat_template.jinja").write_text("Use {{ messages[-1].content }}\n\n")
+    made = bases.run_base(config)
+    assert made.name.startswith("tiny-countdown-")
+    routing = load_policy(made).routing
+    assert (routing.max_new_tokens, routing.prompt_template) == (24, "Use {prompt}\n")
+    short = TeachConfig(batch_size=2, answer_steps=2, attempts=4, marker_steps=1)
+    monkeypatch.setattr(bases, "TeachConfig", lambda: short)
+    other = config.model_copy(update={"instruction": f"Or {MARKER}", "warm_start": "answers"})
+    assert bases.run_base(other) != made
+    assert load_policy(bases.run_base(other)).routing.prompt_template == f"Use Or {MARKER}\n\n{{prompt}}\n"
+
+
+# --- chat formats -----------------------------------------------------------------------------------
+
+QWEN_LIKE = """
+{%- if messages[0]['role'] == 'system' %}
+    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
+{%- else %}
+    {{- '<|im_start|>system\\nYou are helpful.<|im_end|>\\n' }}
+{%- endif %}
+{%- for message in messages %}
+    {%- if message.role == "user" %}
+        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+LLAMA_LIKE = """{{- bos_token }}
+{%- if not date_string is defined %}
+    {%- set date_string = "26 Jul 2024" %}
+{%- endif %}
+{%- if messages[0]['role'] == 'system' %}
+    {%- set system_message = messages[0]['content']|trim %}
+    {%- set messages = messages[1:] %}
+{%- else %}
+    {%- set system_message = "" %}
+{%- endif %}
+{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string + "\\n\\n" }}
+{{- system_message + "<|eot_id|>" }}
+{%- for message in messages %}
+    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+NO_SYSTEM = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}
+{% endif %}{% for message in messages %}
+{{ '<start_of_turn>' + message['role'] + '\\n' + message['content'] + '<end_of_turn>\\n' }}
+{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"""
+
+
+def model_folder(folder: Path, template: Any, *, as_file: bool = False) -> Path:
+    folder.mkdir(exist_ok=True)
+    build_tokenizer().save(str(folder / "tokenizer.json"))
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": {"content": "<|begin|>"}}
+    if as_file:
+        (folder / "chat_template.jinja").write_text(template)
+    elif template is not None:
+        settings["chat_template"] = template
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize("template", [QWEN_LIKE, LLAMA_LIKE], ids=["qwen", "llama"])
+@pytest.mark.parametrize("instruction", [None, "Answer in <answer>."])
+def test_a_prompt_is_written_as_transformers_writes_it(template: str, instruction: str | None, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = model_folder(tmp_path, template, as_file=instruction is None)
+    theirs = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(folder / "tokenizer.json"), bos_token="<|begin|>", chat_template=template
+    )
+    messages = [{"role": "system", "content": instruction}] if instruction else []
+    messages.append({"role": "user", "content": "{prompt}"})
+    expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert chat_prompt(folder, build_tokenizer(), instruction) == expected
+
+
+def test_a_model_without_system_messages_reads_the_instruction_before_the_prompt(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, [{"name": "tools", "template": "no"}, {"name": "default", "template": NO_SYSTEM}])
+    text = chat_prompt(folder, build_tokenizer(), "Be brief.")
+    assert text.startswith("<|begin|>")
+    assert "<start_of_turn>user\nBe brief.\n\n{prompt}<end_of_turn>" in text
+    plain = model_folder(tmp_path / "plain", None)
+    assert chat_prompt(plain, build_tokenizer(), "Be brief.") == "Be brief.\n\n{prompt}\n"
+
+
+@pytest.mark.parametrize("template", ["{% for %}", "{{ messages[0].content.nothing() }}", "{{ bos_token }}"])
+def test_a_chat_template_that_cannot_be_used_is_named(template: str, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="bad chat template: ") as caught:
+        chat_prompt(model_folder(tmp_path, template), build_tokenizer(), "Be brief.")
+    assert "\n" not in str(caught.value)
+
+
+def test_the_instruction_names_the_format_and_the_marker() -> None:
+    for text in bases.INSTRUCTIONS.values():
+        assert MARKER in text
+        assert ANSWER_OPEN in text
+    assert "<think>" in bases.INSTRUCTIONS["attempts"]
+
+
+# --- own attempts -----------------------------------------------------------------------------------
+
+
+def test_own_attempts_teach_more_asking_and_keep_what_is_answered_as_right_as_before() -> None:
+    task, policy = get_task("countdown"), load_policy(BASE)
+    problems = task.problems("train", 192, 3)
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+
+    def measure() -> tuple[float, float]:
+        groups = sample_groups(policy, prompts, 2, temperature=1.0, seed=1)
+        drawn = [(p, r) for p, g in zip(problems, groups, strict=True) for r in g.responses]
+        calls = sum(emitted_call(response) for _, response in drawn)
+        right = sum(task.grade(problem, response.answer) for problem, response in drawn)
+        return calls / len(drawn), right / max(1, len(drawn) - calls)
+
+    calls_before, right_before = measure()
+    config = AttemptsConfig(attempts=128, batch_size=16, learning_rate=1e-3, rounds=4)
+    notes: list[str] = []
+    teach_from_attempts(policy, task, seed=0, config=config, on_progress=lambda *call: notes.append(call[2]))
+    calls_after, right_after = measure()
+    assert calls_after > calls_before + 0.08
+    assert right_after > right_before - 0.08
+    assert notes[0] == "own attempts: 0 of 0 right"
+    assert "loss" in notes[-1]
+
+
+def test_a_model_that_solves_nothing_has_nothing_to_keep(tiny_policy_folder: Path) -> None:
+    with pytest.raises(EdgekitError, match=r"none of 8 own attempts at countdown is right\. .*warm_start=answers"):
+        teach_from_attempts(load_policy(tiny_policy_folder), get_task("countdown"), config=AttemptsConfig(attempts=8))

@@ -32,10 +32,10 @@ from edgekit.cli.export import bias_fitter
 from edgekit.cli.source import calibration_prompts, open_bundle_decider
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import SOLO, Decider, PolicyDecider
-from edgekit.recipes.lookup import find_recipe
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy
 from edgekit.quantize.quantized import quantize_policy
+from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.simulate.measure import measure
 from edgekit.tasks import get_task

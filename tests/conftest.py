@@ -53,8 +53,8 @@ def tiny_prompts() -> list[str]:
 @pytest.fixture(scope="session")
 def tiny_bundle_folder(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny policy exported to ONNX in full precision; copy it before damaging it."""
-    from edgekit.recipes.lookup import find_recipe
     from edgekit.export.pipeline import export
+    from edgekit.recipes.lookup import find_recipe
 
     recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})
     out = tmp_path_factory.mktemp("bundle") / "onnx"

@@ -67,9 +67,9 @@ def export(
         write_frontier,
     )
     from edgekit.cli.source import calibration_prompts
-    from edgekit.recipes.lookup import find_recipe
     from edgekit.export.pipeline import export as run_export
     from edgekit.export.targets import get_target
+    from edgekit.recipes.lookup import find_recipe
     from edgekit.tasks import get_task
 
     get_target(target)

@@ -17,10 +17,10 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
     import torch
 
     from edgekit.errors import BackendMissing
-    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.export.targets import get_target
     from edgekit.policy.model import ModelConfig, PolicyModel
     from edgekit.quantize.quantized import quantize_model
+    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.simulate.workload import layer_matrices
 
     target = get_target(manifest.target)

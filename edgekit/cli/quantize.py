@@ -34,9 +34,9 @@ def quantize(
     """
     from edgekit.atomic_write import new_directory, write_file
     from edgekit.evaluate.answers import PolicyDecider
-    from edgekit.recipes.lookup import find_recipe
     from edgekit.policy.checkpoint import load_policy, save_policy
     from edgekit.quantize.qat import QatConfig, finetune
+    from edgekit.recipes.lookup import find_recipe
     from edgekit.tasks import get_task
     from edgekit.verify.parity import compare, hop_json
 

@@ -18,9 +18,9 @@ from edgekit.cli.terminal import policy_folder
 
 if TYPE_CHECKING:
     from edgekit.export.frontier import Point
-    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.policy.model import PolicyModel
     from edgekit.quantize.sensitivity import Sensitivity
+    from edgekit.recipes.export_recipe import ExportRecipe
 
 SENSITIVITY_PROMPTS = 24
 """Rollouts along which a group's effect is measured; each group sees the same ones, so few order them well."""

@@ -26,13 +26,13 @@ def train(
     from edgekit.cloud.choose import parse_cloud
     from edgekit.errors import EdgekitError
     from edgekit.tasks import get_task
-    from edgekit.warm_start.bases import is_pretrained, run_base
     from edgekit.train.config import load_config
     from edgekit.train.loop import read_run_config
     from edgekit.train.loop import train as run_training
     from edgekit.train.metrics import StepMetrics
     from edgekit.train.parallel import FailedElsewhere, join
     from edgekit.train.plots import write_report
+    from edgekit.warm_start.bases import is_pretrained, run_base
 
     if resume and (set_ or config != "default"):
         raise EdgekitError("resume: a run goes on with its own config. CONFIG and --set do not apply. Leave them out.")

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
 from edgekit.tasks import resolve_task
-from edgekit.warm_start.bases import absolute_base
 from edgekit.train.config import TrainConfig, read_mapping
 from edgekit.train.config import load_config as load_train_config
+from edgekit.warm_start.bases import absolute_base
 
 PRESETS = Path(__file__).parent / "presets"
 FILE = "experiment.yaml"

@@ -28,9 +28,9 @@ from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experi
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.tasks import get_task
-from edgekit.warm_start.bases import is_pretrained, run_base
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
+from edgekit.warm_start.bases import is_pretrained, run_base
 
 Progress = Callable[[int, int, str], None]
 """(done, total, what is going on), both counted in training steps."""

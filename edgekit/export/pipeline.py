@@ -12,12 +12,12 @@ from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
 from edgekit.bundle.manifest import MANIFEST, ModelFacts, RuntimeFacts
 from edgekit.bundle.pack import BundleFacts, pack
 from edgekit.errors import BackendMissing, BundleError, ConfigError
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets import TargetModule, get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.reference import decode_batch
 from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.quantized import quantize_policy, recipe_problems
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.routing.decoder import Decision
 
 Stage = Callable[[str], None]

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from edgekit.export.frontier import Point, mark_frontier
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.reference import decode_batch
 from edgekit.quantize.quantized import quantize_model, weight_modules
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import record_rollouts
 from edgekit.quantize.sensitivity import Sensitivity, spend, weight_mb
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.routing.decoder import Decision
 
 Say = Callable[[str], None]

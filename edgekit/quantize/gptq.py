@@ -23,8 +23,8 @@ from edgekit.quantize.integers import (
     quantize_weight,
     round_activations,
 )
-from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.quantize.rollouts import RolloutBatch
+from edgekit.recipes.quant_recipe import QuantRecipe
 
 Progress = Callable[[int, int], None]
 """(layers done, layers in all)."""

@@ -23,8 +23,8 @@ from edgekit.policy.model import PolicyModel, causal
 from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.integers import QuantizedLinear, quantize_weight, round_activations
 from edgekit.quantize.quantized import quantize_model, weight_modules
-from edgekit.recipes.quant_recipe import Activations, QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
+from edgekit.recipes.quant_recipe import Activations, QuantRecipe, QuantRule
 
 Progress = Callable[[int, int, float], None]
 """(steps done, steps in all, the step's loss)."""

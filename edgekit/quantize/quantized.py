@@ -15,8 +15,8 @@ from edgekit.policy.model import PolicyModel
 from edgekit.quantize.gptq import Progress, calibrate_linears
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
 from edgekit.quantize.palette import PaletteWeight, PalettizedEmbedding, PalettizedLinear, palettize_weight
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 
 def recipe_problems(model: PolicyModel, recipe: QuantRecipe) -> list[str]:

@@ -11,8 +11,8 @@ from torch import Tensor
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
 from edgekit.quantize.quantized import quantize_model, weight_modules
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 Progress = Callable[[int, int], None]
 """(groups measured, groups in all)."""

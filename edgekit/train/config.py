@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.rollout.server import server_address
 from edgekit.tasks import resolve_task
-from edgekit.warm_start.bases import WarmStart, absolute_base
 from edgekit.train.reward import reward_problems
+from edgekit.warm_start.bases import WarmStart, absolute_base
 
 PRESETS = Path(__file__).parent / "presets"
 Estimator = Literal["unbiased", "dr_grpo", "grpo"]

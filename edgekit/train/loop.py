@@ -26,7 +26,6 @@ from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
-from edgekit.warm_start.bases import run_base
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker
@@ -36,6 +35,7 @@ from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.reward import Outcome, emitted_call, well_formed
 from edgekit.train.update import PolicyUpdate, training_device
+from edgekit.warm_start.bases import run_base
 
 # What a (seed, step) pair is used for; each use has its own stream.
 SHUFFLE, SAMPLE, FILTER, EARLY = range(4)

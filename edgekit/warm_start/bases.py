@@ -20,8 +20,8 @@ from edgekit.policy.hub import hub_folder, is_hub_name
 from edgekit.policy.smollm2 import GGUF_SHA256, cache_folder, smollm2_folder
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.tasks import get_task, task_content
-from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 from edgekit.warm_start.answers import TeachConfig, teach_marker
+from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 
 if TYPE_CHECKING:
     from edgekit.train.config import TrainConfig

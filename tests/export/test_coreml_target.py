@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from edgekit.errors import EdgekitError
-from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
 from edgekit.export.targets import to_coreml
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.palette import PalettizedLinear
 from edgekit.quantize.quantized import quantize_model
+from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.simulate.coreml.package import open_package
 from edgekit.simulate.on_coreml import open_artifact

@@ -18,10 +18,10 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.export.capture import capture
-from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.quantized import quantize_model
+from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 pytest.importorskip("executorch")

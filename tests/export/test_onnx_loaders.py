@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.recipes.lookup import find_recipe
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.quantized import quantize_policy
+from edgekit.recipes.lookup import find_recipe
 from edgekit.simulate import on_onnxruntime
 
 pytest.importorskip("onnx")

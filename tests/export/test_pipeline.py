@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import BackendMissing, BundleError, ConfigError, EdgekitError
-from edgekit.recipes.lookup import find_recipe, named_recipes
 from edgekit.export.pipeline import export
 from edgekit.export.targets import TARGETS, get_target
+from edgekit.recipes.lookup import find_recipe, named_recipes
 from edgekit.simulate import SIMULATORS
 
 RECIPE = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})

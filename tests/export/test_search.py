@@ -9,16 +9,16 @@ import torch
 
 from edgekit.errors import CheckFailed
 from edgekit.export.frontier import Point, choose, draw_frontier, mark_frontier
-from edgekit.recipes.lookup import find_recipe
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.search import artifact_mb, candidates, evaluate, fine_rule
 from edgekit.export.targets import get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.quantize.quantized import quantize_model, recipe_problems
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.quantize.rollouts import record_rollouts
 from edgekit.quantize.sensitivity import Sensitivity, WeightGroup, measure_sensitivity, spend, weight_groups, weight_mb
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.lookup import find_recipe
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from edgekit.cli.app import run_command
-from edgekit.recipes.lookup import named_recipes
 from edgekit.export.targets import TARGETS
+from edgekit.recipes.lookup import named_recipes
 from edgekit.simulate import SIMULATORS
 
 pytestmark = pytest.mark.slow

@@ -28,7 +28,7 @@ ALLOWED = {
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
     "verify": {"recipes", "routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
-    "experiment": {"rollout", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
+    "experiment": {"rollout", "warm_start", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "cli": {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment",

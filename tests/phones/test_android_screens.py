@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgekit.bundle.load import open_bundle
-from edgekit.recipes.lookup import find_recipe
 from edgekit.export.pipeline import export
+from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
 from edgekit.verify.device_report import ordered_cases, read_device_report
 

@@ -15,8 +15,8 @@ import pytest
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import MANIFEST, describe_file
-from edgekit.recipes.lookup import find_recipe
 from edgekit.export.pipeline import export
+from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
 
 ROOT = Path(__file__).parents[2]

@@ -16,8 +16,8 @@ from edgekit.policy.checkpoint import Policy, load_model, load_policy, state_ten
 from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, cache_folder, download, smollm2_folder, unpermute
 from edgekit.tasks import get_task
 from edgekit.warm_start import bases
-from edgekit.warm_start.supervised import fit, learned_logits
 from edgekit.warm_start.answers import TeachConfig, answer_example, attempt, marker_example, teach_marker
+from edgekit.warm_start.supervised import fit, learned_logits
 
 BASE = bases.base_folder("builtin", "countdown", 0)
 TASK = get_task("arithmetic")

@@ -15,8 +15,8 @@ from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.quantize.gptq import Moments, round_for_inputs, round_gptq, weighted_error
 from edgekit.quantize.integers import QuantizedEmbedding, QuantizedLinear, quantize_weight
 from edgekit.quantize.quantized import quantize_policy
-from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
+from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.tasks import get_task
 
 INT4 = {"match": "*", "bits": 4, "group_size": 16}

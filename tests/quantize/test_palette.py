@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from pydantic import ValidationError
 from torch import nn
 
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.quantize.palette import PalettizedEmbedding, PalettizedLinear, palettize_weight
 from edgekit.quantize.quantized import quantize_model, recipe_problems
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 

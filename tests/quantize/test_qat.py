@@ -13,8 +13,8 @@ from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.quantize.integers import quantize_weight
 from edgekit.quantize.qat import QatConfig, distillation_loss, finetune, on_trainable_grid
 from edgekit.quantize.quantized import quantize_policy, weight_modules
-from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.quantize.rollouts import record_rollouts
+from edgekit.recipes.quant_recipe import QuantRecipe
 
 LAYERS = {"match": "model.layers.*", "bits": 4, "group_size": 16}
 RECIPES = {

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from edgekit.bundle.load import open_bundle
 from edgekit.cli.app import app
 from edgekit.errors import CheckFailed, EdgekitError
-from edgekit.recipes.lookup import find_recipe
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.recipes.lookup import find_recipe
 from edgekit.simulate import host
 from edgekit.simulate.host import check_host, memory_bandwidth, predict_step, probe_depths
 from edgekit.simulate.measure import forget_peak_rss, measure, peak_rss, sizes

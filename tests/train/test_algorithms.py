@@ -21,7 +21,6 @@ from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
 from edgekit.train.algorithms import Algorithm
-from edgekit.warm_start.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker
@@ -29,6 +28,7 @@ from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.plots import write_report
 from edgekit.train.reward import Outcome, RewardScale
+from edgekit.warm_start.bases import base_folder
 
 ALGORITHMS = ("gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only")
 RIGHT, WRONG = Outcome(False, True, True, 5), Outcome(False, False, True, 10)

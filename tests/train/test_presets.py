@@ -13,10 +13,10 @@ from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy, read_config
 from edgekit.policy.tokens import MARKER, build_tokenizer
 from edgekit.tasks import get_task
-from edgekit.warm_start import bases
 from edgekit.train.config import TrainConfig, load_config, preset_names
 from edgekit.train.loop import train
 from edgekit.train.pool import training_pool
+from edgekit.warm_start import bases
 from edgekit.warm_start.answers import TeachConfig
 
 # The hub's config.json of each model, without what edgekit does not read.

@@ -17,11 +17,11 @@ from edgekit.errors import BundleError, ConfigError, EdgekitError
 from edgekit.policy.checkpoint import load_policy
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
-from edgekit.warm_start.bases import base_folder
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config, preset_names
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
+from edgekit.warm_start.bases import base_folder
 
 TINY = [
     "steps=6",

@@ -20,13 +20,13 @@ from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
 from edgekit.train import head
-from edgekit.warm_start.bases import base_folder
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.head import chosen_log_probs
 from edgekit.train.loop import train
 from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.update import PolicyUpdate, training_device
+from edgekit.warm_start.bases import base_folder
 
 TINY = ["steps=4", "prompts_per_step=6", "group_size=3", "train_pool=24", "checkpoint_every=2", "eval_n=0"]
 LORA = ["lora_rank=4", "learning_rate=1e-2"]

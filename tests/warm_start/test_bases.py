@@ -23,11 +23,11 @@ from edgekit.policy.hub import is_hub_name
 from edgekit.policy.tokens import ANSWER_OPEN, MARKER, build_tokenizer
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
-from edgekit.warm_start import bases
 from edgekit.train.config import load_config
-from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 from edgekit.train.reward import emitted_call
+from edgekit.warm_start import bases
 from edgekit.warm_start.answers import TeachConfig
+from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BASE = bases.base_folder("builtin", "countdown", 0)

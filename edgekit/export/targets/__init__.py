@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
-    from edgekit.recipes.export_recipe import ExportRecipe
     from edgekit.policy.model import PolicyModel
+    from edgekit.recipes.export_recipe import ExportRecipe
 
 TARGETS = {
     "onnx": "edgekit.export.targets.to_onnx",

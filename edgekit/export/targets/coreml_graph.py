@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets.coreml_weights import Constants, PackedLinear, PackedWeight, pack_embedding, pack_linear
 from edgekit.policy.model import Attention, Block, PolicyModel, RMSNorm
+from edgekit.recipes.export_recipe import ExportRecipe
 
 
 def blocks(model: PolicyModel) -> list[Block]:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import BackendMissing, EdgekitError
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.policy.model import PolicyModel
+from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.mlpackage"
 

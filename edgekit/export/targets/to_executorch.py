@@ -21,10 +21,10 @@ from torch.export import ExportedProgram
 from edgekit.atomic_write import write_file
 from edgekit.errors import BackendMissing
 from edgekit.export.capture import capture
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
 from edgekit.policy.model import PolicyModel
+from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.pte"
 Metadata = dict[str, int | bool | list[int]]

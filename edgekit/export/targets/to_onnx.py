@@ -15,11 +15,11 @@ from typing import cast
 import numpy as np
 
 from edgekit.errors import BackendMissing
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
 from edgekit.policy.model import MLP, Attention, Block, PolicyModel, RMSNorm
+from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.onnx"
 

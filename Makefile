@@ -1,6 +1,7 @@
 # make demo and make test need only python3 and make.
 PYTHON ?= python3
 VENV := .venv
+VENV_NEXT := .venv-transformers-5
 BIN := $(VENV)/bin
 OUT := out/demo
 PEERS := .venv-peers
@@ -9,13 +10,20 @@ BENCH := out/bench
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: demo test test-all test-kotlin test-swift style conformance bench bench-training clean
+.PHONY: demo test test-all test-kotlin test-swift test-transformers-5 style docs constraints conformance bench \
+  bench-training clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,math,lora,router,dev]"
 	touch $@
+
+# Pins everything that is installed, so that a clone made next year gets what was tested.
+constraints: $(VENV)/.installed
+	{ echo "# Versions that work together: all that make installs. Made by make constraints."; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.new
+	mv constraints.new constraints.txt
 
 demo: $(VENV)/.installed
 	rm -rf $(OUT)
@@ -46,6 +54,22 @@ test-kotlin: $(VENV)/.installed
 # The Swift core, where a Swift toolchain is (or `ios_demo/test-on-host.sh --install` made one).
 test-swift: $(VENV)/.installed
 	$(BIN)/python -m pytest -rs tests/phones/test_swift_core.py
+
+# The package with the next major version of transformers, in an environment of its own (optimum-onnx knows it not).
+test-transformers-5: $(VENV_NEXT)/.installed
+	$(VENV_NEXT)/bin/python -m pytest -rs tests/policy tests/warm_start tests/export -m "not slow"
+
+$(VENV_NEXT)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV_NEXT)
+	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
+	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "transformers>=5,<6" pytest hypothesis \
+	  -e ".[onnx,executorch,coreml,smollm2,math,lora,router]"
+	touch $@
+
+# The site in out/site; a dead link or anchor fails it.
+docs: $(VENV)/.installed
+	$(BIN)/mkdocs build --strict --quiet --site-dir $(CURDIR)/out/site
+	@echo "site: out/site/index.html"
 
 style: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -4,6 +4,11 @@ Only ``edgekit.cli`` turns them into an exit code; library code raises them.
 """
 
 
+def install_hint(extra: str) -> str:
+    """How to get an optional part. Nothing is published: the name edgekit on the package index is another project's."""
+    return f"In edgekit's clone, run pip install '.[{extra}]'"
+
+
 class EdgekitError(Exception):
     """Bad usage, configuration or input (exit code 2)."""
 

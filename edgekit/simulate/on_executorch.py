@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.errors import BackendMissing, BundleError
+from edgekit.errors import BackendMissing, BundleError, install_hint
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate import SimulatedModel
 
@@ -21,7 +21,7 @@ from edgekit.simulate import SimulatedModel
 def missing() -> str | None:
     """None if the ExecuTorch runtime is here, else what to install."""
     absent = importlib.util.find_spec("executorch") is None
-    return "executorch not installed: pip install 'edgekit[executorch]'" if absent else None
+    return f"executorch is not installed. {install_hint('executorch')}" if absent else None
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001

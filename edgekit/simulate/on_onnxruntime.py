@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendMissing, BundleError
+from edgekit.errors import BackendMissing, BundleError, install_hint
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate import SimulatedModel
 
@@ -22,7 +22,7 @@ THREADED_FROM = 16_000_000
 def missing() -> str | None:
     """None if ONNX Runtime is here, else what to install."""
     absent = importlib.util.find_spec("onnxruntime") is None
-    return "onnxruntime not installed: pip install 'edgekit[onnx]'" if absent else None
+    return f"onnxruntime is not installed. {install_hint('onnx')}" if absent else None
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.tasks.base import Problem, Split
 from edgekit.tasks.collection import Collection, prompt_id, read_row
 from edgekit.tasks.splits import SPLITS, percent_of, split_of
@@ -71,7 +71,7 @@ def _load(place: str, config: str | None) -> Mapping[str, Iterable[Mapping[str, 
         import datasets
     except ImportError:
         raise BackendMissing(
-            f"data set {place}: the package datasets is missing. It loads them. pip install 'edgekit[math]'."
+            f"data set {place}: the package datasets is missing. It loads them. {install_hint('math')}."
         ) from None
     chatter = logging.getLogger("huggingface_hub")
     level = chatter.level

@@ -17,7 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
-from edgekit.errors import BackendMissing
+from edgekit.errors import BackendMissing, install_hint
 
 WORKER = Path(__file__).parent / "math_worker.py"
 ANSWER_SECONDS = 60.0
@@ -59,7 +59,7 @@ class MathJudge:
         self._owner = os.getpid()  # a forked child must not share its parent's worker
         if self._ask(None, START_SECONDS) != "ready":
             self._stop()
-            raise BackendMissing("math-verify: cannot be started. Its process ended at once. Reinstall edgekit[math].")
+            raise BackendMissing("math-verify: cannot be started. Its process ended at once. Reinstall math-verify.")
 
     def _ask(self, question: str | None, seconds: float) -> str | None:
         """The next line the worker writes, or None if it ends, or has to be ended, before."""
@@ -108,4 +108,4 @@ def mathematically_equal(reference: str, answer: str) -> bool:
 def require_math_verify() -> None:
     """Raises :class:`BackendMissing` if math-verify is not installed."""
     if importlib.util.find_spec("math_verify") is None:
-        raise BackendMissing("math answers: math-verify is missing. It grades them. pip install 'edgekit[math]'.")
+        raise BackendMissing(f"math answers: math-verify is missing. It grades them. {install_hint('math')}.")

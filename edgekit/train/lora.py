@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.policy.model import PolicyModel
 from edgekit.train.config import TrainConfig
 
@@ -25,7 +25,7 @@ def with_adapters(model: PolicyModel, config: TrainConfig) -> PolicyModel:
     try:
         import peft
     except ImportError:
-        raise BackendMissing("cannot add adapters: peft is not installed. pip install 'edgekit[lora]'.") from None
+        raise BackendMissing(f"cannot add adapters: peft is not installed. {install_hint('lora')}.") from None
     adapted = {id(module.weight) for module in _linears(model, config.lora_targets)}
     if not adapted:
         raise EdgekitError(

@@ -49,7 +49,7 @@ def test_every_reason_against_a_recipe_is_listed_before_any_work(tiny_policy_fol
 
 
 def test_a_missing_backend_is_said_before_any_work(tiny_policy_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(get_target("onnx"), "missing", lambda: "onnx not installed: pip install 'edgekit[onnx]'")
+    monkeypatch.setattr(get_target("onnx"), "missing", lambda: "onnx is not installed. pip install onnx")
     with pytest.raises(BackendMissing, match="pip install"):
         export(tiny_policy_folder, RECIPE, tmp_path / "out", prompts=[])
 

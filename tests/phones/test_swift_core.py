@@ -64,7 +64,9 @@ def test_no_signing_identity_and_no_bundle_is_committed() -> None:
 
 
 def test_every_source_parses() -> None:
-    tree_sitter = pytest.importorskip("tree_sitter", reason="tree-sitter is not installed: pip install 'edgekit[dev]'")
+    tree_sitter = pytest.importorskip(
+        "tree_sitter", reason="tree-sitter is not installed: pip install tree-sitter tree-sitter-swift"
+    )
     grammar = pytest.importorskip("tree_sitter_swift", reason="tree-sitter-swift is not installed")
     parser = tree_sitter.Parser(tree_sitter.Language(grammar.language()))
     sources = [path for folder in ("Sources", "Tests", "App", "Preview") for path in (IOS / folder).rglob("*.swift")]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.experiment.attempts import Attempts
 from edgekit.experiment.routers.base import Router, Scorer
 from edgekit.experiment.routers.fitting import FitSettings, Logits, log_odds, train_classifier
@@ -68,7 +68,7 @@ def _load(name: str) -> tuple[Any, Any]:
         from transformers import AutoModelForSequenceClassification, AutoTokenizer
     except ImportError:
         raise BackendMissing(
-            "no transformers: a pretrained router needs it. It is not installed. Run pip install 'edgekit[router]'."
+            f"no transformers: a pretrained router needs it. It is not installed. {install_hint('router')}."
         ) from None
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)

@@ -15,7 +15,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.policy.model import PolicyModel
 from edgekit.recipes.export_recipe import ExportRecipe
 
@@ -25,7 +25,7 @@ ARTIFACT = "model.mlpackage"
 def missing() -> str | None:
     """None if coremltools is installed, else a sentence saying how to get it."""
     if importlib.util.find_spec("coremltools") is None:
-        return "coremltools is not installed. Run: pip install 'edgekit[coreml]'."
+        return f"coremltools is not installed. {install_hint('coreml')}"
     return None
 
 

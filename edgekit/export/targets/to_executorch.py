@@ -19,7 +19,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.atomic_write import write_file
-from edgekit.errors import BackendMissing
+from edgekit.errors import BackendMissing, install_hint
 from edgekit.export.capture import capture
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
@@ -33,7 +33,7 @@ Metadata = dict[str, int | bool | list[int]]
 def missing() -> str | None:
     """None if this host can lower to ExecuTorch, else what to install."""
     absent = importlib.util.find_spec("executorch") is None
-    return "executorch not installed: pip install 'edgekit[executorch]'" if absent else None
+    return f"executorch is not installed. {install_hint('executorch')}" if absent else None
 
 
 def runtime() -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import cast
 
 import numpy as np
 
-from edgekit.errors import BackendMissing
+from edgekit.errors import BackendMissing, install_hint
 from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
@@ -27,7 +27,7 @@ ARTIFACT = "model.onnx"
 def missing() -> str | None:
     """None if this host can lower to ONNX, else what to install."""
     absent = importlib.util.find_spec("onnx") is None
-    return "onnx not installed: pip install 'edgekit[onnx]'" if absent else None
+    return f"onnx is not installed. {install_hint('onnx')}" if absent else None
 
 
 def runtime() -> dict[str, str]:

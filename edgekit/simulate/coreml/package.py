@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendMissing, BundleError
+from edgekit.errors import BackendMissing, BundleError, install_hint
 
 Array = NDArray[Any]
 
@@ -217,7 +217,7 @@ def _schema() -> types.ModuleType:
         found = importlib.util.find_spec("coremltools")
         if found is None or found.origin is None:
             raise BackendMissing(
-                "cannot read Core ML packages: coremltools is not installed. Run: pip install 'edgekit[coreml]'."
+                f"cannot read Core ML packages: coremltools is not installed. {install_hint('coreml')}."
             )
         package = types.ModuleType(name)
         package.__path__ = [str(Path(found.origin).parent / "proto")]

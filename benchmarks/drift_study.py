@@ -28,8 +28,6 @@ import matplotlib.pyplot as plt
 
 from edgekit.atomic_write import write_file
 from edgekit.bundle.load import Bundle, open_bundle
-from edgekit.cli.export import bias_fitter
-from edgekit.cli.source import calibration_prompts, open_bundle_decider
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import SOLO, Decider, PolicyDecider
 from edgekit.export.pipeline import export
@@ -41,6 +39,9 @@ from edgekit.simulate.measure import measure
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.verify.parity import wilson_interval
+from edgekit.workflows.export import bias_fitter
+from edgekit.workflows.prompts import calibration_prompts
+from edgekit.workflows.source import bundle_decider
 
 TARGETS = ("onnx", "executorch", "coreml")
 VARIANTS = ("fp32", "int8", "int4", "int4_decisions", "int4_qat")
@@ -266,7 +267,7 @@ def run_study(options: argparse.Namespace, command: str) -> None:
             folder = options.bundles / f"{target}_{variant}"
             bundle = make_bundle(source, recipe, target, options.task, folder)
             kept = [options.bundles / f"{folder.name}.{kind}.json" for kind in ("artifact", "twin")]
-            solo = solo_pass(partial(open_bundle_decider, folder), problems, task, kept[0])
+            solo = solo_pass(lambda folder=folder: bundle_decider(open_bundle(folder)), problems, task, kept[0])
             twin = solo_pass(partial(open_twin, source / "policy", bundle, options.task), problems, task, kept[1])
             rows.append(study_one(target, variant, bundle, reference, twin, solo, bias))
             write_results(rows, options.out, command)

@@ -21,6 +21,10 @@ class CheckFailed(EdgekitError):
     exit_code = 1
 
 
+class FailedElsewhere(EdgekitError):
+    """The first process of a run of several failed, and says why: the others end without a word."""
+
+
 class BackendMissing(EdgekitError):
     """A target's package is not installed on this host; the message says how to get it."""
 

@@ -24,7 +24,7 @@ from edgekit.cli import (
     verify,
     warm_start,
 )
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, FailedElsewhere
 
 INTERRUPTED = 130
 
@@ -57,6 +57,8 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
         result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
         code = result if isinstance(result, int) else 0
         return _interrupted() if code == INTERRUPTED else code  # typer turns Ctrl-C into this code
+    except FailedElsewhere as error:
+        return error.exit_code
     except EdgekitError as error:
         return _fail(str(error), error.exit_code)
     except typer.TyperException as error:

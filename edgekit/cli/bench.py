@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from edgekit.cli.terminal import JsonOption, err, out, print_json, progress
+from edgekit.cli.terminal import JsonOption, out, print_json, progress
 
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
@@ -108,27 +108,15 @@ def _list_devices(opened: Bundle, prompt_tokens: int | None, json: bool) -> None
 
 def _check_host(opened: Bundle, rounds: int, prompt_tokens: int | None, json: bool) -> None:
     from dataclasses import asdict
-    from tempfile import TemporaryDirectory
 
-    from edgekit.cli.probe import open_probe
     from edgekit.errors import CheckFailed
-    from edgekit.simulate import open_simulator
-    from edgekit.simulate.host import TOLERANCE, check_host, probe_depths
+    from edgekit.simulate.host import TOLERANCE
     from edgekit.simulate.measure import sizes
-    from edgekit.simulate.workload import count_workload
+    from edgekit.workflows.probe import check_estimates
 
-    manifest, facts = opened.manifest, opened.manifest.model
-    work = count_workload(manifest)
-    tokens, steps = sizes(facts.context_length, prompt_tokens)
-    with TemporaryDirectory() as folder:
-        probes = {}
-        for depth in probe_depths(facts.layers):
-            err.print(f"making a probe of {depth} of {facts.layers} layers")
-            probes[depth] = open_probe(manifest, depth, Path(folder) / str(depth))
-        model = open_simulator(manifest.target, opened.artifact, facts.context_length, facts.prefill_chunk)
-        prompt = [index % facts.vocab_size for index in range(tokens)]
-        with progress("measuring", quiet=json) as update:
-            check = check_host(work, model, probes, prompt, steps, rounds, update)
+    tokens, _ = sizes(opened.manifest.model.context_length, prompt_tokens)
+    with progress("measuring", quiet=json) as update:
+        check = check_estimates(opened, rounds=rounds, prompt_tokens=prompt_tokens, on_progress=update)
     _show({"device": "host", "prompt_tokens": tokens, **asdict(check)}, f"{opened.path} on this host, predicted", json)
     if not check.holds:
         raise CheckFailed(

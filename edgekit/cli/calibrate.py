@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.source import TaskOption, open_source, task_of
-from edgekit.cli.terminal import JsonOption, out, print_json, progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
 
 
 def calibrate(
@@ -24,19 +23,15 @@ def calibrate(
 
     Example: edgekit calibrate out/demo/onnx --call-fraction 0.3
     """
-    from edgekit.evaluate.calibrate import calibrate as fit
-    from edgekit.evaluate.calibrate import store_calibration
-    from edgekit.tasks import get_task
+    from edgekit.workflows.calibrate import calibrate as fit
+    from edgekit.workflows.source import routing_file
 
-    prompts = [problem.prompt for problem in get_task(task_of(source, task)).problems("validation", n, seed)]
-    decider = open_source(source)
     with progress("calibrating", quiet=json) as update:
-        result = fit(decider, prompts, call_fraction, update)
-    path = store_calibration(source, result)
+        result = fit(source, call_fraction, task=task, n=n, seed=seed, on_progress=update)
     if json:
-        print_json(asdict(result) | {"routing": str(path)})
+        print_json(asdict(result) | {"routing": str(routing_file(source))})
     else:
         out.print(
             f"marker bias {result.marker_bias:+.3f}: {result.reached_fraction:.1%} of {n} call "
-            f"(wanted {call_fraction:.1%}). Stored in {path}"
+            f"(wanted {call_fraction:.1%}). Stored in {routing_file(source)}"
         )

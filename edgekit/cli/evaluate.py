@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgekit.cli.source import TaskOption, open_source, task_of
-from edgekit.cli.terminal import JsonOption, out, print_json, progress
-
-CALIBRATION_PROBLEMS = 500
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
 
 
 def evaluate(
@@ -30,33 +26,24 @@ def evaluate(
 
     Example: edgekit eval out/demo/run --n 1000 --call-fraction 0.3
     """
-    from edgekit.cloud.choose import parse_cloud
-    from edgekit.evaluate.answers import evaluate as run_evaluation
-    from edgekit.evaluate.calibrate import calibrate
-    from edgekit.tasks import get_task
+    from edgekit.workflows.evaluate import evaluate_source
 
-    task = task_of(source, task)
-    chosen = get_task(task)
-    answerer = parse_cloud(cloud, chosen, os.environ)
-    decider = open_source(source)
-    bias = None
-    if call_fraction is not None:
-        prompts = [problem.prompt for problem in chosen.problems("validation", CALIBRATION_PROBLEMS, seed)]
-        with progress("calibrating", quiet=json) as update:
-            bias = calibrate(decider, prompts, call_fraction, update).marker_bias
-    problems = chosen.problems("test", n, seed)
     with progress("evaluating", quiet=json) as update:
-        result = run_evaluation(decider, chosen, problems, answerer, marker_bias=bias, on_progress=update)
-    report = result.report
-    if plot is not None:
-        from edgekit.atomic_write import write_file
-        from edgekit.evaluate.plots import draw_curve
-
-        write_file(plot, draw_curve(result.scores, result.local_correct, report, cloud))
+        evaluated = evaluate_source(
+            source,
+            task=task,
+            n=n,
+            seed=seed,
+            call_fraction=call_fraction,
+            cloud=cloud,
+            plot=plot,
+            on_progress=update,
+        )
+    report = evaluated.result.report
     if json:
         print_json(asdict(report))
         return
-    table = Table(title=f"{source}: {task}, {n} held-out problems, cloud {cloud}", show_header=False)
+    table = Table(title=f"{source}: {evaluated.task}, {n} held-out problems, cloud {cloud}", show_header=False)
     for key, value in asdict(report).items():
         table.add_row(key, "-" if value is None else f"{value:.4g}")
     out.print(table)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,11 +11,9 @@ from rich.table import Table
 from edgekit.cli.terminal import JsonOption, err, print_json, progress
 from edgekit.cli.terminal import out as stdout
 
-DEFAULT = "quick"
-
 
 def experiment(
-    config: Annotated[str, typer.Argument(help="A YAML file or the name of a preset.")] = DEFAULT,
+    config: Annotated[str, typer.Argument(help="A YAML file or the name of a preset.")] = "quick",
     out: Annotated[Path, typer.Option(help="The experiment's directory.")] = Path("out/experiment"),
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="key=value, dots reach inside (overrides.steps=50); repeatable.")
@@ -29,20 +26,13 @@ def experiment(
 
     Example: edgekit experiment paper_table --out out/paper_table
     """
-    from edgekit.cloud.choose import parse_cloud
-    from edgekit.errors import EdgekitError
-    from edgekit.experiment.run import open_experiment, read_results, run_experiment
-    from edgekit.tasks import get_task
+    from edgekit.workflows.experiment import compare_methods
 
-    if resume and config != DEFAULT:
-        raise EdgekitError("resume: an experiment goes on with its own config. CONFIG does not apply. Leave it out.")
-    settings = open_experiment(out, config, set_ or [], resume=resume)
-    cloud = parse_cloud(settings.cloud, get_task(settings.task), os.environ)
-    if cloud is None:
-        raise EdgekitError("cloud: none. An experiment compares who calls one. Use oracle.")
     with progress("experiment", quiet=json) as update:
-        run_experiment(settings, out, cloud=cloud, seeds=seed or None, on_progress=update)
-    rows = _summary(read_results(out))
+        compared = compare_methods(
+            config, out, settings=set_ or [], resume=resume, seeds=seed or None, on_progress=update
+        )
+    settings, rows = compared.config, _summary(compared.results)
     if json:
         print_json({"out": str(out), "report": str(out / "report" / "index.html"), "results": rows})
         return

@@ -7,32 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.source import TaskOption, task_of
-from edgekit.cli.terminal import JsonOption, err, out, print_json
+from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json
 
 if TYPE_CHECKING:
-    from edgekit.cli.search import Found
-    from edgekit.export.pipeline import Fit, FitBias
-    from edgekit.policy.checkpoint import Policy
-
-
-BIAS_PROMPTS = 300
-"""Validation problems on which an artifact's call fraction is brought back to the reference's."""
-
-
-def bias_fitter(task: str) -> FitBias:
-    """What fits a quantized policy's marker bias on validation problems of ``task``."""
-    from edgekit.evaluate.answers import PolicyDecider
-    from edgekit.evaluate.calibrate import matching_bias
-    from edgekit.tasks import get_task
-
-    prompts = [problem.prompt for problem in get_task(task).problems("validation", BIAS_PROMPTS, seed=0)]
-
-    def for_reference(reference: Policy) -> Fit:
-        before, bias = PolicyDecider(reference).decide(prompts), reference.routing.marker_bias
-        return lambda twin: matching_bias(before, bias, PolicyDecider(twin), prompts)
-
-    return for_reference
+    from edgekit.workflows.search import Found
 
 
 def export(
@@ -58,39 +36,28 @@ def export(
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
-    from edgekit.cli.search import (
-        Budget,
-        frontier_json,
-        frontier_table,
-        search_recipes,
-        sensitivity_table,
-        write_frontier,
-    )
-    from edgekit.cli.source import calibration_prompts
-    from edgekit.export.pipeline import export as run_export
-    from edgekit.export.targets import get_target
-    from edgekit.recipes.lookup import find_recipe
-    from edgekit.tasks import get_task
+    from edgekit.cli.search_tables import frontier_table, sensitivity_table
+    from edgekit.workflows.export import bundle_folder, recipe_for
+    from edgekit.workflows.export import export as run_export
+    from edgekit.workflows.search import Budget, frontier_json, search_recipes, write_frontier
 
-    get_target(target)
-    task = task_of(source, task)
-    chosen = find_recipe(recipe or (f"{target}_int4" if search else None), target)
-    destination = bundle or Path("out") / chosen.name
-    prompts = [problem.prompt for problem in get_task(task).problems("test", cases, seed=1)]
+    chosen = recipe_for(target, recipe or (f"{target}_int4" if search else None))
+    destination = bundle or bundle_folder(chosen)
     found: Found | None = None
     with err.status("exporting") as status:
         if search:
-            found = search_recipes(source, chosen, task, Budget(max_mb, min_tokens_per_s, n), status.update)
+            budget = Budget(max_mb, min_tokens_per_s, n)
+            found = search_recipes(source, chosen, budget, task=task, on_stage=status.update)
             chosen = found.chosen
             write_frontier(found, target, destination)
         run_export(
             source,
-            chosen,
-            destination,
-            prompts=prompts,
+            target,
+            recipe=chosen,
+            out=destination,
             task=task,
-            calibration_prompts=calibration_prompts(chosen.quantize, task),
-            fit_bias=bias_fitter(task) if calibrate else None,
+            calibrate=calibrate,
+            cases=cases,
             on_stage=status.update,
         )
     if json:

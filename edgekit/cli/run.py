@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from edgekit.cli.source import TaskOption, open_source, task_of
-from edgekit.cli.terminal import JsonOption, err, out, print_json
+from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json
 
 REASONS = {
     "answer": "the policy answered itself",
@@ -31,15 +29,10 @@ def run(
 
     Example: edgekit run out/demo/onnx "3 5 7 -> 22"
     """
-    from edgekit.cloud.choose import parse_cloud
-    from edgekit.evaluate.hybrid import answer_prompt
-    from edgekit.tasks import get_task
+    from edgekit.workflows.answer import answer
 
-    chosen = get_task(task_of(source, task))
-    asked = parse_cloud(cloud, chosen, os.environ)
-    opened = open_source(source)
     with err.status("answering"):
-        result = answer_prompt(opened, prompt, chosen, asked)
+        result = answer(source, prompt, task=task, cloud=cloud)
     if json:
         print_json(asdict(result))
         return

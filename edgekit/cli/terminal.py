@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 
-from edgekit.errors import BundleError
+from edgekit.progress import Progress
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(help="NAME, FILE.py, FILE.jsonl[#RULE] or hub:DATASET; by default the one SOURCE was trained on."),
+]
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -37,33 +41,18 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def progress(description: str, *, quiet: bool = False) -> Iterator[Callable[..., None]]:
-    """A bar on stderr; call the yielded function with (done, total) and optionally a note."""
+def progress(description: str, *, quiet: bool = False) -> Iterator[Progress]:
+    """A bar on stderr, from the first call of the yielded function on: what is refused before shows none."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(
-        *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=err, disable=quiet
-    ) as bar:
-        task = bar.add_task(description, total=None, note="")
+    bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=err, disable=quiet)
+    task = bars.add_task(description, total=None, note="")
 
-        def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+    def update(done: int, total: int, note: str = "", /) -> None:
+        bars.start()
+        bars.update(task, completed=done, total=total, note=note)
 
+    try:
         yield update
-
-
-def is_bundle(source: Path) -> bool:
-    """True for a bundle, False for a run or policy folder; :class:`BundleError` for anything else."""
-    if (source / "manifest.json").is_file():
-        return True
-    policy_folder(source)
-    return False
-
-
-def policy_folder(source: Path) -> Path:
-    """The policy folder of a run (its ``policy/``) or the folder itself."""
-    for folder in (source / "policy", source):
-        if (folder / "routing.json").is_file() and (folder / "config.json").is_file():
-            return folder
-    if (source / "checkpoints").is_dir():
-        raise BundleError(f"unfinished run: {source}. It has no policy yet. Run edgekit train --resume --out {source}.")
-    raise BundleError(f"not a run or bundle: {source}. No policy/ and no manifest.json there. Check the path.")
+    finally:
+        if bars.live.is_started:
+            bars.stop()

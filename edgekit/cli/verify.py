@@ -7,15 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.source import TaskOption, task_of
-from edgekit.cli.terminal import JsonOption, out, policy_folder, print_json, progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
 
 if TYPE_CHECKING:
-    from edgekit.bundle.load import Bundle
-    from edgekit.evaluate.answers import Progress
-    from edgekit.policy.checkpoint import Policy
     from edgekit.verify.device_check import DeviceVerdict
-    from edgekit.verify.parity import Thresholds, VerifyReport
+    from edgekit.verify.parity import VerifyReport
 
 COULD_NOT_RUN = 2
 
@@ -41,27 +37,17 @@ def verify(
 
     Example: edgekit verify out/demo/onnx --device-report edgekit-report.json
     """
-    from edgekit.bundle.load import open_bundle
-    from edgekit.policy.checkpoint import load_policy
-    from edgekit.verify.device_check import verify_device
-    from edgekit.verify.device_report import read_device_report
-    from edgekit.verify.parity import Thresholds
     from edgekit.verify.render import render
+    from edgekit.workflows.verify import verify as verify_here
+    from edgekit.workflows.verify import verify_device
 
-    given = {"min_agreement": min_agreement, "min_lowering_agreement": min_lowering}
-    limits = Thresholds(**{key: value for key, value in given.items() if value is not None})
-    phone = read_device_report(device_report) if device_report else None
-    opened = open_bundle(bundle)
-    policy = load_policy(policy_folder(reference)) if reference else None
+    limits = {"min_agreement": min_agreement, "min_lowering": min_lowering}
     report: VerifyReport | DeviceVerdict
     with progress("verifying", quiet=json) as update:
-        if phone is None:
-            report = _verify_here(opened, policy, task_of(bundle, task), n, seed, limits, update)
+        if device_report is None:
+            report = verify_here(bundle, reference, n=n, seed=seed, task=task, on_progress=update, **limits)
         else:
-            prompts = _rounded_on(opened, task_of(bundle, task)) if policy else []
-            report = verify_device(
-                opened, phone, policy, calibration_prompts=prompts, limits=limits, on_progress=update
-            )
+            report = verify_device(bundle, device_report, reference, task=task, on_progress=update, **limits)
     if json:
         print_json(report.to_json())
     else:
@@ -70,33 +56,3 @@ def verify(
         raise typer.Exit(COULD_NOT_RUN)
     if not report.passed:
         raise typer.Exit(1)
-
-
-def _verify_here(
-    bundle: Bundle, policy: Policy | None, task: str, n: int, seed: int, limits: Thresholds, update: Progress
-) -> VerifyReport:
-    from edgekit.cloud.oracle import OracleCloud
-    from edgekit.tasks import get_task
-    from edgekit.verify.check import verify_bundle
-
-    chosen = get_task(task)
-    problems = chosen.problems("test", n, seed) if policy else []
-    return verify_bundle(
-        bundle,
-        policy,
-        problems,
-        chosen,
-        OracleCloud(chosen),
-        calibration_prompts=_rounded_on(bundle, task),
-        limits=limits,
-        on_progress=update,
-    )
-
-
-def _rounded_on(bundle: Bundle, task: str) -> list[str]:
-    """The prompts that the bundle's export rounded by."""
-    from edgekit.cli.source import calibration_prompts
-    from edgekit.recipes.quant_recipe import QuantRecipe
-
-    recipe = QuantRecipe.model_validate(bundle.manifest.recipe["quantize"])
-    return calibration_prompts(recipe, bundle.manifest.provenance.get("task") or task)

@@ -11,9 +11,10 @@ from edgekit.atomic_write import new_directory
 from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
 from edgekit.bundle.manifest import MANIFEST, ModelFacts, RuntimeFacts
 from edgekit.bundle.pack import BundleFacts, pack
-from edgekit.errors import BackendMissing, BundleError, ConfigError
+from edgekit.errors import BackendMissing, ConfigError
 from edgekit.export.targets import TargetModule, get_target
 from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.policy.folder import policy_folder
 from edgekit.policy.reference import decode_batch
 from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.quantized import quantize_policy, recipe_problems
@@ -76,14 +77,6 @@ def export(
         say("packing")
         pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
     return out
-
-
-def policy_folder(source: Path) -> Path:
-    """The policy folder of a run, or ``source`` itself if it is one. Raises :class:`BundleError` otherwise."""
-    for folder in (source / "policy", source):
-        if (folder / "config.json").is_file():
-            return folder
-    raise BundleError(f"not a run: {source}. It holds no policy/config.json. Train one, or check the path.")
 
 
 def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> None:

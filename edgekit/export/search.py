@@ -78,7 +78,7 @@ def artifact_mb(model: PolicyModel, recipe: ExportRecipe) -> float:
     return weights + (vectors + length * model.config.head_dim) * float_bytes / 1e6
 
 
-def evaluate(
+def compare_recipes(
     policy: Policy,
     recipes: Sequence[ExportRecipe],
     calibration: Sequence[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -133,8 +134,11 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_config(name_or_path: str = "default", overrides: list[str] | None = None) -> TrainConfig:
-    """A preset or a YAML file, with ``key=value`` overrides. Raises :class:`ConfigError` listing every problem."""
+def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
+    """A preset or a YAML file, with overrides: a mapping, or texts ``key=value`` whose values are YAML.
+
+    Raises :class:`ConfigError` listing every problem.
+    """
     path = Path(name_or_path)
     if not (path.suffix in (".yaml", ".yml") or path.is_file()):
         if name_or_path not in preset_names():
@@ -142,7 +146,9 @@ def load_config(name_or_path: str = "default", overrides: list[str] | None = Non
         path = PRESETS / f"{name_or_path}.yaml"
     data = read_mapping(path, "training config")
     problems = []
-    for override in overrides or []:
+    if isinstance(overrides, Mapping):
+        data, overrides = {**data, **overrides}, ()
+    for override in overrides:
         key, equals, value = override.partition("=")
         try:
             if not equals:

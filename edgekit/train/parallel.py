@@ -18,16 +18,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, FailedElsewhere
 
 T = TypeVar("T")
 LAUNCHER_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 # The others wait while the first warm-starts a model or evaluates.
 PATIENCE = timedelta(hours=2)
-
-
-class FailedElsewhere(EdgekitError):
-    """The first process failed, and says why: the others end without a word."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +117,11 @@ class Ranks:
 
 ALONE = Ranks()
 """A run of one process."""
+
+
+def is_first(environ: Mapping[str, str]) -> bool:
+    """Whether a launcher made this process the one that writes and shows, or there is no launcher."""
+    return environ.get("RANK", "0") == "0"
 
 
 @contextmanager

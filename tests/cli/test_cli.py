@@ -15,8 +15,8 @@ import pytest
 import edgekit
 from edgekit.atomic_write import write_file
 from edgekit.cli.app import app, run_command
-from edgekit.cli.source import task_of
 from edgekit.train.config import TrainConfig
+from edgekit.workflows.source import task_of
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ from edgekit.train.config import TrainConfig
         (["export", "nowhere", "--target", "toaster"], "unknown target: toaster"),
         (["export", "nowhere", "--target", "onnx", "--recipe", "none"], "unknown recipe: none"),
         (["export", "nowhere", "--target", "onnx", "--recipe", "coreml_int4"], "wrong recipe"),
-        (["export", "nowhere", "--target", "onnx"], "not a run: nowhere"),
+        (["export", "nowhere", "--target", "onnx"], "not a run or bundle: nowhere"),
         (["verify", "nowhere"], "not a bundle: nowhere"),
         (["inspect", "nowhere"], "not a bundle: nowhere"),
         (["bench", "nowhere"], "not a bundle: nowhere"),

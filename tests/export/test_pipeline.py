@@ -78,7 +78,7 @@ def test_someone_elses_folder_is_never_replaced(tiny_policy_folder: Path, tmp_pa
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="not a run"):
+    with pytest.raises(BundleError, match="not a run or bundle"):
         export(tmp_path, RECIPE, tmp_path / "out", prompts=[])
 
 

@@ -9,7 +9,7 @@ import torch
 
 from edgekit.errors import CheckFailed
 from edgekit.export.frontier import Point, choose, draw_frontier, mark_frontier
-from edgekit.export.search import artifact_mb, candidates, evaluate, fine_rule
+from edgekit.export.search import artifact_mb, candidates, compare_recipes, fine_rule
 from edgekit.export.targets import get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
@@ -164,7 +164,7 @@ def test_what_nothing_smaller_beats_is_kept_and_every_recipe_is_compared(
     said: list[str] = []
     kept: list[str] = []
     train, held_out = tiny_prompts[:16], tiny_prompts[16:]
-    points = evaluate(policy, recipes, train, held_out, said.append, lambda recipe, _: kept.append(recipe.name))
+    points = compare_recipes(policy, recipes, train, held_out, said.append, lambda recipe, _: kept.append(recipe.name))
     assert [point.recipe.name for point in points] == [point.recipe.name for point in mark_frontier(points)]
     assert len(points) == len(recipes) == len({recipe.name for recipe in recipes})
     assert {point.recipe.name for point in points if point.on_frontier} <= set(kept)

@@ -15,7 +15,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.cli.app import run_command
-from edgekit.cli.source import task_of
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy
 from edgekit.tasks import DATA_SETS, TASKS, get_task, resolve_task, task_content
@@ -24,6 +23,7 @@ from edgekit.tasks.collection import Collection
 from edgekit.tasks.grading import RULES
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.warm_start.answers import TeachConfig, teach_marker
+from edgekit.workflows.source import task_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 OWN_TASK = """

@@ -1,32 +1,34 @@
-"""``edgekit export --search``: the recipes tried, as tables, a file and a picture."""
+"""Searching recipes: those around a plain one tried, the frontier's members timed here, the best one chosen."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from rich.table import Table
-
-from edgekit.cli.source import training_prompts
-from edgekit.cli.terminal import policy_folder
-
-if TYPE_CHECKING:
-    from edgekit.export.frontier import Point
-    from edgekit.policy.model import PolicyModel
-    from edgekit.quantize.sensitivity import Sensitivity
-    from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.atomic_write import write_file
+from edgekit.export.frontier import Point, choose, draw_frontier
+from edgekit.export.search import candidates, compare_recipes, fine_rule
+from edgekit.export.targets import get_target
+from edgekit.policy.model import PolicyModel
+from edgekit.progress import Say
+from edgekit.quantize.integers import forget_floats
+from edgekit.quantize.sensitivity import Sensitivity, measure_sensitivity, weight_groups
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.simulate import open_simulator
+from edgekit.tasks import get_task
+from edgekit.workflows.prompts import training_prompts
+from edgekit.workflows.source import AnyPath, load_policy, task_of
 
 SENSITIVITY_PROMPTS = 24
 """Rollouts along which a group's effect is measured; each group sees the same ones, so few order them well."""
 ROUNDS, PROMPT_TOKENS, STEPS = 3, 16, 48
 """Artifacts are timed in turns, so that a busy moment of this host falls on all of them."""
-SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -47,18 +49,16 @@ class Found:
     sensitivities: list[Sensitivity]
 
 
-def search_recipes(source: Path, plain: ExportRecipe, task: str, budget: Budget, say: Callable[[str], None]) -> Found:
-    """Every recipe tried, the frontier's members timed on this host, and the best within ``budget``.
+def search_recipes(
+    run: AnyPath, plain: ExportRecipe, budget: Budget, *, task: str | None = None, on_stage: Say | None = None
+) -> Found:
+    """Try recipes around ``plain``, a target's 4-bit one, and choose the best within ``budget``.
 
     Raises CheckFailed if none fits.
     """
-    from edgekit.export.frontier import choose
-    from edgekit.export.search import candidates, evaluate, fine_rule
-    from edgekit.policy.checkpoint import load_policy
-    from edgekit.quantize.sensitivity import measure_sensitivity, weight_groups
-    from edgekit.tasks import get_task
-
-    policy = load_policy(policy_folder(source))
+    say = on_stage or (lambda _: None)
+    task = task_of(Path(run), task)
+    policy = load_policy(run)
     length = min(plain.context_length, policy.model.config.max_position_embeddings)
     plain = plain.model_copy(update={"context_length": length})
     training = training_prompts(task, plain.quantize.calibration_prompts)
@@ -71,7 +71,7 @@ def search_recipes(source: Path, plain: ExportRecipe, task: str, budget: Budget,
     recipes = candidates(policy.model, plain, sensitivities)
     with TemporaryDirectory() as folder:
         artifacts = Artifacts(Path(folder))
-        points = evaluate(policy, recipes, training, held_out, say, artifacts.lower)
+        points = compare_recipes(policy, recipes, training, held_out, say, artifacts.lower)
         del policy
         speeds = artifacts.decode_speeds(say)
     points = [replace(point, tokens_per_s=speeds.get(point.recipe.quantize.rules)) for point in points]
@@ -87,9 +87,6 @@ class Artifacts:
 
     def lower(self, recipe: ExportRecipe, model: PolicyModel) -> None:
         """Make ``recipe``'s artifact of its quantized ``model``, unless one of the same rules is there."""
-        from edgekit.export.targets import get_target
-        from edgekit.quantize.integers import forget_floats
-
         if recipe.quantize.rules in self.lowered:
             return
         forget_floats(model)
@@ -97,13 +94,11 @@ class Artifacts:
         folder.mkdir()
         self.lowered[recipe.quantize.rules] = recipe, get_target(recipe.target).lower(model, recipe, folder)
 
-    def decode_speeds(self, say: Callable[[str], None]) -> dict[tuple[Any, ...], float]:
+    def decode_speeds(self, say: Say) -> dict[tuple[Any, ...], float]:
         """Decoded tokens a second in the host's simulator, by rules: of the median step of all turns.
 
         Most steps are short enough to run undisturbed, so that other work on this host hardly counts.
         """
-        from edgekit.simulate import open_simulator
-
         seconds: dict[tuple[Any, ...], list[float]] = {rules: [] for rules in self.lowered}
         for turn in range(ROUNDS):
             for rules, (recipe, path) in self.lowered.items():
@@ -120,9 +115,6 @@ class Artifacts:
 
 def write_frontier(found: Found, target: str, bundle: Path) -> list[Path]:
     """``BUNDLE.frontier.json`` and ``.png``, beside the bundle (whose own files are pinned)."""
-    from edgekit.atomic_write import write_file
-    from edgekit.export.frontier import draw_frontier
-
     table, picture = (bundle.with_name(f"{bundle.name}.frontier.{ending}") for ending in ("json", "png"))
     groups = [
         {"group": item.group.name, **{k: v for k, v in asdict(item).items() if k != "group"}}
@@ -137,39 +129,3 @@ def write_frontier(found: Found, target: str, bundle: Path) -> list[Path]:
 def frontier_json(points: Sequence[Point]) -> list[dict[str, Any]]:
     """The points as JSON data, smallest first."""
     return [point.to_json() for point in points]
-
-
-def frontier_table(points: Sequence[Point], chosen: str) -> Table:
-    """One row per recipe, smallest first; a star marks the frontier, an arrow the chosen one."""
-    from edgekit.verify.parity import wilson_interval
-
-    table = Table()
-    for heading in ("recipe", "MB", "same decision", "95 % interval", "same text", "calls", "tokens/s here"):
-        table.add_column(heading, justify="left" if heading == "recipe" else "right")
-    for point in points:
-        mark = "> " if point.recipe.name == chosen else "* " if point.on_frontier else "  "
-        speed = "-" if point.tokens_per_s is None else f"{point.tokens_per_s:.0f}"
-        low, high = wilson_interval(round(point.decision_agreement * point.n), point.n)
-        table.add_row(
-            f"{mark}{point.recipe.name}",
-            f"{point.mb:.2f}",
-            f"{point.decision_agreement:.1%}",
-            f"{low:.1%} to {high:.1%}",
-            f"{point.text_agreement:.1%}",
-            f"{point.call_fraction:.1%}",
-            speed,
-        )
-    return table
-
-
-def sensitivity_table(found: Found) -> Table:
-    """The groups that save the most divergence per megabyte; a star where the chosen recipe gives them 8 bits."""
-    table = Table(title=f"8 bits pay here first, of {len(found.sensitivities)} groups")
-    for heading in ("weights", "divergence", "margin moves", "MB more", "divergence per MB"):
-        table.add_column(heading, justify="left" if heading == "weights" else "right")
-    chosen = found.chosen.quantize.rules
-    for item in sorted(found.sensitivities, key=lambda item: item.worth, reverse=True)[:SHOWN]:
-        mark = "* " if set(item.group.finer) <= set(chosen) else "  "
-        numbers = (f"{item.divergence:.5f}", f"{item.margin_shift:.3f}", f"{item.extra_mb:.3f}", f"{item.worth:.5f}")
-        table.add_row(f"{mark}{item.group.name}", *numbers)
-    return table

@@ -1,12 +1,47 @@
-"""Probes for ``edgekit bench --device host``: random models with an artifact's layer shapes, lowered the same way."""
+"""Checking on this host how phones are estimated: by probes, random models with an artifact's layer shapes."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
+import torch
+
+from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import Manifest
+from edgekit.errors import BackendMissing
+from edgekit.export.targets import get_target
+from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.progress import Progress
+from edgekit.quantize.quantized import quantize_model
+from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.simulate import SimulatedModel, open_simulator
+from edgekit.simulate.host import HostCheck, check_host, probe_depths
+from edgekit.simulate.measure import sizes
+from edgekit.simulate.workload import count_workload, layer_matrices
+
+
+def check_estimates(
+    bundle: Bundle, *, rounds: int = 5, prompt_tokens: int | None = None, on_progress: Progress | None = None
+) -> HostCheck:
+    """Predict the artifact's speed on this host as a phone's is, from smaller models, and measure it beside.
+
+    Raises :class:`BackendMissing` if this host cannot lower to the target.
+    """
+    report = on_progress or (lambda *_: None)
+    manifest, facts = bundle.manifest, bundle.manifest.model
+    work = count_workload(manifest)
+    tokens, steps = sizes(facts.context_length, prompt_tokens)
+    with TemporaryDirectory() as folder:
+        probes = {}
+        depths = probe_depths(facts.layers)
+        for number, depth in enumerate(depths):
+            report(number, len(depths), f"making a probe of {depth} of {facts.layers} layers")
+            probes[depth] = open_probe(manifest, depth, Path(folder) / str(depth))
+        model = open_simulator(manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+        prompt = [index % facts.vocab_size for index in range(tokens)]
+        return check_host(work, model, probes, prompt, steps, rounds, on_progress)
 
 
 def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedModel]:
@@ -14,15 +49,6 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
 
     Raises :class:`BackendMissing` if this host cannot lower to the target.
     """
-    import torch
-
-    from edgekit.errors import BackendMissing
-    from edgekit.export.targets import get_target
-    from edgekit.policy.model import ModelConfig, PolicyModel
-    from edgekit.quantize.quantized import quantize_model
-    from edgekit.recipes.export_recipe import ExportRecipe
-    from edgekit.simulate.workload import layer_matrices
-
     target = get_target(manifest.target)
     lacking = target.missing()
     if lacking is not None:

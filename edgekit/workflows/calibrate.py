@@ -1,0 +1,31 @@
+"""Fitting the marker bias of a run or a bundle to a share of cloud calls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.evaluate import calibrate as fitting
+from edgekit.evaluate.calibrate import Calibration
+from edgekit.progress import Progress
+from edgekit.tasks import get_task
+from edgekit.workflows.source import AnyPath, open_source, task_of
+
+
+def calibrate(
+    source: AnyPath,
+    call_fraction: float,
+    *,
+    task: str | None = None,
+    n: int = 500,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Calibration:
+    """Fit the marker bias to ``call_fraction`` on ``n`` validation problems and store it in routing.json.
+
+    ``source`` is a run or a bundle. Raises CheckFailed if the fraction cannot be reached.
+    """
+    path = Path(source)
+    prompts = [problem.prompt for problem in get_task(task_of(path, task)).problems("validation", n, seed)]
+    result = fitting.calibrate(open_source(path), prompts, call_fraction, on_progress)
+    fitting.store_calibration(path, result)
+    return result

@@ -1,0 +1,62 @@
+"""Measuring a run or a bundle, with its cloud, on held-out problems."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.atomic_write import write_file
+from edgekit.cloud.client import Cloud
+from edgekit.evaluate.answers import Evaluation
+from edgekit.evaluate.answers import evaluate as measure
+from edgekit.evaluate.calibrate import calibrate
+from edgekit.evaluate.plots import draw_curve
+from edgekit.progress import Progress
+from edgekit.tasks import get_task
+from edgekit.workflows.source import AnyPath, open_cloud, open_source, task_of
+
+CALIBRATION_PROBLEMS = 500
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What was measured, and on which task."""
+
+    task: str
+    result: Evaluation
+
+
+def evaluate_source(
+    source: AnyPath,
+    *,
+    task: str | None = None,
+    n: int = 1000,
+    seed: int = 0,
+    call_fraction: float | None = None,
+    cloud: str | Cloud | None = "oracle",
+    plot: AnyPath | None = None,
+    on_progress: Progress | None = None,
+) -> Evaluated:
+    """Measure how well a run or a bundle and its cloud answer ``n`` held-out problems.
+
+    ``call_fraction`` calibrates to it first, on validation problems, without storing the bias. ``plot`` is a PNG to
+    draw accuracy against call fraction to. Raises :class:`EdgekitError` for a source or cloud that cannot be had.
+    """
+    task = task_of(Path(source), task)
+    chosen = get_task(task)
+    answerer = open_cloud(cloud, chosen)
+    decider = open_source(source)
+    bias = None
+    if call_fraction is not None:
+        prompts = [problem.prompt for problem in chosen.problems("validation", CALIBRATION_PROBLEMS, seed)]
+        bias = calibrate(decider, prompts, call_fraction, _noted(on_progress, "calibrating")).marker_bias
+    problems = chosen.problems("test", n, seed)
+    result = measure(decider, chosen, problems, answerer, marker_bias=bias, on_progress=on_progress)
+    if plot is not None:
+        write_file(Path(plot), draw_curve(result.scores, result.local_correct, result.report, str(cloud)))
+    return Evaluated(task, result)
+
+
+def _noted(progress: Progress | None, note: str) -> Progress | None:
+    """``progress`` that says what is going on, for the part of the work that is not the work itself."""
+    return None if progress is None else lambda done, total, _="": progress(done, total, note)

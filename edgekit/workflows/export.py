@@ -1,0 +1,74 @@
+"""Exporting a run: the recipe found, the prompts it needs drawn from the run's task, the marker bias fitted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.calibrate import matching_bias
+from edgekit.export import pipeline
+from edgekit.export.pipeline import Fit, FitBias
+from edgekit.export.targets import get_target
+from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Say
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.lookup import find_recipe
+from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_prompts
+from edgekit.workflows.source import AnyPath, task_of
+
+CASES = 64
+
+
+def export(
+    run: AnyPath,
+    target: str,
+    *,
+    recipe: str | Path | ExportRecipe | None = None,
+    out: AnyPath | None = None,
+    task: str | None = None,
+    calibrate: bool = True,
+    cases: int = CASES,
+    on_stage: Say | None = None,
+) -> Path:
+    """Quantize the policy of ``run``, lower it to ``target`` (onnx, executorch or coreml) and bundle it.
+
+    ``recipe`` is a name, a file or a recipe; by default ``TARGET_int4_decisions``. ``out`` is by default out/RECIPE,
+    ``task`` the one that the run was trained on. ``calibrate`` fits the artifact's own marker bias; ``cases`` recorded
+    decisions go into the bundle. Returns the bundle's folder. Raises :class:`EdgekitError` before any work where the
+    recipe does not fit the policy, this host cannot lower to the target, or ``out`` is taken.
+    """
+    source = Path(run)
+    chosen = recipe if isinstance(recipe, ExportRecipe) else recipe_for(target, recipe)
+    task = task_of(source, task)
+    return pipeline.export(
+        source,
+        chosen,
+        bundle_folder(chosen) if out is None else Path(out),
+        prompts=conformance_prompts(task, cases),
+        task=task,
+        calibration_prompts=calibration_prompts(chosen.quantize, task),
+        fit_bias=bias_fitter(task) if calibrate else None,
+        on_stage=on_stage,
+    )
+
+
+def recipe_for(target: str, recipe: str | Path | None = None) -> ExportRecipe:
+    """The recipe of that name or file for ``target``, or its default. Raises :class:`EdgekitError` if there is none."""
+    get_target(target)
+    return find_recipe(recipe, target)
+
+
+def bundle_folder(recipe: ExportRecipe) -> Path:
+    """Where a bundle of ``recipe`` goes by default."""
+    return Path("out") / recipe.name
+
+
+def bias_fitter(task: str) -> FitBias:
+    """What fits a quantized policy's marker bias on validation problems of ``task``."""
+    prompts = bias_prompts(task)
+
+    def for_reference(reference: Policy) -> Fit:
+        before, bias = PolicyDecider(reference).decide(prompts), reference.routing.marker_bias
+        return lambda twin: matching_bias(before, bias, PolicyDecider(twin), prompts)
+
+    return for_reference

@@ -1,0 +1,73 @@
+"""Fine-tuning a run's policy onto a recipe's grid, and how many decisions that kept."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.atomic_write import new_directory, write_file
+from edgekit.evaluate.answers import PolicyDecider
+from edgekit.policy.checkpoint import load_policy, save_policy
+from edgekit.policy.folder import policy_folder
+from edgekit.progress import Progress
+from edgekit.quantize import qat
+from edgekit.quantize.qat import QatConfig
+from edgekit.recipes.lookup import find_recipe
+from edgekit.tasks import get_task
+from edgekit.verify.parity import Hop, compare
+from edgekit.workflows.source import AnyPath, task_of
+
+HELD_OUT = 300
+"""Validation problems on which the fine-tuned policy is compared with the original."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """The run written, the recipe whose grid its weights lie on, and its decisions against the original's."""
+
+    run: Path
+    recipe: str
+    n: int
+    decisions: Hop
+
+
+def finetune(
+    run: AnyPath,
+    target: str,
+    out: AnyPath,
+    *,
+    recipe: str | Path | None = None,
+    task: str | None = None,
+    prompts: int = 2000,
+    steps: int = 300,
+    rows: int = 64,
+    learning_rate: float = 5e-4,
+    seed: int = 0,
+    on_progress: Progress | None = None,
+) -> Finetuned:
+    """Fine-tune the policy of ``run`` onto a recipe's grid, by default ``TARGET_int4``'s, and write the run ``out``.
+
+    It learns its own rollouts of ``prompts`` training problems in ``steps`` steps of ``rows`` rollouts. Raises
+    :class:`EdgekitError` for a run, recipe or task that cannot be had, or if ``out`` is taken.
+    """
+    source, destination = Path(run), Path(out)
+    grid = find_recipe(recipe or f"{target}_int4", target)
+    problems = get_task(task_of(source, task))
+    folder = policy_folder(source)
+    policy = load_policy(folder)
+    config = QatConfig(steps=steps, rows=rows, learning_rate=learning_rate, seed=seed)
+    texts = [problem.prompt for problem in problems.problems("train", prompts, seed)]
+    report = on_progress or (lambda *_: None)
+    with new_directory(destination, marker_file="quantize.json") as new:
+        tuned = qat.finetune(
+            policy, grid.quantize, texts, config, lambda done, of, loss: report(done, of, f"divergence {loss:.5f}")
+        )
+        save_policy(tuned, new / "policy")
+        write_file(new / "quantize.json", grid.model_dump_json(indent=2) + "\n")
+        if (folder.parent / "config.yaml").is_file():  # says which task the policy is for
+            shutil.copyfile(folder.parent / "config.yaml", new / "config.yaml")
+    held_out = [problem.prompt for problem in problems.problems("validation", HELD_OUT, seed=0)]
+    before, after = (PolicyDecider(p).decide(held_out) for p in (policy, tuned))
+    length = max(len(ids) for ids in policy.routing.marker.token_ids)
+    return Finetuned(destination, grid.name, len(held_out), compare(before, after, marker_length=length))

@@ -1,0 +1,36 @@
+"""Which of a task's problems each workflow reads, in one place: what export rounds by, verify must round by too."""
+
+from __future__ import annotations
+
+from edgekit.bundle.load import Bundle
+from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.tasks import get_task
+
+BIAS_PROMPTS = 300
+"""Validation problems on which an artifact's call fraction is brought back to the reference's."""
+
+
+def training_prompts(task: str, n: int) -> list[str]:
+    """The first ``n`` of the task's training problems, always the same."""
+    return [problem.prompt for problem in get_task(task).problems("train", n, seed=0)]
+
+
+def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
+    """The training problems that export and verify alike round by; empty if the recipe rounds to nearest."""
+    return [] if recipe.rounding == "nearest" else training_prompts(task, recipe.calibration_prompts)
+
+
+def rounded_on(bundle: Bundle, task: str) -> list[str]:
+    """The prompts that ``bundle``'s export rounded by; ``task`` is read where the bundle names none."""
+    recipe = QuantRecipe.model_validate(bundle.manifest.recipe["quantize"])
+    return calibration_prompts(recipe, bundle.manifest.provenance.get("task") or task)
+
+
+def bias_prompts(task: str) -> list[str]:
+    """The validation problems that an artifact's marker bias is fitted on."""
+    return [problem.prompt for problem in get_task(task).problems("validation", BIAS_PROMPTS, seed=0)]
+
+
+def conformance_prompts(task: str, n: int) -> list[str]:
+    """The test problems whose decisions a bundle records."""
+    return [problem.prompt for problem in get_task(task).problems("test", n, seed=1)]

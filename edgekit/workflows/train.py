@@ -1,0 +1,62 @@
+"""Training a run: its configuration, the cloud it learns from, the base made if need be, the report drawn."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import EdgekitError
+from edgekit.progress import Progress
+from edgekit.tasks import get_task
+from edgekit.train import loop
+from edgekit.train.config import load_config
+from edgekit.train.metrics import StepMetrics
+from edgekit.train.parallel import join
+from edgekit.train.plots import write_report
+from edgekit.warm_start.bases import is_pretrained, run_base
+from edgekit.workflows.source import AnyPath, open_cloud
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    config: AnyPath = "default",
+    out: AnyPath = "out/run",
+    *,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    resume: bool = False,
+    on_progress: Progress | None = None,
+) -> Path:
+    """Post-train a policy so that it answers what it can and calls the cloud when it cannot; returns ``out``.
+
+    ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
+    ``resume`` goes on from the last checkpoint in ``out``, with the run's own configuration. Under a launcher such as
+    torchrun every process calls this; only the first writes, and calls ``on_progress``. Raises :class:`EdgekitError`
+    for a bad configuration, or if ``out`` holds anything that is not resumed.
+    """
+    run_dir = Path(out)
+    if resume and (settings or config != "default"):
+        raise EdgekitError("resume: a run goes on with its own config. CONFIG and --set do not apply. Leave them out.")
+    chosen = loop.read_run_config(run_dir) if resume else load_config(str(config), settings)
+    cloud = open_cloud(chosen.cloud, get_task(chosen.task))
+    if cloud is None:
+        raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
+    report = on_progress or (lambda *_: None)
+
+    def warm_up(done: int, total: int, note: str = "") -> None:
+        report(done, total, f"warm start {note}".rstrip())
+
+    def show(metrics: StepMetrics) -> None:
+        shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
+        report(metrics.step, chosen.steps, f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}")
+
+    with join(os.environ) as ranks:
+        if is_pretrained(chosen.base):
+            log.info("base policy: %s", ranks.from_first(lambda: run_base(chosen, warm_up)))
+        loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=show, ranks=ranks)
+    if ranks.is_first:
+        write_report(run_dir)
+    return run_dir

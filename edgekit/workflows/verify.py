@@ -1,0 +1,85 @@
+"""Verifying a bundle here, or a phone by its report, with the task, the prompts and the policy they need."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgekit.bundle.load import Bundle
+from edgekit.cloud.oracle import OracleCloud
+from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Progress
+from edgekit.tasks import get_task
+from edgekit.verify.check import verify_bundle
+from edgekit.verify.device_check import DeviceVerdict
+from edgekit.verify.device_check import verify_device as check_device
+from edgekit.verify.device_report import read_device_report
+from edgekit.verify.parity import Thresholds, VerifyReport
+from edgekit.workflows.prompts import rounded_on
+from edgekit.workflows.source import AnyPath, load_policy, open_bundle, task_of
+
+
+def verify(
+    bundle: AnyPath | Bundle,
+    reference: AnyPath | Policy | None = None,
+    *,
+    n: int = 500,
+    seed: int = 0,
+    task: str | None = None,
+    min_agreement: float | None = None,
+    min_lowering: float | None = None,
+    on_progress: Progress | None = None,
+) -> VerifyReport:
+    """Run the bundle's artifact on this host and compare its decisions with the reference's.
+
+    ``reference`` is the run that the bundle was made from: it decides ``n`` held-out problems drawn with ``seed``.
+    Without it the decisions recorded in the bundle serve. ``min_agreement`` and ``min_lowering`` are the shares of
+    decisions that must agree, in all and in the lowering hop. The report says whether they do; nothing is raised
+    for a mismatch. Raises :class:`EdgekitError` for a bundle or a run that cannot be read.
+    """
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    policy = _reference(reference)
+    task = task_of(opened.path, task)
+    chosen = get_task(task)
+    return verify_bundle(
+        opened,
+        policy,
+        chosen.problems("test", n, seed) if policy else [],
+        chosen,
+        OracleCloud(chosen),
+        calibration_prompts=rounded_on(opened, task),
+        limits=_limits(min_agreement, min_lowering),
+        on_progress=on_progress,
+    )
+
+
+def verify_device(
+    bundle: AnyPath | Bundle,
+    device_report: AnyPath,
+    reference: AnyPath | Policy | None = None,
+    *,
+    task: str | None = None,
+    min_agreement: float | None = None,
+    min_lowering: float | None = None,
+    on_progress: Progress | None = None,
+) -> DeviceVerdict:
+    """Judge a phone by its self-test's report, on the bundle's recorded prompts; otherwise as :func:`verify`."""
+    phone = read_device_report(Path(device_report))
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    policy = _reference(reference)
+    return check_device(
+        opened,
+        phone,
+        policy,
+        calibration_prompts=rounded_on(opened, task_of(opened.path, task)) if policy else [],
+        limits=_limits(min_agreement, min_lowering),
+        on_progress=on_progress,
+    )
+
+
+def _reference(reference: AnyPath | Policy | None) -> Policy | None:
+    return reference if reference is None or isinstance(reference, Policy) else load_policy(reference)
+
+
+def _limits(min_agreement: float | None, min_lowering: float | None) -> Thresholds:
+    given = {"min_agreement": min_agreement, "min_lowering_agreement": min_lowering}
+    return Thresholds(**{key: value for key, value in given.items() if value is not None})

@@ -1,7 +1,8 @@
 """A policy folder: a plain Hugging Face model directory plus routing.json, read and written here.
 
 config.json, model.safetensors, tokenizer.json, tokenizer_config.json load with
-``transformers.AutoModelForCausalLM.from_pretrained``; no transformers import is needed to read them.
+``transformers.AutoModelForCausalLM.from_pretrained``; no transformers import is needed to read them. A policy trained
+on a recipe's grid has grid.json too, and rounds activations as that recipe's target does.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from tokenizers import Tokenizer
 
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
+from edgekit.policy.activations import round_inputs
+from edgekit.policy.grid import Grid, load_grid
 from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling, rope_table
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
@@ -41,12 +44,13 @@ LLAMA3_ROPE = {
 
 @dataclass
 class Policy:
-    """A model with its tokenizer and its routing data."""
+    """A model with its tokenizer and its routing data; ``grid`` is what the model's weights lie on, None for floats."""
 
     model: PolicyModel
     tokenizer: Tokenizer
     routing: RoutingSpec
     vocabulary: Vocabulary
+    grid: Grid | None = None
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the rendered ``prompt``, ready for prefill."""
@@ -137,6 +141,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
     }
     for name, data in files.items():
         write_file(folder / name, data)
+    if policy.grid is not None:
+        policy.grid.save(folder)
     policy.routing.save(folder / "routing.json")
 
 
@@ -144,9 +150,12 @@ def load_policy(folder: Path) -> Policy:
     """Read a policy folder. Raises :class:`BundleError` naming the file at fault."""
     model = load_model(folder)
     routing = load_routing(folder / "routing.json")
+    grid = load_grid(folder)
+    if grid is not None:
+        round_inputs(model, grid.quantize)
     tokenizer_path = folder / "tokenizer.json"
     vocabulary = load_vocabulary(tokenizer_path, routing)
-    return Policy(model, Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary)
+    return Policy(model, Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary, grid)
 
 
 def load_model(folder: Path) -> PolicyModel:

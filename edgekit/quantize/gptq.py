@@ -2,7 +2,8 @@
 
 Each linear is rounded for the inputs that it will really see: those of the already quantized layers before it.
 Its target is first moved to the weight that, on those inputs, comes nearest to what the float linear answers on
-its own (least squares), so that a layer undoes part of the error of the layers before it.
+its own (least squares), so that a layer undoes part of the error of the layers before it. A weight that lies on
+its grid already keeps its integers: it was trained as they are.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from edgekit.policy.activations import round_activations
 from edgekit.policy.model import Attend, Block, PolicyModel, causal
 from edgekit.quantize.integers import (
     IntegerWeight,
@@ -21,7 +23,6 @@ from edgekit.quantize.integers import (
     QuantizedLinear,
     forget_floats,
     quantize_weight,
-    round_activations,
 )
 from edgekit.quantize.rollouts import RolloutBatch
 from edgekit.recipes.quant_recipe import QuantRecipe
@@ -237,8 +238,11 @@ def _replace(
         rule = recipe.rule_for(name)
         if rule is None or rule.bits > 8 or rule.palette:
             continue
-        linear = model.get_submodule(name)
+        linear, nearest = model.get_submodule(name), quantized.get_submodule(name)
         assert isinstance(linear, nn.Linear)
+        assert isinstance(nearest, QuantizedLinear)
+        if torch.equal(nearest.dequantized, linear.weight):
+            continue  # it was trained on this grid: its integers are what it is
         block = rule.group_size or linear.in_features
         if block not in known:
             known[block] = _moments(before, after, masks, recipe.activations, block)

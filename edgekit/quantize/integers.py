@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekit.policy.activations import round_activations
 from edgekit.recipes.quant_recipe import Activations
 
 SMALLEST_SCALE = 2.0**-14  # the smallest normal float16
@@ -61,44 +62,6 @@ def quantize_weight(weight: Tensor, bits: int, group_size: int) -> IntegerWeight
     return IntegerWeight(values.to(torch.int8).view(out, width), scales, bits)
 
 
-def fake_quantize_activations(x: Tensor) -> Tensor:
-    """Round each token's vector (..., in) to 8 bits asymmetric and back, as XNNPACK's dynamic linears do.
-
-    The order of operations is XNNPACK's: it multiplies by 255 / range and adds the zero point to integers. Another
-    order rounds values near a tie the other way.
-    """
-    low = x.amin(-1, keepdim=True).clamp(max=0)
-    high = x.amax(-1, keepdim=True).clamp(min=0)
-    steps = torch.where(high > low, 255 / (high - low), 1.0)
-    from_low, from_high = low * steps, high * steps
-    zero = torch.where(from_low + from_high > 1, -128 - from_low, 127 - from_high).clamp(-128, 127).round()
-    integers = torch.minimum(torch.maximum((x * steps).round(), -128 - zero), 127 - zero)
-    return integers * (1 / steps)
-
-
-def fake_quantize_blocks(x: Tensor, block: int) -> Tensor:
-    """Round each ``block`` of each token's vector (..., in) to 8 bits symmetric and back (accuracy level 4)."""
-    grouped = x.unflatten(-1, (-1, block))
-    scale = (grouped.abs().amax(-1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return ((grouped / scale).round() * scale).flatten(-2)
-
-
-def runtime_block(group: int) -> int:
-    """The block of a vector that ONNX Runtime rounds when ``group`` inputs share a weight scale.
-
-    Its kernels know blocks that are a power of two, here up to 128; a longer or odd group is cut into them.
-    Its x86 kernels round exactly so; ARM kernels from KleidiAI may round a whole vector instead.
-    """
-    return min(group & -group, 128)
-
-
-def round_activations(x: Tensor, activations: str, group: int) -> Tensor:
-    """What a quantized linear's kernel makes of its input (..., in): see :class:`QuantRecipe`."""
-    if activations == "int8":
-        return fake_quantize_activations(x)
-    return fake_quantize_blocks(x, runtime_block(group)) if activations == "int8_block" else x
-
-
 @torch.library.custom_op("edgekit::quantized_linear", mutates_args=())
 def quantized_linear(x: Tensor, values: Tensor, scales: Tensor, bits: int, activations: str) -> Tensor:  # noqa: ARG001
     """x (..., in) float32 @ dequantized(values, scales).T -> (..., out). Each target lowers this one operator."""
@@ -133,10 +96,9 @@ class QuantizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if torch.compiler.is_exporting():
             y = quantized_linear(x, self.values, self.scales, self.bits, self.activations)
-        else:
-            group = self.values.shape[1] // self.scales.shape[1]
-            y = F.linear(round_activations(x, self.activations, group), self.dequantized)
-        return y if self.bias is None else y + self.bias
+            return y if self.bias is None else y + self.bias
+        group = self.values.shape[1] // self.scales.shape[1]
+        return F.linear(round_activations(x, self.activations, group), self.dequantized, self.bias)
 
 
 @torch.library.custom_op("edgekit::quantized_embedding", mutates_args=())

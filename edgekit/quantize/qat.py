@@ -14,23 +14,24 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from edgekit.errors import ConfigError
+from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy
+from edgekit.policy.grid import Grid
 from edgekit.policy.model import PolicyModel, causal
 from edgekit.quantize.gptq import calibrate_linears
-from edgekit.quantize.integers import QuantizedLinear, quantize_weight, round_activations
-from edgekit.quantize.quantized import quantize_model, weight_modules
+from edgekit.quantize.grid import GridWeights, grid_problems
+from edgekit.quantize.integers import QuantizedLinear, quantize_weight
+from edgekit.quantize.quantized import quantize_model
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
-from edgekit.recipes.quant_recipe import Activations, QuantRecipe, QuantRule
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 Progress = Callable[[int, int, float], None]
 """(steps done, steps in all, the step's loss)."""
 GPTQ_BATCHES = 8
 """Of the rollouts, how many batches the first rounding reads."""
-EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 
 
 @dataclass(frozen=True)
@@ -51,159 +52,85 @@ def finetune(
     prompts: Sequence[str],
     config: QatConfig | None = None,
     on_progress: Progress | None = None,
+    *,
+    recipe_name: str = "unnamed",
 ) -> Policy:
     """A policy on ``recipe``'s grid that decides like ``policy`` on ``prompts`` (of the training split).
 
-    ``policy`` stays as it is. Rounding the result to nearest by ``recipe`` gives its very weights. A tied embedding
-    and head with unlike integer rules come out untied. The same arguments and thread count give the same weights.
+    ``policy`` stays as it is. ``recipe_name`` is what the result's grid is called. Rounding the result to nearest by
+    ``recipe`` gives its very weights. A tied embedding and head with unlike integer rules come out untied. The same
+    arguments and thread count give the same weights.
     Raises :class:`ConfigError` for a recipe without integers or with palettes.
     """
     config = config or QatConfig()
-    problems = qat_problems(recipe)
-    if problems:
+    if problems := grid_problems(recipe):
         raise ConfigError("recipe", problems)
     batches = record_rollouts(policy, prompts, config.rows)
-    student = on_trainable_grid(policy.model, recipe)
-    start_from_gptq(policy.model, student, recipe, batches)
-    grids = [m for m in student.modules() if isinstance(m, GridLinear | GridEmbedding)]
-    ends = [grid_ends(module) for module in grids]
+    student = copy.deepcopy(policy.model).train().requires_grad_(True)
+    plain_inputs(student)
+    grid = GridWeights(student, recipe)
+    start_from_gptq(policy.model, grid.latent, recipe, batches)
+    held = [HeldScales.of(weight, rule) for weight, rule in grid.integers()]
     optimizer = torch.optim.AdamW(
-        student.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, foreach=False
+        grid.latent.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, foreach=False
     )
+    grid.round()
     for index, batch in enumerate(_shuffled(batches, config.steps, config.seed), start=1):
         optimizer.param_groups[0]["lr"] = config.learning_rate * _pace(index, config)
         optimizer.zero_grad(set_to_none=True)
         loss = distillation_loss(policy.model, student, batch, config.decision_weight)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(grid.latent.parameters(), 1.0)
         optimizer.step()
-        for module, end in zip(grids, ends, strict=True):
-            hold_scales(module, end)
+        for scales in held:
+            scales.hold()
+        grid.round()
         if on_progress is not None:
             on_progress(index, config.steps, float(loss.detach()))
-    return replace(policy, model=plain_model(student))
-
-
-def qat_problems(recipe: QuantRecipe) -> list[str]:
-    """Why ``recipe`` cannot be trained for; empty if it can."""
-    problems = []
-    if not any(rule.bits <= 8 for rule in recipe.rules):
-        problems.append("no rule gives a weight integers, so there is no grid to train on")
-    if any(rule.palette for rule in recipe.rules):
-        problems.append("palettes have no fixed grid to train on")
-    return problems
-
-
-class GridLinear(nn.Module):
-    """A linear that multiplies its float ``weight`` (out, in) rounded by ``rule``, its input as ``activations`` say."""
-
-    def __init__(self, weight: Tensor, bias: Tensor | None, rule: QuantRule, activations: Activations) -> None:
-        super().__init__()
-        self.weight = weight
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
-        self.rule, self.activations = rule, activations
-
-    def forward(self, x: Tensor) -> Tensor:
-        block = self.rule.group_size or self.weight.shape[1]
-        with torch.no_grad():
-            rounding = round_activations(x, self.activations, block) - x
-        return F.linear(x + rounding, _on_grid(self.weight, self.rule), self.bias)
-
-
-class GridEmbedding(nn.Module):
-    """An embedding that reads rows of its float ``weight`` (vocab, width) rounded by ``rule``."""
-
-    def __init__(self, weight: Tensor, rule: QuantRule) -> None:
-        super().__init__()
-        self.weight, self.rule = weight, rule
-
-    def forward(self, token_ids: Tensor) -> Tensor:
-        rows = F.embedding(token_ids, self.weight)
-        return _on_grid(rows.flatten(0, -2), self.rule).view_as(rows)
-
-
-def _on_grid(weight: Tensor, rule: QuantRule) -> Tensor:
-    """``weight`` (out, in) rounded; its gradient passes as if it were not."""
-    with torch.no_grad():
-        rounding = quantize_weight(weight, rule.bits, rule.group_size).dequantize() - weight
-    return weight + rounding
-
-
-def on_trainable_grid(model: PolicyModel, recipe: QuantRecipe) -> PolicyModel:
-    """A copy of ``model`` whose linears and embedding round their float weights by ``recipe`` as they run.
-
-    A tied pair stays tied, a half of it without integers taking the other's; unlike integers untie it.
-    """
-    student = copy.deepcopy(model).train().requires_grad_(True)
-    rules = {name: rule for name, _ in weight_modules(model) if (rule := recipe.rule_for(name)) and rule.bits <= 8}
-    if model.config.tie_word_embeddings:
-        embedding, head = rules.get(EMBEDDING), rules.get(HEAD)
-        if embedding and head and _grid(embedding) != _grid(head):
-            student.config = replace(model.config, tie_word_embeddings=False)
-            student.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
-        elif either := embedding or head:
-            rules[EMBEDDING] = rules[HEAD] = either
-    modules = dict(weight_modules(student))
-    for name, rule in rules.items():
-        module = modules[name]
-        trained: GridLinear | GridEmbedding = (
-            GridEmbedding(module.weight, rule)
-            if isinstance(module, nn.Embedding)
-            else GridLinear(module.weight, module.bias, rule, recipe.activations)
-        )
-        parent, _, child = name.rpartition(".")
-        setattr(student.get_submodule(parent), child, trained)
-    return student
+    return replace(policy, model=student.eval().requires_grad_(False), grid=Grid(recipe=recipe_name, quantize=recipe))
 
 
 @torch.no_grad()
 def start_from_gptq(
-    model: PolicyModel, student: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch]
+    model: PolicyModel, latent: PolicyModel, recipe: QuantRecipe, batches: Sequence[RolloutBatch]
 ) -> None:
-    """Put ``student``'s weights where GPTQ rounds ``model``'s on ``batches``: the training starts nearer."""
+    """Put the ``latent`` weights where GPTQ rounds ``model``'s on ``batches``: the training starts nearer."""
     quantized = quantize_model(model, recipe.model_copy(update={"rounding": "nearest"}))
     some = batches[:: max(1, len(batches) // GPTQ_BATCHES)]
     calibrate_linears(model, quantized, recipe, some, keep_ends=True)
     for name, module in quantized.named_modules():
         if isinstance(module, QuantizedLinear):
-            weight = student.get_submodule(name).weight
+            weight = latent.get_submodule(name).weight
             assert isinstance(weight, Tensor)
             weight.copy_(module.dequantized)
 
 
-@torch.no_grad()
-def grid_ends(module: GridLinear | GridEmbedding) -> tuple[Tensor, Tensor]:
-    """(out, in) bool: weights at the end of their group's grid; (out, groups, 1) float32: those ends."""
-    rounded = quantize_weight(module.weight, module.rule.bits, module.rule.group_size)
-    largest = 2 ** (rounded.bits - 1) - 1
-    return rounded.values.abs() == largest, (rounded.scales * largest).unsqueeze(-1)
+@dataclass(frozen=True)
+class HeldScales:
+    """The scales that ``weight`` (out, in) had when this was made, and how they are kept while it is trained.
 
+    at_end (out, in) bool: weights at the end of their group's grid; limit (out, groups, 1) float32: those ends.
+    """
 
-@torch.no_grad()
-def hold_scales(module: GridLinear | GridEmbedding, ends: tuple[Tensor, Tensor]) -> None:
-    """Clamp the weights to their grid and put its ends back, so that the scales stay what they were."""
-    at_end, limit = ends
-    grouped = module.weight.view(len(limit), limit.shape[1], -1)
-    grouped.clamp_(-limit, limit)
-    held = limit.expand_as(grouped).copysign(grouped)
-    grouped.copy_(torch.where(at_end.view_as(grouped), held, grouped))
+    weight: Tensor
+    at_end: Tensor
+    limit: Tensor
 
+    @classmethod
+    @torch.no_grad()
+    def of(cls, weight: Tensor, rule: QuantRule) -> HeldScales:
+        """Of ``weight`` as it is now."""
+        rounded = quantize_weight(weight, rule.bits, rule.group_size)
+        largest = 2 ** (rounded.bits - 1) - 1
+        return cls(weight, rounded.values.abs() == largest, (rounded.scales * largest).unsqueeze(-1))
 
-def _grid(rule: QuantRule) -> tuple[int, int]:
-    return rule.bits, rule.group_size
-
-
-@torch.no_grad()
-def plain_model(student: PolicyModel) -> PolicyModel:
-    """``student`` as an ordinary model, each weight of a grid exactly on it."""
-    plain = PolicyModel(student.config)
-    tensors = student.state_dict()
-    for name, module in student.named_modules():
-        if isinstance(module, GridLinear | GridEmbedding):
-            rounded = quantize_weight(module.weight, module.rule.bits, module.rule.group_size)
-            tensors[f"{name}.weight"] = rounded.dequantize()
-    plain.load_state_dict(tensors)
-    return plain.eval().requires_grad_(False)
+    @torch.no_grad()
+    def hold(self) -> None:
+        """Clamp the weight to its grid and put the grid's ends back, so that the scales stay what they were."""
+        grouped = self.weight.view(len(self.limit), self.limit.shape[1], -1)
+        grouped.clamp_(-self.limit, self.limit)
+        held = self.limit.expand_as(grouped).copysign(grouped)
+        grouped.copy_(torch.where(self.at_end.view_as(grouped), held, grouped))
 
 
 def distillation_loss(

@@ -10,9 +10,11 @@ import torch
 from torch import nn
 
 from edgekit.errors import EdgekitError
+from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.quantize.gptq import Progress, calibrate_linears
+from edgekit.quantize.grid import lies_on_grid
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
 from edgekit.quantize.palette import PaletteWeight, PalettizedEmbedding, PalettizedLinear, palettize_weight
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
@@ -50,9 +52,11 @@ def quantize_model(
 
     The result shares the matrices it keeps as floats with ``model``, which stays as it is. A tied embedding and head
     under the same rule share one table of integers; under different rules each has its own. ``rollouts`` are what
-    a recipe with ``rounding: gptq`` rounds for; :class:`EdgekitError` if it gets none.
+    a recipe with ``rounding: gptq`` rounds for; :class:`EdgekitError` if it gets none and ``model`` does not lie on
+    the recipe's grid already.
     """
-    if recipe.rounding == "gptq" and not rollouts:
+    spreads_errors = recipe.rounding == "gptq" and not lies_on_grid(model, recipe)
+    if spreads_errors and not rollouts:
         raise EdgekitError("cannot round: gptq without rollouts. It weighs errors by them. Give calibration prompts.")
     shared: dict[int, object] = {
         # Vectors are copied: one that stayed a view of the weights file's memory would keep all of that.
@@ -61,6 +65,7 @@ def quantize_model(
     }
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     quantized = copy.deepcopy(model, shared).eval()
+    plain_inputs(quantized)
     tables: dict[tuple[int, QuantRule], IntegerWeight | PaletteWeight] = {}
     for name, module in weight_modules(model):
         rule = recipe.rule_for(name)
@@ -77,7 +82,7 @@ def quantize_model(
             palette = palettize_weight(module.weight, rule.group_size) if rule.palette else None
             tables[key] = palette or quantize_weight(module.weight, rule.bits, rule.group_size)
         setattr(place, child, _on_table(module, tables[key], recipe))
-    if recipe.rounding == "gptq":
+    if spreads_errors:
         calibrate_linears(model, quantized, recipe, rollouts, on_progress)
     return quantized
 
@@ -96,5 +101,6 @@ def quantize_policy(
 ) -> Policy:
     """``policy`` with its model quantized; ``prompts`` (of its task's training split) are read by gptq only."""
     with torch.no_grad():
-        rollouts = record_rollouts(policy, prompts) if recipe.rounding == "gptq" and prompts else []
+        rounds_for = prompts if recipe.rounding == "gptq" and not lies_on_grid(policy.model, recipe) else []
+        rollouts = record_rollouts(policy, rounds_for) if rounds_for else []
         return replace(policy, model=quantize_model(policy.model, recipe, rollouts, on_progress))

@@ -11,9 +11,10 @@ import torch
 
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.export.targets import onnx_graph, onnx_weights, to_onnx
+from edgekit.policy.activations import fake_quantize_blocks
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
-from edgekit.quantize.integers import QuantizedLinear, fake_quantize_blocks, quantize_weight
+from edgekit.quantize.integers import QuantizedLinear, quantize_weight
 from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule

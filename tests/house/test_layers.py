@@ -17,7 +17,7 @@ ALLOWED = {
     "routing": set(),
     "tasks": set(),
     "cloud": {"tasks"},
-    "policy": {"routing"},
+    "policy": {"recipes", "routing"},
     "recipes": set(),
     "quantize": {"recipes", "policy", "routing"},
     "rollout": {"policy", "routing"},

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from edgekit.errors import EdgekitError
 from edgekit.export.targets.onnx_graph import Graph
-from edgekit.quantize.integers import QuantizedEmbedding, QuantizedLinear, runtime_block
+from edgekit.policy.activations import runtime_block
+from edgekit.quantize.integers import QuantizedEmbedding, QuantizedLinear
 
 ACCURACY_LEVELS = {"float": 1, "int8_block": 4}
 """MatMulNBits' accuracy_level for the recipe's activations: float arithmetic, or 8-bit integers per block."""

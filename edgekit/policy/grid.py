@@ -1,0 +1,45 @@
+"""grid.json: the recipe on whose grid a policy was trained, kept beside its weights.
+
+The weights lie on the grid, so the recipe's integers and scales follow from them exactly. How the target rounds
+activations does not show in them: whoever loads the folder reads it here.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edgekit.atomic_write import write_file
+from edgekit.errors import BundleError
+from edgekit.recipes.quant_recipe import QuantRecipe
+
+GRID_FILE = "grid.json"
+GRID_VERSION = 1
+
+
+class Grid(BaseModel):
+    """The recipe's name, and its rules and activations as they were then."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    version: int = Field(default=GRID_VERSION, le=GRID_VERSION)
+    recipe: str
+    quantize: QuantRecipe
+
+    def save(self, folder: Path) -> None:
+        """Write ``folder``/grid.json atomically."""
+        write_file(folder / GRID_FILE, self.model_dump_json(indent=2) + "\n")
+
+
+def load_grid(folder: Path) -> Grid | None:
+    """The grid of the policy in ``folder``; None if it was trained in floats. Raises :class:`BundleError`."""
+    path = folder / GRID_FILE
+    try:
+        return Grid.model_validate(json.loads(path.read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        faults = error.errors() if isinstance(error, ValidationError) else []
+        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults) or " ".join(str(error).split())
+        raise BundleError(f"unreadable grid: {path}. {said[:200]}. Write the policy again, or remove it.") from None

@@ -22,6 +22,7 @@ from torch import Tensor
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
 from edgekit.policy.model import KVCache, ModelConfig, PolicyModel, causal, step
+from edgekit.policy.padding import pad_right
 from edgekit.policy.tokens import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -229,9 +230,7 @@ def _backward(policy: Policy, batch: Sequence[Trace], chunks: int = 4) -> float:
     size = -(-len(rows) // chunks)
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        width = max(len(ids) for ids, _ in part)
-        ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in part])
-        weights = torch.tensor([weights + [0] * (width - len(weights)) for _, weights in part])
+        ids, weights = pad_right([ids for ids, _ in part]), pad_right([weights for _, weights in part])
         learned = weights[:, 1:].bool()
         logits = policy.model.lm_head(_hidden(policy.model, ids)[:, :-1][learned])
         part_loss = F.cross_entropy(logits, ids[:, 1:][learned], reduction="sum") / total

@@ -32,12 +32,12 @@ from edgekit.policy.tokens import (
     build_tokenizer,
     padded_vocabulary_size,
 )
+from edgekit.progress import Progress
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import TASK, Solution, draw_count, draw_numbers, random_solution, split_of
 from edgekit.warm_start.supervised import optimize
 
-Progress = Callable[[int, int, str], None]
 YES, NO = "yes\n", "no\n"
 
 TRACE_SHARES = {2: 0.28, 3: 0.45, 4: 0.27}

@@ -3,6 +3,18 @@
 Only ``edgekit.cli`` turns them into an exit code; library code raises them.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SHOWN = 20
+
+
+def listed(faults: Sequence[str]) -> str:
+    """The first :data:`SHOWN` of ``faults`` in one line, and how many more there are."""
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return "; ".join(faults[:SHOWN]) + more
+
 
 def install_hint(extra: str) -> str:
     """How to get an optional part. Nothing is published: the name edgekit on the package index is another project's."""
@@ -34,7 +46,7 @@ class ConfigError(EdgekitError):
 
     def __init__(self, source: str, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__(f"{source}: {'; '.join(problems)}. Edit it and try again.")
+        super().__init__(f"{source}: {listed(problems)}. Edit it and try again.")
 
 
 class BundleError(EdgekitError):

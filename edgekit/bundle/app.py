@@ -5,7 +5,6 @@ The apps' own project files say which runtime versions they are built with; they
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from edgekit.atomic_write import new_directory
+from edgekit.atomic_write import link_or_copy, new_directory
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import MANIFEST, Manifest
 from edgekit.errors import EdgekitError
@@ -117,26 +116,18 @@ def place_bundle(platform: Platform, app: Path, bundle: Bundle) -> Placement:
     """Put ``bundle`` (opened, so its hashes hold) into the app's project, in place of what was there.
 
     Android: app/src/main/assets/bundle. iOS: App/Bundles/NAME, beside others. Files are hard links where the file
-    system allows, else copies; the folder appears whole or not at all.
+    system allows, else copies; the folder appears whole or not at all. What a kill leaves lies in the project's own
+    folder, where no build takes it into the app, and the next call removes it.
     """
     runtime, version = check_runtime(platform, app, bundle)
     name = bundle.path.resolve().name
     folder = app / "app/src/main/assets/bundle" if platform == "android" else app / "App/Bundles" / name
     if folder.resolve() == bundle.path.resolve():
         return Placement(folder, runtime, version)
-    with new_directory(folder, marker_file=MANIFEST) as new:
+    with new_directory(folder, marker_file=MANIFEST, workspace=app) as new:
         for file in [*bundle.manifest.files, MANIFEST]:
-            target = new / file
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link_or_copy((bundle.path / file).resolve(), target)
+            link_or_copy(bundle.path / file, new / file)
     return Placement(folder, runtime, version)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:  # another file system, or one without hard links
-        shutil.copyfile(source, target)
 
 
 def push_bundle(app: Path, bundle: Bundle) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from tokenizers import Tokenizer
 
+from edgekit.atomic_write import finish_replacement
 from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, read_conformance
-from edgekit.bundle.manifest import MANIFEST, Manifest, describe_file, read_manifest
-from edgekit.errors import BundleError
+from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
+from edgekit.errors import BundleError, listed
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
+
+MOST_FAULTS = 1000
+"""Where looking for more that does not belong to a bundle ends."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +49,13 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
 
     Raises :class:`BundleError` for anything that is not a whole, unchanged bundle this version can read.
     """
+    finish_replacement(path)
     manifest = read_manifest(path)
     faults = file_faults(path, manifest, hashes=check)
     if faults:
-        raise BundleError(f"damaged bundle: {path}. {'; '.join(faults)}. Export the bundle again.")
-    routing = load_routing(path / "routing.json")
-    tokenizer_path = path / "tokenizer.json"
+        raise BundleError(f"damaged bundle: {path}. {listed(faults)}. Export the bundle again.")
+    routing = load_routing(path / ROUTING)
+    tokenizer_path = path / TOKENIZER
     vocabulary = load_vocabulary(tokenizer_path, routing)
     try:
         tokenizer = Tokenizer.from_file(str(tokenizer_path))
@@ -59,21 +66,41 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
 
 def file_faults(path: Path, manifest: Manifest, *, hashes: bool = True) -> list[str]:
     """Every way in which the folder differs from its manifest; empty if it does not."""
-    faults = []
+    present, faults = _walk(path, set(manifest.files) | {MANIFEST})
     for name, entry in sorted(manifest.files.items()):
-        file = path / name
-        if any(part.is_symlink() for part in (file, *file.parents) if part.is_relative_to(path) and part != path):
-            faults.append(f"{name} is a link")
-        elif not file.is_file():
+        if name not in present:
             faults.append(f"{name} is missing")
-        elif hashes and file.stat().st_size != entry.size:
-            faults.append(f"{name} has {file.stat().st_size} bytes instead of {entry.size}")
-        elif hashes and describe_file(file).sha256 != entry.sha256:
+        elif hashes and present[name] != entry.size:
+            faults.append(f"{name} has {present[name]} bytes instead of {entry.size}")
+        elif hashes and describe_file(path / name).sha256 != entry.sha256:
             faults.append(f"{name} has changed (sha256 differs)")
-    present = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
-    faults += [f"{name} is not in the manifest" for name in sorted(present - set(manifest.files) - {MANIFEST})]
-    needed = ("routing.json", "tokenizer.json", CONFORMANCE)
-    faults += [f"the manifest lacks {name}" for name in needed if name not in manifest.files]
+    faults += [f"the manifest lacks {name}" for name in (ROUTING, TOKENIZER, CONFORMANCE) if name not in manifest.files]
     if not any(name == manifest.artifact or name.startswith(manifest.artifact + "/") for name in manifest.files):
         faults.append(f"the manifest lacks the artifact {manifest.artifact}")
     return faults
+
+
+def _walk(folder: Path, known: Collection[str]) -> tuple[dict[str, int], list[str]]:
+    """(size of each plain file that is known, what else lies in ``folder``); links are not followed."""
+    folders = {str(parent) for name in known for parent in PurePosixPath(name).parents}
+    sizes: dict[str, int] = {}
+    faults: list[str] = []
+    left = ["."]
+    while left and len(faults) <= MOST_FAULTS:
+        inside = left.pop()
+        for entry in os.scandir(folder / inside):
+            name = entry.name if inside == "." else f"{inside}/{entry.name}"
+            if entry.is_symlink():
+                faults.append(f"{name} is a link")
+            elif entry.is_dir():
+                if name in folders:
+                    left.append(name)
+                else:
+                    faults.append(f"{name}/ is not in the manifest")
+            elif name not in known:
+                faults.append(f"{name} is not in the manifest")
+            elif not entry.is_file():
+                faults.append(f"{name} is no plain file")
+            else:
+                sizes[name] = entry.stat().st_size
+    return sizes, sorted(faults)

@@ -13,7 +13,7 @@ from edgekit.errors import BundleError
 
 BUNDLE_FORMAT = "edgekit-bundle"
 BUNDLE_VERSION = 1
-MANIFEST = "manifest.json"
+MANIFEST, ROUTING, TOKENIZER = "manifest.json", "routing.json", "tokenizer.json"
 
 
 class FileEntry(BaseModel):

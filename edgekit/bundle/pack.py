@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from edgekit.atomic_write import write_file
+from edgekit.atomic_write import link_or_copy, new_directory, write_file
 from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, conformance_text
 from edgekit.bundle.manifest import (
     MANIFEST,
+    ROUTING,
     Manifest,
     ModelFacts,
     RuntimeFacts,
@@ -64,7 +65,7 @@ def pack(
     for name in (*TOKENIZER_FILES, *(LOADER_FILES if standard else ())):
         if (policy_folder / name).exists():
             shutil.copyfile(policy_folder / name, folder / name)
-    routing.save(folder / "routing.json")
+    routing.save(folder / ROUTING)
     write_file(folder / CONFORMANCE, conformance_text(cases))
     runtime = f"{facts.runtime.name} {facts.runtime.version}"
     readme = README.format(
@@ -91,11 +92,15 @@ def pack(
 
 
 def replace_routing(bundle: Path, routing: RoutingSpec) -> None:
-    """Store new routing data in a bundle and refresh its hash.
+    """Put a bundle with new routing data in the place of ``bundle``; every other file is the same one, linked.
 
-    The manifest is written second: a crash between the two is seen as a changed file, never as a whole bundle.
+    The old bundle is never touched: at every moment there is one whole bundle, the old or the new.
     """
     manifest = read_manifest(bundle)
-    routing.save(bundle / "routing.json")
-    files = manifest.files | {"routing.json": describe_file(bundle / "routing.json")}
-    write_file(bundle / MANIFEST, manifest.model_copy(update={"files": files}).to_json())
+    with new_directory(bundle, marker_file=MANIFEST) as new:
+        for name in manifest.files:
+            if name != ROUTING:
+                link_or_copy(bundle / name, new / name)
+        routing.save(new / ROUTING)
+        files = manifest.files | {ROUTING: describe_file(new / ROUTING)}
+        write_file(new / MANIFEST, manifest.model_copy(update={"files": files}).to_json())

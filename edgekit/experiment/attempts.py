@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.evaluate.answers import SOLO, PolicyDecider
+from edgekit.evaluate.answers import SOLO, PolicyDecider, Progress
 from edgekit.policy.checkpoint import Policy
-from edgekit.progress import Progress
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
 

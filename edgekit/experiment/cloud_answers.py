@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from edgekit.atomic_write import owner_only
 from edgekit.cloud.client import Cloud
 from edgekit.tasks.base import Problem, Task
 
@@ -32,7 +33,7 @@ class RememberedCloud:
         if problem.id not in self._answers:
             answer = self._cloud.answer(problem)
             # A line of its own even after a torn one; blank lines are skipped when read.
-            with self._file.open("a", encoding="utf-8") as file:
+            with open(self._file, "a", encoding="utf-8", opener=owner_only) as file:
                 file.write("\n" + json.dumps({"id": problem.id, "answer": answer}) + "\n")
             self._answers[problem.id] = answer
         return self._answers[problem.id]

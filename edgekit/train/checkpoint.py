@@ -44,12 +44,6 @@ def save_checkpoint(
         shutil.rmtree(folder / f"step_{old}")
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what a killed process left half-written under ``folder``."""
-    for path in folder.glob(".step_*"):
-        shutil.rmtree(path)
-
-
 def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam) -> float:
     """Put step_N back into ``model`` and ``optimizer``, bit for bit; returns the call price.
 

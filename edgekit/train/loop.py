@@ -10,15 +10,17 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from edgekit.atomic_write import new_directory, write_file
+from edgekit.atomic_write import new_directory, sweep, write_file
 from edgekit.cloud.client import Cloud
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.folder_lock import lock_folder
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import Group, sample_groups
@@ -26,10 +28,10 @@ from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
-from edgekit.train.batches import samples_of
-from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, remove_unfinished, save_checkpoint
+from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker
+from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.pool import step_problems, training_pool
@@ -57,9 +59,22 @@ def train(
     ``resume`` goes on from the last checkpoint; ``config`` must then be the run's own
     (:func:`read_run_config`). ``on_step`` sees each step's metrics once they are on disk. ``ranks``: the processes
     that share this run, each calling this with the same arguments; only the first writes, and calls ``on_step``.
-    Raises :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true.
+    Raises :class:`EdgekitError` if ``run_dir`` holds a run and ``resume`` is false, or holds none and it is true, or if
+    another process is training there.
     """
-    ranks.from_first(lambda: _check_start(config, run_dir, resume, ranks))
+    with ExitStack() as held:
+        ranks.from_first(lambda: _start(config, run_dir, resume, ranks, held))
+        _train(config, run_dir, cloud, resume, on_step, ranks)
+
+
+def _train(
+    config: TrainConfig,
+    run_dir: Path,
+    cloud: Cloud,
+    resume: bool,
+    on_step: Callable[[StepMetrics], None] | None,
+    ranks: Ranks,
+) -> None:
     run = _Run(config, run_dir, cloud, ranks)
     if ranks.is_first and not resume:
         write_file(run_dir / "config.yaml", config.to_yaml())
@@ -89,16 +104,28 @@ def read_run_config(run_dir: Path) -> TrainConfig:
     return load_config(str(path))
 
 
-def _check_start(config: TrainConfig, run_dir: Path, resume: bool, ranks: Ranks) -> None:
+def _start(config: TrainConfig, run_dir: Path, resume: bool, ranks: Ranks, held: ExitStack) -> None:
+    """Lock the run's folder until ``held`` is left, and see that it is this run's."""
     check_shares(config.prompts_per_step, ranks.world)
+    if not resume and (run_dir.is_dir() or not run_dir.exists()):
+        run_dir.mkdir(parents=True, exist_ok=True)
+        held.callback(_remove_empty, run_dir)
+    if run_dir.is_dir():
+        held.enter_context(lock_folder(run_dir))
+        sweep(run_dir)
     if resume:
         saved, given = read_run_config(run_dir).model_dump(), config.model_dump()
         changed = [f"{key}: {given[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != given[key]]
         if changed:
             raise ConfigError(f"cannot resume {run_dir} with another config", changed)
-    elif run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
+    elif not run_dir.is_dir() or any(run_dir.iterdir()):
         what = "a run" if (run_dir / "config.yaml").exists() else "something else"
         raise EdgekitError(f"output exists: {run_dir}. It holds {what}. Use --resume to go on, or another --out.")
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
 
 
 @dataclass
@@ -154,7 +181,7 @@ class _Run:
     def _restore_files(self) -> int:
         """Load the last checkpoint and cut the run's files back to it; returns its step, else 0."""
         folder = self.run_dir / "checkpoints"
-        remove_unfinished(folder)
+        sweep(folder)
         step = max(checkpoint_steps(folder), default=0)
         if step:
             self._load(step)
@@ -162,7 +189,7 @@ class _Run:
         truncate_lines(self.run_dir / "timings.jsonl", step)
         # Answers given after the checkpoint stay: the steps run again need the very same ones, and no
         # prompt is sent twice.
-        for answer in truncate_lines(self.run_dir / "cloud_answers.jsonl", self.config.steps):
+        for answer in truncate_lines(self.run_dir / "cloud_answers.jsonl", self.config.steps, private=True):
             self.cloud_correct[answer["id"]] = answer["correct"]
             self.cloud_asked[answer["id"]] = answer["step"]
         return step
@@ -184,9 +211,9 @@ class _Run:
         kept, advantages = plan.kept, plan.advantages.tolist()
         teaching = [index for index in kept.indices if any(advantages[index])]
         samples = [
-            sample
+            Sample(groups[index].prompt_ids, response.token_ids, advantage)
             for index in teaching[self.ranks.rank :: self.ranks.world]
-            for sample in samples_of(index, groups[index], advantages[index])
+            for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
         ]
         loss, grad_norm = self.update.apply(samples, len(kept.indices), self.learning_rate(step))
         flat = [outcome for group in outcomes for outcome in group]
@@ -255,7 +282,7 @@ class _Run:
             answer = self.cloud.answer(problem)
             correct = self.task.grade(problem, answer)
             record = {"step": step, "id": problem.id, "answer": answer, "correct": correct}
-            append_line(self.run_dir / "cloud_answers.jsonl", record, sync=False)
+            append_line(self.run_dir / "cloud_answers.jsonl", record, sync=False, private=True)
             self.cloud_correct[problem.id], self.cloud_asked[problem.id] = correct, step
         # Counted from the record, so that a step run again after a kill counts the same.
         return len({problem.id for problem in problems if self.cloud_asked[problem.id] == step})

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.atomic_write import write_file
+from edgekit.atomic_write import owner_only, write_file
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,12 @@ class StepMetrics:
     eval_tokens_before_call: float | None = None
 
 
-def append_line(path: Path, record: dict[str, Any], *, sync: bool = True) -> None:
-    """Append one JSON line, on disk on return if ``sync``. A crash tears at most this line."""
-    with path.open("a", encoding="utf-8") as file:
+def append_line(path: Path, record: dict[str, Any], *, sync: bool = True, private: bool = False) -> None:
+    """Append one JSON line, on disk on return if ``sync``. A crash tears at most this line.
+
+    ``private``: a file made here is its owner's alone.
+    """
+    with open(path, "a", encoding="utf-8", opener=owner_only if private else None) as file:
         file.write(json.dumps(record) + "\n")
         file.flush()
         if sync:
@@ -61,7 +64,7 @@ def append_metrics(path: Path, metrics: StepMetrics) -> None:
     append_line(path, {key: value for key, value in asdict(metrics).items() if value is not None})
 
 
-def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
+def truncate_lines(path: Path, last_step: int, *, private: bool = False) -> list[dict[str, Any]]:
     """Cut a file of lines with a ``step`` key back to ``last_step``; returns the records kept."""
     if not path.exists():
         return []
@@ -72,5 +75,5 @@ def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
         record = json.loads(line)
         if record["step"] <= last_step:
             kept.append((line, record))
-    write_file(path, "".join(line for line, _ in kept))
+    write_file(path, "".join(line for line, _ in kept), private=private)
     return [record for _, record in kept]

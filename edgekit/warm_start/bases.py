@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,7 +19,6 @@ from edgekit.policy.checkpoint import save_policy
 from edgekit.policy.hub import hub_folder, is_hub_name
 from edgekit.policy.smollm2 import GGUF_SHA256, cache_folder, smollm2_folder
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
-from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_content
 from edgekit.warm_start.answers import TeachConfig, teach_marker
 from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
@@ -26,6 +26,7 @@ from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 if TYPE_CHECKING:
     from edgekit.train.config import TrainConfig
 
+Progress = Callable[[int, int, str], None]
 WarmStart = Literal["answers", "attempts"]
 
 NAMED_BASES = ("builtin", "smollm2")
@@ -109,7 +110,7 @@ def base_folder(
             teach_marker(policy, get_task(task), seed=seed, config=answers, on_progress=on_progress)
         else:
             teach_from_attempts(policy, get_task(task), seed=seed, config=attempts, on_progress=on_progress)
-        with new_directory(folder, marker_file="routing.json") as new:
+        with new_directory(folder, marker_file="routing.json", private=True) as new:
             save_policy(policy, new)
     return folder
 

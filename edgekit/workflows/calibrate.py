@@ -6,9 +6,10 @@ from pathlib import Path
 
 from edgekit.evaluate import calibrate as fitting
 from edgekit.evaluate.calibrate import Calibration
+from edgekit.folder_lock import lock_folder
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
-from edgekit.workflows.source import AnyPath, open_source, task_of
+from edgekit.workflows.source import AnyPath, is_bundle, open_source, task_of
 
 
 def calibrate(
@@ -22,10 +23,13 @@ def calibrate(
 ) -> Calibration:
     """Fit the marker bias to ``call_fraction`` on ``n`` validation problems and store it in routing.json.
 
-    ``source`` is a run or a bundle. Raises CheckFailed if the fraction cannot be reached.
+    ``source`` is a run or a bundle. Raises CheckFailed if the fraction cannot be reached, EdgekitError
+    if another process is at work there.
     """
     path = Path(source)
     prompts = [problem.prompt for problem in get_task(task_of(path, task)).problems("validation", n, seed)]
-    result = fitting.calibrate(open_source(path), prompts, call_fraction, on_progress)
-    fitting.store_calibration(path, result)
+    is_bundle(path)
+    with lock_folder(path):
+        result = fitting.calibrate(open_source(path), prompts, call_fraction, on_progress)
+        fitting.store_calibration(path, result)
     return result

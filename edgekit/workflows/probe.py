@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 
+from edgekit.atomic_write import scratch_directory
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import Manifest
 from edgekit.errors import BackendMissing
@@ -33,12 +33,12 @@ def check_estimates(
     manifest, facts = bundle.manifest, bundle.manifest.model
     work = count_workload(manifest)
     tokens, steps = sizes(facts.context_length, prompt_tokens)
-    with TemporaryDirectory() as folder:
+    with scratch_directory() as folder:
         probes = {}
         depths = probe_depths(facts.layers)
         for number, depth in enumerate(depths):
             report(number, len(depths), f"making a probe of {depth} of {facts.layers} layers")
-            probes[depth] = open_probe(manifest, depth, Path(folder) / str(depth))
+            probes[depth] = open_probe(manifest, depth, folder / str(depth))
         model = open_simulator(manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
         prompt = [index % facts.vocab_size for index in range(tokens)]
         return check_host(work, model, probes, prompt, steps, rounds, on_progress)

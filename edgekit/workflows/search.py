@@ -8,10 +8,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from edgekit.atomic_write import write_file
+from edgekit.atomic_write import scratch_directory, write_file
 from edgekit.export.frontier import Point, choose, draw_frontier
 from edgekit.export.search import candidates, compare_recipes, fine_rule
 from edgekit.export.targets import get_target
@@ -66,11 +65,11 @@ def search_recipes(
     groups = weight_groups(policy.model, plain.quantize, fine_rule(plain.target))
     say("what each group of weights does to the decisions")
     sensitivities = measure_sensitivity(
-        policy, groups, training[:SENSITIVITY_PROMPTS], lambda done, of, *_: say(f"sensitivity: group {done} of {of}")
+        policy, groups, training[:SENSITIVITY_PROMPTS], lambda done, of: say(f"sensitivity: group {done} of {of}")
     )
     recipes = candidates(policy.model, plain, sensitivities)
-    with TemporaryDirectory() as folder:
-        artifacts = Artifacts(Path(folder))
+    with scratch_directory() as folder:
+        artifacts = Artifacts(folder)
         points = compare_recipes(policy, recipes, training, held_out, say, artifacts.lower)
         del policy
         speeds = artifacts.decode_speeds(say)

@@ -10,7 +10,7 @@ import pytest
 import edgekit
 
 PACKAGE = Path(edgekit.__file__).parent
-FOUNDATION = {"errors", "atomic_write", "progress", "__init__"}
+FOUNDATION = {"errors", "atomic_write", "exchange", "folder_lock", "progress", "untrusted", "__init__"}
 
 # Each room, and the rooms it may import besides itself and the foundation.
 ALLOWED = {
@@ -27,7 +27,6 @@ ALLOWED = {
     "simulate": {"routing", "bundle"},
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
-    "hybrid": {"routing", "bundle", "simulate", "cloud", "tasks"},
     "verify": {"recipes", "routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
     "experiment": {"rollout", "warm_start", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "workflows": {

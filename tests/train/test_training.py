@@ -88,7 +88,7 @@ def test_a_run_killed_twice_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert not (killed / "policy").exists()
     with (killed / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')  # a line torn by the kill
-    (killed / "checkpoints" / ".step_4.torn").mkdir()
+    (killed / "checkpoints" / ".edgekit-torn").mkdir()
     second = child(killed, "resume", die_at_answer=2)  # in the middle of a step
     assert second.wait(120) == -signal.SIGKILL, second.stderr
     last = child(killed, "resume")

@@ -1,4 +1,4 @@
-"""``edgekit make-base``."""
+"""``edgekit warm-start``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 from edgekit.cli.terminal import err, progress
 
 
-def make_base(
+def warm_start(
     out: Annotated[Path, typer.Option(help="The policy folder to write.")] = Path("out/base"),
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
 ) -> None:
     """Make the built-in policy's supervised base again from a seed (what the package ships).
 
-    Example: edgekit make-base --out out/base --seed 0
+    Example: edgekit warm-start --out out/base --seed 0
     """
-    from edgekit.warm_start.builtin import make_base as run_warm_start
+    from edgekit.warm_start.builtin import make_base
 
     with progress("warm start") as update:
-        run_warm_start(out, seed=seed, on_progress=update)
+        make_base(out, seed=seed, on_progress=update)
     err.print(f"base policy: {out}")

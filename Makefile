@@ -16,13 +16,13 @@ export OMP_WAIT_POLICY ?= PASSIVE
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,math,lora,router,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve,dev]"
 	touch $@
 
 # Pins everything that is installed, so that a clone made next year gets what was tested.
 constraints: $(VENV)/.installed
 	{ echo "# Versions that work together: all that make installs. Made by make constraints."; \
-	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' | sort -f; } > constraints.new
+	  $(BIN)/python -m pip list --format=freeze --exclude-editable --exclude pip --exclude setuptools --exclude wheel | sed 's/+cpu$$//' | sort -f; } > constraints.new
 	mv constraints.new constraints.txt
 
 demo: $(VENV)/.installed
@@ -63,7 +63,7 @@ $(VENV_NEXT)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV_NEXT)
 	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "transformers>=5,<6" pytest hypothesis \
-	  -e ".[onnx,executorch,coreml,smollm2,math,lora,router]"
+	  -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve]"
 	touch $@
 
 # The site in out/site; a dead link or anchor fails it.

@@ -15,8 +15,8 @@ from edgekit.policy.checkpoint import Policy
 from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.spec import Marker
 from edgekit.train.advantage import group_advantages
+from edgekit.train.batches import samples_of
 from edgekit.train.config import TrainConfig
-from edgekit.train.loss import Sample
 from edgekit.train.update import PolicyUpdate
 
 
@@ -65,9 +65,9 @@ def main() -> None:
         rewards = torch.tensor([[reward(r.token_ids) for r in group.responses] for group in groups])
         advantages = group_advantages(rewards).tolist()
         samples = [
-            Sample(group.prompt_ids, response.token_ids, advantage)
-            for group, row in zip(groups, advantages, strict=True)
-            for response, advantage in zip(group.responses, row, strict=True)
+            sample
+            for number, (group, row) in enumerate(zip(groups, advantages, strict=True))
+            for sample in samples_of(number, group, row)
         ]
         update.apply(samples, len(groups), 1e-6)
         say(

@@ -17,12 +17,12 @@ from edgekit.cli import (
     evaluate,
     experiment,
     export,
+    finetune,
     inspect,
-    quantize,
+    make_base,
     run,
     train,
     verify,
-    warm_start,
 )
 from edgekit.errors import EdgekitError, FailedElsewhere
 
@@ -41,14 +41,17 @@ app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
 app.command("experiment")(experiment.experiment)
 app.command("calibrate")(calibrate.calibrate)
-app.command("quantize")(quantize.quantize)
+app.command("finetune")(finetune.finetune)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
-app.command("warm-start")(warm_start.warm_start)
+app.command("make-base")(make_base.make_base)
+# Their names until 0.2.
+app.command("quantize", hidden=True)(finetune.finetune)
+app.command("warm-start", hidden=True)(make_base.make_base)
 
 
 def run_command(arguments: Sequence[str] | None = None) -> int:

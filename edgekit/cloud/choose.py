@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.openai_client import OpenAICloud
@@ -17,8 +18,9 @@ FORMS = "Use oracle, oracle:0.9, openai:MODEL@BASE_URL or none"
 def parse_cloud(text: str, task: Task, environ: Mapping[str, str]) -> Cloud | None:
     """The cloud ``text`` names: ``oracle[:accuracy]``, ``openai:MODEL@BASE_URL`` or ``none``.
 
-    The key of an OpenAI-compatible server is ``environ[EDGEKIT_CLOUD_API_KEY]``; a server that asks for
-    none needs none set. Raises :class:`EdgekitError` for anything else.
+    The key of an OpenAI-compatible server is ``environ[EDGEKIT_CLOUD_API_KEY]``, and where that is not set and the
+    address is OpenAI's own, ``environ[OPENAI_API_KEY]``; a server that asks for none needs none set. Raises
+    :class:`EdgekitError` for anything else.
     """
     kind, _, rest = text.partition(":")
     if text == "none":
@@ -29,8 +31,14 @@ def parse_cloud(text: str, task: Task, environ: Mapping[str, str]) -> Cloud | No
         model, at, base_url = rest.rpartition("@")
         if not (at and model and base_url.startswith(("http://", "https://"))):
             raise EdgekitError(f"bad cloud: {text}. It lacks a model or an http address. {FORMS}.")
-        return OpenAICloud(model, base_url, environ.get(KEY_VARIABLE, "") or "none")
+        return OpenAICloud(model, base_url, _key(base_url, environ))
     raise EdgekitError(f"unknown cloud: {text}. edgekit does not know it. {FORMS}.")
+
+
+def _key(base_url: str, environ: Mapping[str, str]) -> str:
+    own = environ.get(KEY_VARIABLE, "")
+    is_openai = urlsplit(base_url).hostname == "api.openai.com"
+    return own or (environ.get("OPENAI_API_KEY", "") if is_openai else "") or "none"
 
 
 def _accuracy(text: str, number: str) -> float:

@@ -1,52 +1,261 @@
-"""A cloud behind any OpenAI-compatible chat server."""
+"""A cloud behind any OpenAI-compatible chat server, every call of it bounded in time and bytes."""
 
 from __future__ import annotations
 
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from edgekit.cloud.breaker import Breaker
+from edgekit.cloud.request import CloudError, CloudRequest, Message, Usage
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem
 
+if TYPE_CHECKING:
+    from openai import OpenAI
+
+    from edgekit.cloud.bounded_http import Call
+
+T = TypeVar("T")
+
 INSTRUCTION = "Solve the task. End with your final answer alone between <answer> and </answer>."
 OPEN, CLOSE = "<answer>", "</answer>"
+RETRIED = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600))
+FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 20.0
+_ADVICE = {
+    "key": "Set EDGEKIT_CLOUD_API_KEY to the server's key.",
+    "time": "Raise the time limit, or ask another server.",
+    "address": "Check the address.",
+}
+_CHECK = "Check the address, the model's name and the key."
+
+
+@dataclass(frozen=True)
+class CallLimits:
+    """What one call may take: ``seconds`` and ``max_bytes`` in all, retries and their waits included."""
+
+    seconds: float = 60.0
+    max_bytes: int = 4_000_000
+    retries: int = 2
+    at_once: int = 8
 
 
 class OpenAICloud:
-    """Asks ``model`` at ``base_url``; one retry, and errors that never show the key."""
+    """Asks ``model`` at ``base_url``. Errors never show the key.
 
-    def __init__(self, model: str, base_url: str, api_key: str, *, timeout: float = 30.0) -> None:
+    Retried, with growing and jittered waits or those the server asks for (Retry-After): 429, 5xx, network errors.
+    After several calls in a row that failed for such a reason none is sent for a while. At most ``limits.at_once``
+    calls are under way at a time. Raises :class:`EdgekitError` for an address that holds credentials.
+    """
+
+    def __init__(self, model: str, base_url: str, api_key: str, *, limits: CallLimits | None = None) -> None:
         import openai
 
-        self.model = model
-        self.base_url = base_url
-        self.name = f"openai:{model}"
+        parts = urlsplit(base_url)
+        if parts.username is not None or parts.password is not None:
+            host = parts.hostname or "?"
+            raise EdgekitError(f"bad cloud: {model} at {host}. The address holds credentials. {_ADVICE['key']}")
+        self.model, self.base_url = model, base_url.rstrip("/")
+        self.server, self.name = self.base_url, f"openai:{model}"
+        self.limits = limits or CallLimits()
         self._key = api_key
-        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=1)
+        self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
+        self._breaker = Breaker()
+        self._slots = threading.BoundedSemaphore(self.limits.at_once)
+
+    def request(self, messages: tuple[Message, ...]) -> CloudRequest:
+        """See :class:`edgekit.cloud.request.ChatCloud`: the instruction first, unless there is a system message."""
+        told = any(message.role == "system" for message in messages)
+        return CloudRequest(self.server, self.model, messages if told else (Message("system", INSTRUCTION), *messages))
 
     def answer(self, problem: Problem) -> str:
         """The text between the last answer delimiters of the reply, or the whole reply if there are none.
 
-        Raises :class:`EdgekitError` if the server cannot be reached, fails, or sends no text.
+        Raises :class:`CloudError` if the server cannot be reached, fails, or sends no text.
         """
-        import openai
-
-        messages = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": problem.prompt}]
-        try:
-            reply = self._client.chat.completions.create(model=self.model, messages=messages)  # type: ignore[arg-type]
-            text = reply.choices[0].message.content
-        except openai.APITimeoutError:
-            raise self._failure("it did not answer in time") from None
-        except openai.APIStatusError as error:
-            raise self._failure(f"it answered with status {error.status_code}") from None
-        except openai.APIConnectionError:
-            raise self._failure("it cannot be reached") from None
-        except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError) as error:
-            raise self._failure(f"its reply cannot be read ({type(error).__name__})") from None
-        if not isinstance(text, str) or not text.strip():
-            raise self._failure("its reply holds no text")
+        request = self.request((Message("user", problem.prompt),))
+        with self._slot() as call:
+            text = self._retried(call, lambda client: self._whole(client, request))
         return final_answer(text)
 
-    def _failure(self, why: str) -> EdgekitError:
-        line = f"cloud failed: {self.model} at {self.base_url}. {why}. Check the address, the model's name and the key."
-        return EdgekitError(line.replace(self._key, "***") if self._key else line)
+    def send(self, request: CloudRequest) -> StreamedReply:
+        """See :class:`edgekit.cloud.request.ChatCloud`."""
+        return StreamedReply(self, request)
+
+    def stream(self, request: CloudRequest, on_usage: Callable[[Usage], None]) -> Iterator[str]:
+        """The reply's text as it comes; retried only while nothing has come. Raises :class:`CloudError`."""
+        with self._slot() as call:
+            pieces = self._retried(call, lambda client: self._begun(client, request, on_usage))
+            with self._failures(call):
+                yield from pieces
+
+    def _whole(self, client: OpenAI, request: CloudRequest) -> str:
+        reply = client.chat.completions.create(**request.body())
+        message = reply.choices[0].message
+        if message.tool_calls and not message.content:
+            raise _Unreadable("it wants to call a tool")
+        if not isinstance(message.content, str) or not message.content.strip():
+            raise _Unreadable("its reply holds no text")
+        return message.content
+
+    def _begun(self, client: OpenAI, request: CloudRequest, on_usage: Callable[[Usage], None]) -> Iterator[str]:
+        """A stream whose first piece has come, so that what follows is not sent again."""
+        body: dict[str, Any] = {**request.body(), "stream": True, "stream_options": {"include_usage": True}}
+        stream = client.chat.completions.create(**body)
+        pieces = self._pieces(stream, on_usage)
+        first = next(pieces, None)
+        if first is None:
+            raise _Unreadable("its reply holds no text")
+
+        def all_pieces() -> Iterator[str]:
+            yield first
+            yield from pieces
+
+        return all_pieces()
+
+    def _pieces(self, stream: Any, on_usage: Callable[[Usage], None]) -> Iterator[str]:
+        begun = ended = False
+        with stream:
+            for chunk in stream:
+                if chunk.usage is not None:
+                    on_usage(Usage(int(chunk.usage.prompt_tokens), int(chunk.usage.completion_tokens)))
+                for choice in chunk.choices[:1]:
+                    ended = ended or choice.finish_reason is not None
+                    if choice.delta.tool_calls:
+                        raise _Unreadable("it wants to call a tool")
+                    if isinstance(choice.delta.content, str) and choice.delta.content:
+                        begun = True
+                        yield choice.delta.content
+        if begun and not ended:
+            raise _Unreadable("it broke off")
+
+    def _retried(self, call: Call, ask: Callable[[OpenAI], T]) -> T:
+        from edgekit.cloud.bounded_http import bounded_client
+
+        client = self._client.with_options(http_client=bounded_client(self.base_url, call))
+        for attempt in range(self.limits.retries + 1):
+            try:
+                with self._failures(call):
+                    return ask(client)
+            except _Failure as failure:
+                delay = (
+                    failure.wait if failure.wait is not None else FIRST_DELAY_S * 2**attempt * random.uniform(0.5, 1)
+                )
+                left = call.deadline - time.monotonic()
+                if not failure.again or attempt == self.limits.retries or min(delay, LONGEST_DELAY_S) >= left:
+                    self._breaker.failed(failure.again)
+                    raise failure.error from None
+                time.sleep(min(delay, LONGEST_DELAY_S))
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def _slot(self) -> Iterator[Call]:
+        """Room for one call, and its limits."""
+        from edgekit.cloud.bounded_http import Call
+
+        if not self._breaker.closed:
+            raise self._failure("its last calls failed, it is left alone for a while", "closed", left_device=False)
+        call = Call(time.monotonic() + self.limits.seconds, self.limits.max_bytes)
+        if not self._slots.acquire(timeout=self.limits.seconds):
+            raise self._failure("too many calls are under way", "time", left_device=False)
+        try:
+            yield call
+            self._breaker.worked()
+        finally:
+            self._slots.release()
+
+    @contextmanager
+    def _failures(self, call: Call) -> Iterator[None]:
+        """Whatever goes wrong inside becomes a :class:`_Failure`, which knows whether to try again."""
+        import httpx2
+        import openai
+
+        try:
+            yield
+        except _Unreadable as error:
+            raise self._no(str(error), "reply") from None
+        except openai.APIStatusError as error:
+            raise self._status(error) from None
+        except (openai.APIConnectionError, httpx2.HTTPError, OSError) as error:
+            raise self._broken(call, error) from None
+        except openai.APIError as error:
+            raise self._no(f"it reports an error ({type(error).__name__})", "reply") from None
+        except (openai.OpenAIError, AttributeError, IndexError, TypeError, ValueError, RecursionError) as error:
+            raise self._no(f"its reply cannot be read ({type(error).__name__})", "reply") from None
+
+    def _status(self, error: Any) -> _Failure:
+        status = error.status_code
+        if status in (401, 403):
+            return self._no(f"it answered with status {status}, it takes no such key", "key")
+        if 300 <= status < 400:
+            return self._no(f"it answered with status {status}, it sends elsewhere, which is not followed", "address")
+        again = status in RETRIED
+        wait = _retry_after(error.response.headers.get("retry-after")) if again else None
+        kind = "limit" if status == 429 else "status"
+        return _Failure(self._failure(f"it answered with status {status}", kind), again, wait)
+
+    def _broken(self, call: Call, error: Exception) -> _Failure:
+        reasons = {
+            "time": ("it did not answer in time", "time"),
+            "size": (f"its reply is larger than {self.limits.max_bytes:,} bytes", "reply"),
+            "compressed": ("its reply is compressed though that was not asked for", "reply"),
+        }
+        ended = call.broken or ("time" if time.monotonic() >= call.deadline else None)
+        if ended is not None:
+            return self._no(*reasons[ended])
+        why = "it broke off" if call.sent else "it cannot be reached"
+        return _Failure(self._failure(why, "network", left_device=call.sent), True, None)
+
+    def _no(self, why: str, kind: str) -> _Failure:
+        return _Failure(self._failure(why, kind), False, None)
+
+    def _failure(self, why: str, kind: str, *, left_device: bool = True) -> CloudError:
+        line = f"cloud failed: {self.model} at {self.base_url}. {why}. {_ADVICE.get(kind, _CHECK)}"
+        shown = line.replace(self._key, "***") if self._key else line
+        return CloudError(shown, kind, left_device=left_device)
+
+
+class StreamedReply:
+    """One reply of an :class:`OpenAICloud`; iterate once."""
+
+    def __init__(self, cloud: OpenAICloud, request: CloudRequest) -> None:
+        self.usage: Usage | None = None
+        self._cloud, self._request = cloud, request
+
+    def __iter__(self) -> Iterator[str]:
+        try:
+            yield from self._cloud.stream(self._request, self._count)
+        except _Failure as failure:
+            self._cloud._breaker.failed(failure.again)
+            raise failure.error from None
+
+    def _count(self, usage: Usage) -> None:
+        self.usage = usage
+
+
+class _Unreadable(Exception):
+    """A reply that holds no answer."""
+
+
+class _Failure(Exception):
+    """``error`` for the caller; ``again``: whether another try may help, after ``wait`` seconds if the server says."""
+
+    def __init__(self, error: CloudError, again: bool, wait: float | None) -> None:
+        self.error, self.again, self.wait = error, again, wait
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds that a server asks to wait. Dates are not read: a server's clock is not ours."""
+    try:
+        seconds = float(value) if value is not None else None
+    except ValueError:
+        return None
+    return seconds if seconds is not None and 0 <= seconds < 1e6 else None
 
 
 def final_answer(text: str) -> str:

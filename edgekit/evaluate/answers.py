@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edgekit.cloud.client import Cloud
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.metrics import EvalReport, summarize
+from edgekit.progress import Progress
 from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
@@ -19,8 +20,6 @@ from edgekit.tasks.base import Problem, Task
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
 
-Progress = Callable[[int, int], None]
-"""(done, total), called as prompts are finished."""
 
 SOLO = float("-inf")
 """The marker bias under which nothing is ever handed off."""

@@ -15,7 +15,8 @@ from pathlib import Path
 from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.errors import CheckFailed, EdgekitError
-from edgekit.evaluate.answers import SOLO, Decider, Progress
+from edgekit.evaluate.answers import SOLO, Decider
+from edgekit.progress import Progress
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec, load_routing
 

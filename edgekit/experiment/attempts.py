@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.evaluate.answers import SOLO, PolicyDecider, Progress
+from edgekit.evaluate.answers import SOLO, PolicyDecider
 from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Progress
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
 

@@ -113,7 +113,7 @@ class ExperimentConfig(BaseModel):
         return TrainConfig.model_validate(self.train).task
 
     def to_yaml(self) -> str:
-        """The configuration as a YAML document that :func:`load_experiment` reads back."""
+        """The configuration as a YAML document that :func:`load_experiment_config` reads back."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
@@ -126,7 +126,7 @@ def preset_names() -> list[str]:
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
 
 
-def load_experiment(name_or_path: str, overrides: list[str] | None = None) -> ExperimentConfig:
+def load_experiment_config(name_or_path: str, overrides: list[str] | None = None) -> ExperimentConfig:
     """A preset or a YAML file, with ``key=value`` overrides; dots reach inside (``overrides.steps=50``).
 
     In the file, ``train`` is a training preset, a training YAML or a mapping of settings, and ``overrides`` are

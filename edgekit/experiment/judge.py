@@ -21,6 +21,7 @@ from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.progress import Say
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.update import training_device
@@ -30,8 +31,6 @@ BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
 
 CHANCE = 3.0
 """Standard errors by which a difficulty's shares of validation and test may differ unremarked."""
-
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Candidate:
     folder: Path
     seed: int
     exam: Exam
-    tell: Tell
+    tell: Say
     device: str = "cpu"
     """As in the training settings."""
 
@@ -105,7 +104,7 @@ class Candidate:
         return self._alone(self.exam.router_train, "training problems for routers")
 
     def _alone(self, problems: list[Problem], what: str) -> Attempts:
-        def note(done: int, total: int) -> None:
+        def note(done: int, total: int, _: str = "", /) -> None:
             self.tell(f"{what}, alone: {done}/{total}")
 
         return attempt(self.policy, self.exam.task, problems, on_progress=note)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,17 +25,15 @@ from edgekit.atomic_write import sweep, write_file
 from edgekit.cloud.client import Cloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.cloud_answers import RememberedCloud
-from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment
+from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment_config
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.folder_lock import claim
+from edgekit.progress import Progress
 from edgekit.tasks import get_task
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 from edgekit.warm_start.bases import is_pretrained, run_base
-
-Progress = Callable[[int, int, str], None]
-"""(done, total, what is going on), both counted in training steps."""
 
 STEPS_PER_VERDICT = 10
 """How many training steps judging a method counts as in the progress."""
@@ -51,9 +49,9 @@ def open_experiment(out: Path, name: str, overrides: list[str], *, resume: bool)
     if resume:
         if not file.is_file():
             raise EdgekitError(f"not an experiment: {out}. It has no {FILE}. Check the path, or leave out --resume.")
-        config = grown(load_experiment(str(file)), overrides)
+        config = grown(load_experiment_config(str(file)), overrides)
     else:
-        config = load_experiment(name, overrides)
+        config = load_experiment_config(name, overrides)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             what = "an experiment" if file.exists() else "something else"
             raise EdgekitError(f"output exists: {out}. It holds {what}. Use --resume to go on, or another --out.")
@@ -193,7 +191,11 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
     else:
         tracker.tell("starting")
         if is_pretrained(settings.base):
-            run_base(settings, lambda done, total, note: tracker.tell(f"warm start {done}/{total} {note}"))
+
+            def warm_up(done: int, total: int, note: str = "", /) -> None:
+                tracker.tell(f"warm start {done}/{total} {note}")
+
+            run_base(settings, warm_up)
 
         def show(metrics: StepMetrics) -> None:
             numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"

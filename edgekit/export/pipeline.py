@@ -16,12 +16,12 @@ from edgekit.export.targets import TargetModule, get_target
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.folder import policy_folder
 from edgekit.policy.reference import decode_batch
+from edgekit.progress import Say
 from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.quantized import quantize_policy, recipe_problems
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.routing.decoder import Decision
 
-Stage = Callable[[str], None]
 Fit = Callable[[Policy], float]
 """A quantized policy -> the marker bias under which it calls as often as the reference."""
 FitBias = Callable[[Policy], Fit]
@@ -37,7 +37,7 @@ def export(
     task: str = "",
     calibration_prompts: Sequence[str] = (),
     fit_bias: FitBias | None = None,
-    on_stage: Stage | None = None,
+    on_stage: Say | None = None,
 ) -> Path:
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
@@ -62,7 +62,7 @@ def export(
         fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
         say("quantizing")
         quantized = quantize_policy(
-            policy, recipe.quantize, calibration_prompts, lambda done, of: say(f"quantizing: layer {done} of {of}")
+            policy, recipe.quantize, calibration_prompts, lambda done, of, *_: say(f"quantizing: layer {done} of {of}")
         )
         del policy  # its floats, as large as all that follows, are needed no more
         if fit is not None:

@@ -9,6 +9,7 @@ from edgekit.export.frontier import Point, mark_frontier
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.reference import decode_batch
+from edgekit.progress import Progress, Say
 from edgekit.quantize.quantized import quantize_model, weight_modules
 from edgekit.quantize.rollouts import record_rollouts
 from edgekit.quantize.sensitivity import Sensitivity, spend, weight_mb
@@ -16,7 +17,6 @@ from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.routing.decoder import Decision
 
-Say = Callable[[str], None]
 Keep = Callable[[ExportRecipe, PolicyModel], None]
 FINE_GROUPS = {"onnx": 32, "executorch": 0, "coreml": 0}
 """Inputs that share an 8-bit scale: XNNPACK knows whole channels only, MatMulNBits blocks only."""
@@ -110,9 +110,9 @@ def compare_recipes(
     return points
 
 
-def _layers(say: Say, trying: str) -> Callable[[int, int], None]:
+def _layers(say: Say, trying: str) -> Progress:
     say(trying)
-    return lambda done, of: say(f"{trying}: layer {done} of {of}")
+    return lambda done, of, *_: say(f"{trying}: layer {done} of {of}")
 
 
 def _compare(recipe: ExportRecipe, mb: float, before: Sequence[Decision], after: Sequence[Decision]) -> Point:

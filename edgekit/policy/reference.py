@@ -9,6 +9,7 @@ import torch
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import KVCache, PolicyModel, step
+from edgekit.policy.padding import pad_left
 from edgekit.routing.decode_loop import DecodeSession, Logits
 from edgekit.routing.decoder import Decision
 
@@ -64,8 +65,7 @@ def _step_together(
     length = min(width + policy.routing.max_new_tokens, policy.model.config.max_position_embeddings + width)
     device = policy.model.cos.device
     cache = KVCache(policy.model.config, len(prompts), length, device)
-    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
-    tokens = torch.tensor([[0] * (width - len(prompt)) + list(prompt) for prompt in prompts], device=device)
+    tokens, cache.padding = pad_left(prompts, device)
     alive = list(sessions)
     while True:
         logits = step(policy.model, tokens, cache).cpu().numpy()

@@ -8,7 +8,7 @@ its grid already keeps its integers: it was trained as they are.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from edgekit.policy.activations import round_activations
 from edgekit.policy.model import Attend, Block, PolicyModel, causal
+from edgekit.progress import Progress
 from edgekit.quantize.integers import (
     IntegerWeight,
     QuantizedEmbedding,
@@ -26,9 +27,6 @@ from edgekit.quantize.integers import (
 )
 from edgekit.quantize.rollouts import RolloutBatch
 from edgekit.recipes.quant_recipe import QuantRecipe
-
-Progress = Callable[[int, int], None]
-"""(layers done, layers in all)."""
 
 DAMPING = 0.01
 """Added to the second moments' diagonal, as a share of its mean."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,6 +21,7 @@ from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.grid import Grid
 from edgekit.policy.model import PolicyModel, causal
+from edgekit.progress import Progress
 from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.grid import GridWeights, grid_problems
 from edgekit.quantize.integers import QuantizedLinear, quantize_weight
@@ -28,8 +29,6 @@ from edgekit.quantize.quantized import quantize_model
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
-Progress = Callable[[int, int, float], None]
-"""(steps done, steps in all, the step's loss)."""
 GPTQ_BATCHES = 8
 """Of the rollouts, how many batches the first rounding reads."""
 
@@ -86,7 +85,7 @@ def finetune(
             scales.hold()
         grid.round()
         if on_progress is not None:
-            on_progress(index, config.steps, float(loss.detach()))
+            on_progress(index, config.steps, f"divergence {float(loss.detach()):.5f}")
     return replace(policy, model=student.eval().requires_grad_(False), grid=Grid(recipe=recipe_name, quantize=recipe))
 
 

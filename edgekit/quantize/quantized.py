@@ -13,7 +13,8 @@ from edgekit.errors import EdgekitError
 from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
-from edgekit.quantize.gptq import Progress, calibrate_linears
+from edgekit.progress import Progress
+from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.grid import lies_on_grid
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
 from edgekit.quantize.palette import PaletteWeight, PalettizedEmbedding, PalettizedLinear, palettize_weight

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +10,10 @@ from torch import Tensor
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
+from edgekit.progress import Progress
 from edgekit.quantize.quantized import quantize_model, weight_modules
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
-
-Progress = Callable[[int, int], None]
-"""(groups measured, groups in all)."""
 
 PARTS = {"attention": ("self_attn.*",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}
 """A layer's weights by what shares their bits: name -> globs below the layer."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import KVCache, bfloat16_copy, step
+from edgekit.policy.padding import pad_left
 from edgekit.routing.decoder import Decision, RoutingDecoder
 
 COMPACT_BELOW = 0.75  # dropping finished rows copies the cache, so do it only when it pays
@@ -97,9 +98,8 @@ def _sample_batch(
     spec = policy.routing.model_copy(update={"max_new_tokens": min(max_new_tokens, context - width)})
     device = policy.model.cos.device
     cache = KVCache(policy.model.config, len(prompts), width + spec.max_new_tokens, device)
-    cache.padding = torch.tensor([width - len(prompt) for prompt in prompts], device=device)
-    padded = [[0] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-    logits = step(policy.model, torch.tensor(padded, device=device), cache)
+    tokens, cache.padding = pad_left(prompts, device)
+    logits = step(policy.model, tokens, cache)
     repeat = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
     cache.select(repeat)
     logits = logits[repeat]

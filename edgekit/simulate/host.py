@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from edgekit.errors import EdgekitError
+from edgekit.progress import Progress
 from edgekit.routing.decode_loop import StepModel
 from edgekit.simulate.workload import Workload
 
@@ -131,7 +132,7 @@ def check_host(
     prompt: list[int],
     steps: int,
     rounds: int = 9,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
 ) -> HostCheck:
     """Measure ``probes`` (copies, by depth), bandwidth and ``model`` in turns; predict from the first two only."""
     warm, times, probed = StepTimes(), StepTimes(), {depth: StepTimes() for depth in probes}

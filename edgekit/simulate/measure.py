@@ -6,11 +6,11 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from edgekit.bundle.load import Bundle
 from edgekit.errors import EdgekitError
+from edgekit.progress import Progress
 from edgekit.routing.decode_loop import StepModel
 from edgekit.simulate import open_simulator
 
@@ -20,7 +20,7 @@ PROMPT_TOKENS, DECODE_STEPS = 128, 64
 def measure(
     bundle: Bundle,
     repeats: int = 5,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: Progress | None = None,
     prompt_tokens: int | None = None,
 ) -> dict[str, float]:
     """Medians over ``repeats`` of one prefill and up to 64 decode steps after it.

@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split
-from edgekit.tasks.expression import apply, evaluate
+from edgekit.tasks.expression import apply, expression_value
 from edgekit.tasks.splits import check_request
 from edgekit.tasks.splits import split_of as split_of_text
 
@@ -136,7 +136,7 @@ class Countdown:
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
         """True if ``answer`` has the target's exact value and uses each number at most once."""
-        parsed = evaluate(answer) if answer is not None else None
+        parsed = expression_value(answer) if answer is not None else None
         if parsed is None:
             return False
         value, used = parsed

@@ -27,7 +27,7 @@ def apply(operator: str, left: Fraction, right: Fraction) -> Fraction | None:
     return left / right if right else None
 
 
-def evaluate(text: str) -> tuple[Fraction, list[int]] | None:
+def expression_value(text: str) -> tuple[Fraction, list[int]] | None:
     """The value of ``text`` and the integers in it, in order; None if it is not an expression with a value."""
     if len(text) > MAX_CHARACTERS or not _ALLOWED.fullmatch(text):
         return None

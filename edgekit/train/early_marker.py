@@ -19,8 +19,9 @@ from edgekit.policy.model import PolicyModel
 from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.tasks.base import Problem, Task
+from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
-from edgekit.train.loss import Batch, Sample, batches, response_log_probs
+from edgekit.train.loss import response_log_probs
 from edgekit.warm_start.supervised import optimize
 
 BATCH = 96
@@ -67,14 +68,14 @@ def _cut_attempts(
         rows_per_batch=config.rows_per_rollout,
     )
     samples = []
-    for problem, group in zip(problems, groups, strict=True):
+    for number, (problem, group) in enumerate(zip(problems, groups, strict=True)):
         for response in group.responses:
             ids = response.token_ids
             places = marker_places(policy, response)[:-1]
             fails = not task.grade(problem, response.answer)
             if fails and places and source.random() < config.early_marker_share:
                 ids = ids[: source.choice(places)] + source.choice(policy.routing.marker.token_ids)
-            samples.append(Sample(group.prompt_ids, ids, 1.0))
+            samples.append(Sample(number, group.prompt_ids, ids, 1.0))
     return samples
 
 

@@ -28,10 +28,10 @@ from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.algorithms import Algorithm
+from edgekit.train.batches import samples_of
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker
-from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.pool import step_problems, training_pool
@@ -211,9 +211,9 @@ class _Run:
         kept, advantages = plan.kept, plan.advantages.tolist()
         teaching = [index for index in kept.indices if any(advantages[index])]
         samples = [
-            Sample(groups[index].prompt_ids, response.token_ids, advantage)
+            sample
             for index in teaching[self.ranks.rank :: self.ranks.world]
-            for response, advantage in zip(groups[index].responses, advantages[index], strict=True)
+            for sample in samples_of(index, groups[index], advantages[index])
         ]
         loss, grad_norm = self.update.apply(samples, len(kept.indices), self.learning_rate(step))
         flat = [outcome for group in outcomes for outcome in group]

@@ -8,9 +8,10 @@ import torch
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.model import PolicyModel
+from edgekit.train.batches import Sample, batches
 from edgekit.train.config import TrainConfig
 from edgekit.train.lora import merge_adapters, with_adapters
-from edgekit.train.loss import Sample, batches, policy_gradient_loss, response_log_probs
+from edgekit.train.loss import policy_gradient_loss, response_log_probs
 from edgekit.train.parallel import ALONE, Ranks
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
 from edgekit.errors import BundleError
-from edgekit.evaluate.answers import PolicyDecider, Progress, StepDecider
+from edgekit.evaluate.answers import PolicyDecider, StepDecider
+from edgekit.progress import Progress
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
 from edgekit.routing.decoder import Decision

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
-from edgekit.evaluate.answers import Progress
+from edgekit.progress import Progress
 from edgekit.routing.decoder import Decision
 from edgekit.routing.vocabulary import Vocabulary
 from edgekit.simulate import get_simulator
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import Expected, expect_from_conformance, expect_from_policy, quantized_twin, run_artifact
 from edgekit.verify.device_report import DeviceReport, ReportedCase, ordered_cases
-from edgekit.verify.parity import Hop, Outcome, Thresholds, common_prefix, compare, find_faults, hop_json
+from edgekit.verify.parity import CheckOutcome, Hop, Thresholds, common_prefix, compare, find_faults, hop_json
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
@@ -61,7 +61,7 @@ class DeviceVerdict:
     faults: list[str] = field(default_factory=list)
 
     @property
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CheckOutcome:
         """MATCH if every requirement is met."""
         return "MATCH" if self.passed else "MISMATCH"
 

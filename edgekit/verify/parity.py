@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from edgekit.routing.decoder import Decision
 
-Outcome = Literal["MATCH", "MISMATCH", "NOT_RUN"]
+CheckOutcome = Literal["MATCH", "MISMATCH", "NOT_RUN"]
 HopName = Literal["quantization", "lowering"]
 
 NEAR_MARGIN = 1.0
@@ -73,7 +73,7 @@ class VerifyReport:
     """
 
     passed: bool
-    outcome: Outcome
+    outcome: CheckOutcome
     runtime: str
     n: int
     overall: Hop | None

@@ -9,15 +9,14 @@ learning, one shown at random does not.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks.base import Problem, Task
 from edgekit.warm_start.supervised import Example, fit
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

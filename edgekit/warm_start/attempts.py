@@ -8,17 +8,15 @@ marker tied to the model's own failures survives reinforcement learning, one sho
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks.base import Task
 from edgekit.train.reward import emitted_call
 from edgekit.warm_start.supervised import Example, fit
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,6 +18,7 @@ from edgekit.policy.checkpoint import save_policy
 from edgekit.policy.hub import hub_folder, is_hub_name
 from edgekit.policy.smollm2 import GGUF_SHA256, cache_folder, smollm2_folder
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
+from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_content
 from edgekit.warm_start.answers import TeachConfig, teach_marker
 from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
@@ -26,7 +26,6 @@ from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
 if TYPE_CHECKING:
     from edgekit.train.config import TrainConfig
 
-Progress = Callable[[int, int, str], None]
 WarmStart = Literal["answers", "attempts"]
 
 NAMED_BASES = ("builtin", "smollm2")

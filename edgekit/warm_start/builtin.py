@@ -22,6 +22,7 @@ from edgekit.atomic_write import scratch_directory
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
 from edgekit.policy.model import KVCache, ModelConfig, PolicyModel, causal, step
+from edgekit.policy.padding import pad_right
 from edgekit.policy.tokens import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
@@ -31,12 +32,12 @@ from edgekit.policy.tokens import (
     build_tokenizer,
     padded_vocabulary_size,
 )
+from edgekit.progress import Progress
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import TASK, Solution, draw_count, draw_numbers, random_solution, split_of
 from edgekit.warm_start.supervised import optimize
 
-Progress = Callable[[int, int, str], None]
 YES, NO = "yes\n", "no\n"
 
 TRACE_SHARES = {2: 0.28, 3: 0.45, 4: 0.27}
@@ -229,9 +230,7 @@ def _backward(policy: Policy, batch: Sequence[Trace], chunks: int = 4) -> float:
     size = -(-len(rows) // chunks)
     for begin in range(0, len(rows), size):
         part = rows[begin : begin + size]
-        width = max(len(ids) for ids, _ in part)
-        ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in part])
-        weights = torch.tensor([weights + [0] * (width - len(weights)) for _, weights in part])
+        ids, weights = pad_right([ids for ids, _ in part]), pad_right([weights for _, weights in part])
         learned = weights[:, 1:].bool()
         logits = policy.model.lm_head(_hidden(policy.model, ids)[:, :-1][learned])
         part_loss = F.cross_entropy(logits, ids[:, 1:][learned], reduction="sum") / total

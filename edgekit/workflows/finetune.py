@@ -58,11 +58,8 @@ def finetune(
     policy = load_policy(folder)
     config = QatConfig(steps=steps, rows=rows, learning_rate=learning_rate, seed=seed)
     texts = [problem.prompt for problem in problems.problems("train", prompts, seed)]
-    report = on_progress or (lambda *_: None)
     with new_directory(destination, marker_file="quantize.json") as new:
-        tuned = qat.finetune(
-            policy, grid.quantize, texts, config, lambda done, of, loss: report(done, of, f"divergence {loss:.5f}")
-        )
+        tuned = qat.finetune(policy, grid.quantize, texts, config, on_progress)
         save_policy(tuned, new / "policy")
         write_file(new / "quantize.json", grid.model_dump_json(indent=2) + "\n")
         if (folder.parent / "config.yaml").is_file():  # says which task the policy is for

@@ -65,7 +65,7 @@ def search_recipes(
     groups = weight_groups(policy.model, plain.quantize, fine_rule(plain.target))
     say("what each group of weights does to the decisions")
     sensitivities = measure_sensitivity(
-        policy, groups, training[:SENSITIVITY_PROMPTS], lambda done, of: say(f"sensitivity: group {done} of {of}")
+        policy, groups, training[:SENSITIVITY_PROMPTS], lambda done, of, *_: say(f"sensitivity: group {done} of {of}")
     )
     recipes = candidates(policy.model, plain, sensitivities)
     with scratch_directory() as folder:

@@ -46,7 +46,7 @@ def train(
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
     report = on_progress or (lambda *_: None)
 
-    def warm_up(done: int, total: int, note: str = "") -> None:
+    def warm_up(done: int, total: int, note: str = "", /) -> None:
         report(done, total, f"warm start {note}".rstrip())
 
     def show(metrics: StepMetrics) -> None:

@@ -64,10 +64,24 @@ def test_every_fault_of_a_training_config_is_named_at_once(capsys: pytest.Captur
     assert all(word in message for word in ("steps", "colour", "group_size"))
 
 
-@pytest.mark.parametrize("verb", sorted(command.name or "" for command in app.registered_commands))
+@pytest.mark.parametrize(
+    "verb", sorted(command.name or "" for command in app.registered_commands if not command.hidden)
+)
 def test_every_command_has_help_with_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command([verb, "--help"]) == 0
     assert f"edgekit {verb}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("old", "new"), [("quantize", "finetune"), ("warm-start", "make-base")])
+def test_a_command_s_old_name_still_works_and_help_shows_the_new_one(
+    old: str, new: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert new in listed
+    assert f" {old} " not in listed
+    assert run_command([old, "--help"]) == 0
+    assert f"edgekit {new}" in capsys.readouterr().out
 
 
 def test_help_needs_no_heavy_import() -> None:

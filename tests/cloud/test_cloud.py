@@ -1,97 +1,196 @@
-"""Clouds: the oracle's fixed mistakes, and a real HTTP server that behaves, fails, or stalls."""
+"""Clouds: the oracle's fixed mistakes, and a real HTTP server that behaves, fails, stalls, drips or floods."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
+from edgekit.cloud.breaker import Breaker
 from edgekit.cloud.choose import parse_cloud
-from edgekit.cloud.openai_client import OpenAICloud, final_answer
+from edgekit.cloud.openai_client import CallLimits, OpenAICloud, final_answer
 from edgekit.cloud.oracle import OracleCloud
+from edgekit.cloud.request import CloudError, Message, Price, Usage
 from edgekit.errors import EdgekitError
 from edgekit.tasks import get_task
 
 TASK = get_task("countdown")
 PROBLEMS = TASK.problems("test", 200, 0)
 KEY = "sk-very-secret"
+SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
 
 
-class Server(ThreadingHTTPServer):
-    mode = "good"
-    seen: list[dict]
-    gave_up: threading.Event
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.cloud.openai_client.FIRST_DELAY_S", 0.01)
 
 
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.seen.append(body | {"key": self.headers["Authorization"]})
-        mode = self.server.mode
-        if mode == "slow":
-            self.server.gave_up.wait(60)
-        content = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
-        reply = json.dumps({"choices": [{"index": 0, "message": {"role": "assistant", "content": content}}]})
-        data = {"garbage": "<html>hello", "empty": '{"choices": []}', "torn": '{"choices": ['}.get(mode, reply).encode()
-        try:
-            self.send_response(500 if mode == "500" else 401 if mode == "401" else 200)
-            self.send_header("Content-Type", "text/html" if mode == "garbage" else "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-        except OSError:
-            return  # the client gave up waiting
-
-    def log_message(self, format: str, *args: object) -> None:
-        return
+def cloud_at(server: Any, **limits: float) -> OpenAICloud:
+    return OpenAICloud("m", server.url, KEY, limits=CallLimits(**{"seconds": 20.0, **limits}))
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    server = Server(("127.0.0.1", 0), Handler)
-    server.seen, server.gave_up = [], threading.Event()
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    yield server
-    server.gave_up.set()
-    server.shutdown()
-    server.server_close()
+def streamed(cloud: OpenAICloud, text: str = "hello") -> str:
+    return "".join(cloud.send(cloud.request((Message("user", text),))))
 
 
-def cloud_at(server: Server) -> OpenAICloud:
-    patience = 1 if server.mode == "slow" else 60
-    return OpenAICloud("m", f"http://127.0.0.1:{server.server_port}/v1", KEY, timeout=patience)
+def asked(cloud: OpenAICloud, how: str) -> str:
+    return cloud.answer(PROBLEMS[0]) if how == "whole" else streamed(cloud)
 
 
-def test_the_reply_s_last_answer_is_taken_and_the_prompt_and_key_are_sent(server: Server) -> None:
+def test_the_reply_s_last_answer_is_taken_and_the_prompt_and_key_are_sent(server: Any) -> None:
     assert cloud_at(server).answer(PROBLEMS[0]) == "3 * 7"
     request = server.seen[0]
     assert request["messages"][-1]["content"] == PROBLEMS[0].prompt
     assert request["key"] == f"Bearer {KEY}"
 
 
+def test_a_streamed_reply_comes_in_pieces_and_says_what_it_used(server: Any) -> None:
+    cloud = cloud_at(server)
+    request = cloud.request((Message("user", "hello"),))
+    reply = cloud.send(request)
+    assert not server.seen  # nothing leaves before the reply is wanted
+    pieces = list(reply)
+    assert "".join(pieces) == SAID
+    assert len(pieces) > 3
+    assert reply.usage == Usage(20, 10)
+    assert Price(1.0, 2.0).of(reply.usage) == pytest.approx(40e-6)
+    assert {key: server.seen[0][key] for key in request.body()} == request.body()
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
 @pytest.mark.parametrize(
-    ("mode", "why", "requests"),
-    [("500", "status 500", 2), ("401", "status 401", 1), ("slow", "in time", 2), ("garbage", "cannot be read", 1),
-     ("empty", "cannot be read", 1), ("torn", "cannot be read", 1)],
-)  # fmt: skip
-def test_a_bad_server_is_one_line_without_the_key(server: Server, mode: str, why: str, requests: int) -> None:
-    server.mode = mode
-    with pytest.raises(EdgekitError, match=why) as error:
-        cloud_at(server).answer(PROBLEMS[0])
+    ("mode", "why", "kind"),
+    [
+        ("status:401", "status 401", "key"),
+        ("status:403", "status 403", "key"),
+        ("status:404", "status 404", "status"),
+        ("html", "(cannot be read|no text)", "reply"),
+        ("torn", "(cannot be read|no text)", "reply"),
+        ("no choices", "(cannot be read|no text)", "reply"),
+        ("null choices", "(cannot be read|no text)", "reply"),
+        ("error body", "(cannot be read|no text)", "reply"),
+        ("a number", "(cannot be read|no text)", "reply"),
+        ("nested", "(cannot be read|no text)", "reply"),
+        ("tool", "call a tool", "reply"),
+        ("gzip", "compressed", "reply"),
+        ("large", "larger than", "reply"),
+        ("redirect:http://127.0.0.1:9/v1", "sends elsewhere", "address"),
+    ],
+)
+def test_what_a_retry_cannot_mend_is_one_line_after_one_request(
+    server: Any, how: str, mode: str, why: str, kind: str
+) -> None:
+    server.modes = [mode]
+    with pytest.raises(CloudError, match=why) as error:
+        asked(cloud_at(server, max_bytes=2_000_000), how)
+    assert error.value.kind == kind
     assert KEY not in str(error.value)
     assert "\n" not in str(error.value)
-    assert len(server.seen) == requests
+    assert len(server.seen) == 1
 
 
-def test_no_server_is_one_line() -> None:
-    with pytest.raises(EdgekitError, match="cannot be reached"):
-        OpenAICloud("m", "http://127.0.0.1:9/v1", KEY, timeout=1).answer(PROBLEMS[0])
+@pytest.mark.parametrize("how", ["whole", "stream"])
+@pytest.mark.parametrize("mode", ["status:429", "status:500", "status:503", "drop"])
+def test_what_may_pass_is_tried_again(server: Any, how: str, mode: str) -> None:
+    server.modes = [mode, mode, "good"]
+    assert asked(cloud_at(server), how) in ("3 * 7", SAID)
+    assert len(server.seen) == 3
+    server.modes, server.seen = [mode], []
+    with pytest.raises(CloudError):
+        asked(cloud_at(server), how)
+    assert len(server.seen) == 3
+
+
+def test_a_server_that_says_how_long_to_wait_is_heeded(server: Any) -> None:
+    server.modes = ["status:429,1", "good"]
+    assert cloud_at(server).answer(PROBLEMS[0]) == "3 * 7"
+    assert server.seen[1]["at"] - server.seen[0]["at"] >= 1.0
+
+
+def test_a_wait_longer_than_the_call_may_take_is_not_begun(server: Any) -> None:
+    server.modes = ["status:429,3600", "good"]
+    begin = time.monotonic()
+    with pytest.raises(CloudError, match="status 429") as error:
+        cloud_at(server, seconds=2.0).answer(PROBLEMS[0])
+    assert error.value.kind == "limit"
+    assert time.monotonic() - begin < 2.0
+
+
+@pytest.mark.parametrize("how", ["whole", "stream"])
+@pytest.mark.parametrize("mode", ["hang", "drip headers", "drip body"])
+def test_a_call_ends_in_the_time_it_says(server: Any, how: str, mode: str) -> None:
+    server.modes = [mode]
+    begin = time.monotonic()
+    with pytest.raises(CloudError, match="in time") as error:
+        asked(cloud_at(server, seconds=0.6), how)
+    assert error.value.kind == "time"
+    assert 0.5 < time.monotonic() - begin < 5.0
+    assert len(server.seen) == 1
+
+
+def test_a_stream_that_breaks_off_is_no_answer_and_is_not_sent_again(server: Any) -> None:
+    server.modes = ["torn stream"]
+    cloud, got = cloud_at(server), []
+    reply = cloud.send(cloud.request((Message("user", "hello"),)))
+    with pytest.raises(CloudError, match="broke off"):
+        got.extend(reply)
+    assert got
+    assert len(server.seen) == 1
+
+
+def test_no_server_is_one_line_and_nothing_left_the_device() -> None:
+    with pytest.raises(CloudError, match="cannot be reached") as error:
+        OpenAICloud("m", "http://127.0.0.1:9/v1", KEY, limits=CallLimits(seconds=3)).answer(PROBLEMS[0])
+    assert not error.value.left_device
+
+
+def test_an_address_with_credentials_is_refused_and_not_repeated() -> None:
+    with pytest.raises(EdgekitError, match="holds credentials") as error:
+        OpenAICloud("m", "http://me:hunter2@127.0.0.1:9/v1", KEY)
+    assert "hunter2" not in str(error.value)
+
+
+def test_only_so_many_calls_are_under_way_at_a_time(server: Any) -> None:
+    server.modes = ["slow:0.1"]
+    cloud = cloud_at(server, at_once=2)
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(cloud.answer, PROBLEMS[:8])) == {"3 * 7"}
+    assert server.most_at_once <= 2
+
+
+def test_a_server_that_keeps_failing_is_left_alone_and_tried_again_later(server: Any) -> None:
+    server.modes = ["status:500"]
+    cloud = cloud_at(server, retries=0)
+    now = [0.0]
+    cloud._breaker = Breaker(failures=2, cool_s=20.0, clock=lambda: now[0])
+    for _ in range(2):
+        with pytest.raises(CloudError, match="status 500"):
+            cloud.answer(PROBLEMS[0])
+    with pytest.raises(CloudError, match="left alone") as error:
+        cloud.answer(PROBLEMS[0])
+    assert (error.value.kind, error.value.left_device, len(server.seen)) == ("closed", False, 2)
+    now[0], server.modes = 21.0, ["good"]
+    assert cloud.answer(PROBLEMS[0]) == "3 * 7"
+    assert cloud.answer(PROBLEMS[0]) == "3 * 7"
+
+
+def test_a_wrong_key_does_not_count_as_an_overloaded_server(server: Any) -> None:
+    server.modes = ["status:401"]
+    cloud = cloud_at(server)
+    for _ in range(8):
+        with pytest.raises(CloudError, match="401"):
+            cloud.answer(PROBLEMS[0])
+    assert len(server.seen) == 8
+
+
+def test_equal_requests_have_one_name_and_another_word_or_server_another(server: Any) -> None:
+    cloud, other = cloud_at(server), OpenAICloud("m2", server.url, KEY)
+    request = cloud.request((Message("user", "a"),))
+    assert request.digest() == cloud.request((Message("user", "a"),)).digest()
+    assert request.digest() != cloud.request((Message("user", "b"),)).digest()
+    assert request.digest() != other.request((Message("user", "a"),)).digest()
 
 
 def test_text_without_delimiters_is_the_answer_itself() -> None:
@@ -107,12 +206,25 @@ def test_the_oracle_is_right_always_or_wrong_on_the_same_share_every_time() -> N
     assert first != [TASK.grade(p, OracleCloud(TASK, 0.8, seed=1).answer(p)) for p in PROBLEMS]
 
 
-def test_clouds_are_named_on_the_command_line() -> None:
+def test_clouds_are_named_as_on_the_command_line() -> None:
     assert parse_cloud("none", TASK, {}) is None
     assert parse_cloud("oracle", TASK, {}).accuracy == 1.0
     assert parse_cloud("oracle:0.9", TASK, {}).accuracy == 0.9
     cloud = parse_cloud("openai:org/m@http://127.0.0.1:1/v1", TASK, {"EDGEKIT_CLOUD_API_KEY": KEY})
     assert (cloud.model, cloud.base_url, cloud._key) == ("org/m", "http://127.0.0.1:1/v1", KEY)
+
+
+@pytest.mark.parametrize(
+    ("url", "environ", "key"),
+    [
+        ("https://api.openai.com/v1", {"OPENAI_API_KEY": "theirs"}, "theirs"),
+        ("https://api.openai.com/v1", {"OPENAI_API_KEY": "theirs", "EDGEKIT_CLOUD_API_KEY": "ours"}, "ours"),
+        ("https://api.openai.com.example.org/v1", {"OPENAI_API_KEY": "theirs"}, "none"),
+        ("http://127.0.0.1:1/v1", {"OPENAI_API_KEY": "theirs"}, "none"),
+    ],
+)
+def test_another_provider_s_key_goes_only_to_that_provider(url: str, environ: dict[str, str], key: str) -> None:
+    assert parse_cloud(f"openai:m@{url}", TASK, environ)._key == key
 
 
 @pytest.mark.parametrize(

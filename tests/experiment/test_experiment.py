@@ -21,7 +21,7 @@ from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment import judge as judging
 from edgekit.experiment.cloud_answers import RememberedCloud
-from edgekit.experiment.config import load_experiment, preset_names
+from edgekit.experiment.config import load_experiment_config, preset_names
 from edgekit.experiment.judge import Candidate, Exam, judge
 from edgekit.experiment.methods import METHODS
 from edgekit.experiment.routers import ROUTERS
@@ -249,7 +249,8 @@ def test_an_experiment_killed_while_training_and_while_judging_ends_in_the_same_
 
 
 def test_methods_and_seeds_may_be_added_and_nothing_else_changed(finished: Path, tmp_path: Path) -> None:
-    assert open_experiment(finished, "quick", [], resume=True) == load_experiment(str(finished / "experiment.yaml"))
+    loaded = load_experiment_config(str(finished / "experiment.yaml"))
+    assert open_experiment(finished, "quick", [], resume=True) == loaded
     text = (finished / "experiment.yaml").read_text()
     with pytest.raises(ConfigError, match=r"seeds: can only grow.*n_test: 30, .* has 20"):
         open_experiment(finished, "quick", ["n_test=30", "seeds=[1]"], resume=True)
@@ -302,17 +303,18 @@ def test_ctrl_c_exits_130_and_keeps_what_is_done(
 def test_every_preset_loads_names_only_what_exists_and_survives_a_round_trip(tmp_path: Path) -> None:
     assert preset_names() == ["ablations", "paper_table", "quick", "smollm2"]
     for name in preset_names():
-        config = load_experiment(name)
+        config = load_experiment_config(name)
         (tmp_path / "copy.yaml").write_text(config.to_yaml())
-        assert load_experiment(str(tmp_path / "copy.yaml")) == config
-    table = load_experiment("paper_table")
+        assert load_experiment_config(str(tmp_path / "copy.yaml")) == config
+    table = load_experiment_config("paper_table")
     assert set(table.methods) == set(METHODS) >= set(ROUTERS)
     assert (table.seeds, table.call_fractions) == ((0, 1, 2), (0.1, 0.2, 0.3, 0.5))
 
 
 def test_overrides_reach_every_run_and_a_new_name_makes_a_new_method() -> None:
     sets = ["methods=[gapg, gapg_g4, prompt_router]", "overrides.steps=7", "method_overrides.gapg_g4={group_size: 4}"]
-    config = load_experiment("quick", [*sets, "method_overrides.task_only.learning_rate=1e-5", "cloud=oracle:0.9"])
+    sets += ["method_overrides.task_only.learning_rate=1e-5", "cloud=oracle:0.9"]
+    config = load_experiment_config("quick", sets)
     assert config.runs() == ("gapg", "gapg_g4", "task_only")
     small, shared = config.train_config("gapg_g4", 3), config.train_config("task_only", 3)
     assert (small.algorithm, small.group_size, small.steps, small.seed, small.cloud) == ("gapg", 4, 7, 3, "oracle:0.9")
@@ -326,21 +328,21 @@ def test_a_bad_experiment_lists_every_problem(tmp_path: Path) -> None:
         "method_overrides: {prompt_router: {steps: 1}}\n"
     )
     with pytest.raises(ConfigError, match=r"seeds: named twice.*unknown 'magic'.*train\.seed.*prompt_router: it is"):
-        load_experiment(str(path))
+        load_experiment_config(str(path))
     with pytest.raises(ConfigError) as caught:
-        load_experiment("quick", ["colour=red", "call_fractions=[1.5]", "train=fast", "nonsense"])
+        load_experiment_config("quick", ["colour=red", "call_fractions=[1.5]", "train=fast", "nonsense"])
     text = " ".join(caught.value.problems)
     for part in ("colour", "call_fractions.0", "edgekit has default", "--set nonsense: not key=value"):
         assert part in text
     with pytest.raises(ConfigError, match=r"train\.stepz.*method_overrides\.gapg\.group_size"):
-        load_experiment("quick", ["overrides.stepz=1", "method_overrides.gapg.group_size=1"])
+        load_experiment_config("quick", ["overrides.stepz=1", "method_overrides.gapg.group_size=1"])
 
 
 def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "other"):
         (tmp_path / name).mkdir()
-    config = load_experiment("quick", ["overrides.base=mine", "method_overrides.gapg.base=other"])
+    config = load_experiment_config("quick", ["overrides.base=mine", "method_overrides.gapg.base=other"])
     assert config.train_config("task_only", 0).base == os.path.abspath("mine")
     assert config.train_config("gapg", 0).base == os.path.abspath("other")
 
@@ -348,7 +350,7 @@ def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.
 def test_a_validation_mix_that_is_not_the_test_s_is_remarked(shared: Candidate) -> None:
     easy = [problem for problem in COUNTDOWN.problems("validation", 200, 0) if problem.difficulty == "2"]
     assert "1.00 of the validation" in replace(shared.exam, validation=easy).caution
-    table = load_experiment("paper_table")
+    table = load_experiment_config("paper_table")
     draw = COUNTDOWN.problems
     exam = replace(
         shared.exam, validation=draw("validation", table.n_validation, 1000), test=draw("test", table.n_test, 1000)

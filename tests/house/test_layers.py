@@ -27,6 +27,7 @@ ALLOWED = {
     "simulate": {"routing", "bundle"},
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
+    "hybrid": {"routing", "bundle", "simulate", "cloud", "tasks"},
     "verify": {"recipes", "routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
     "experiment": {"rollout", "warm_start", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "workflows": {

@@ -23,9 +23,10 @@ from edgekit.rollout.server import RolloutServer, server_address
 from edgekit.routing.decoder import RoutingDecoder
 from edgekit.routing.spec import Marker, RoutingSpec
 from edgekit.tasks import get_task
+from edgekit.train.batches import collate, samples_of
 from edgekit.train.config import load_config
 from edgekit.train.loop import train
-from edgekit.train.loss import Sample, collate, response_log_probs
+from edgekit.train.loss import response_log_probs
 
 KEY = "sk-very-secret"
 
@@ -148,7 +149,7 @@ def test_what_the_server_samples_has_the_probability_the_trainer_computes(server
     assert all((body["top_p"], body["top_k"], body["repetition_penalty"]) == (1.0, 0, 1.0) for body in asked)
     compared = 0
     for group in groups:
-        samples = [Sample(group.prompt_ids, response.token_ids, 1.0) for response in group.responses]
+        samples = samples_of(0, group, [1.0] * len(group.responses))
         with torch.no_grad():
             here = response_log_probs(policy.model, collate(samples), 0.8).tolist()
         for response, log_prob in zip(group.responses, here, strict=True):

@@ -13,7 +13,8 @@ from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import Marker, RoutingSpec
 from edgekit.train.advantage import group_advantages
-from edgekit.train.loss import Sample, batches, collate, policy_gradient_loss, response_log_probs
+from edgekit.train.batches import Sample, batches, collate
+from edgekit.train.loss import policy_gradient_loss, response_log_probs
 from edgekit.train.prompt_filter import call_ratio, filter_prompts
 from edgekit.train.reward import Outcome, RewardScale, emitted_call, well_formed
 
@@ -128,7 +129,7 @@ def toy_model(seed: int = 0) -> PolicyModel:
 
 
 def log_probs_of(model: PolicyModel, prompt: tuple[int, ...], temperature: float) -> torch.Tensor:
-    return response_log_probs(model, collate([Sample(prompt, y, 0.0) for y in OUTCOMES]), temperature)
+    return response_log_probs(model, collate([Sample(0, prompt, y, 0.0) for y in OUTCOMES]), temperature)
 
 
 def flat_gradient(model: PolicyModel, loss: torch.Tensor) -> torch.Tensor:
@@ -184,7 +185,7 @@ def test_the_estimators_expectation_is_the_exact_gradient_and_the_biased_ones_is
 
 def test_the_padded_batch_gives_each_responses_own_log_probability() -> None:
     model = toy_model()
-    samples = [Sample(prompt, y, 1.0) for prompt in PROMPTS for y in OUTCOMES]
+    samples = [Sample(row, prompt, y, 1.0) for row, prompt in enumerate(PROMPTS) for y in OUTCOMES]
     together = response_log_probs(model, collate(samples), 0.7)
     for sample, batched in zip(samples, together.tolist(), strict=True):
         tokens = torch.tensor([sample.prompt_ids + sample.response_ids])
@@ -198,7 +199,7 @@ def test_the_same_batch_gives_the_same_gradient_to_the_last_bit() -> None:
     # Large enough that two threads add to one prompt's keys and values at a time.
     torch.manual_seed(0)
     model = PolicyModel(ModelConfig(16, 64, 64, 1, 2, 2, 32, 64))
-    samples = [Sample((1, *[row % 3] * 24), (4, 5, 6, 7, 0), 1.0 - 1.5 * (row % 2)) for row in range(384)]
+    samples = [Sample(row % 3, (1, *[row % 3] * 24), (4, 5, 6, 7, 0), 1.0 - 1.5 * (row % 2)) for row in range(384)]
     gradients = set()
     for _ in range(6):
         model.zero_grad()
@@ -209,7 +210,7 @@ def test_the_same_batch_gives_the_same_gradient_to_the_last_bit() -> None:
 
 
 def test_long_responses_are_not_scaled_down() -> None:
-    samples = [Sample((1,), (0,), 1.0), Sample((1,), (1, 2), 1.0)]
+    samples = [Sample(0, (1,), (0,), 1.0), Sample(0, (1,), (1, 2), 1.0)]
     assert collate(samples).mask.sum(-1).tolist() == [1.0, 2.0]
     log_probs = torch.tensor([-1.0, -5.0])
     assert policy_gradient_loss(log_probs, torch.tensor([0.5, 0.5]), 1).item() == pytest.approx(3.0)
@@ -217,7 +218,7 @@ def test_long_responses_are_not_scaled_down() -> None:
 
 def test_the_marker_token_itself_is_trained() -> None:
     model = toy_model()
-    (batch,) = batches([Sample((1, 2), (3,), 0.25), Sample((1, 2), (1, 0), 0.0)], rows=8)
+    (batch,) = batches([Sample(0, (1, 2), (3,), 0.25), Sample(0, (1, 2), (1, 0), 0.0)], rows=8)
     assert batch.mask.tolist() == [[1.0]]
     loss = policy_gradient_loss(response_log_probs(model, batch, 1.0), batch.advantages, 1)
     before = log_probs_of(model, (1, 2), 1.0)[1].item()
@@ -234,4 +235,4 @@ def test_a_hopeless_group_in_which_nobody_called_has_no_gradient() -> None:
     for scale in (RewardScale(), FIRST_VERSION):
         rewards = torch.tensor([[scale.reward(wrong, True, 4) for _ in range(4)]])
         advantages = group_advantages(rewards)[0].tolist()
-        assert list(batches([Sample((1,), (2, 0), advantage) for advantage in advantages], rows=8)) == []
+        assert list(batches([Sample(0, (1,), (2, 0), advantage) for advantage in advantages], rows=8)) == []

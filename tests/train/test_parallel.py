@@ -29,8 +29,8 @@ from edgekit.policy.checkpoint import load_policy
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
 from edgekit.warm_start.bases import base_folder
+from edgekit.train.batches import samples_of
 from edgekit.train.config import load_config
-from edgekit.train.loss import Sample
 from edgekit.train.parallel import join
 from edgekit.train.update import PolicyUpdate
 
@@ -45,9 +45,9 @@ with join(os.environ) as ranks:
     advantages = [(0.5, -0.5, 0.0), (0.0, 0.0, 0.0), (-0.25, 0.0, 0.25), (1.0, -0.75, -0.25)]
     teaching = [0, 2, 3]
     samples = [
-        Sample(groups[i].prompt_ids, response.token_ids, advantage)
+        sample
         for i in teaching[ranks.rank :: ranks.world]
-        for response, advantage in zip(groups[i].responses, advantages[i])
+        for sample in samples_of(i, groups[i], advantages[i])
     ]
     if sys.argv[2] == "only the first teaches" and not ranks.is_first:
         samples = []
@@ -67,6 +67,7 @@ from pathlib import Path
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.tasks import get_task
 from edgekit.train import loop
+from edgekit.train.batches import samples_of
 from edgekit.train.config import load_config
 from edgekit.train.parallel import join
 

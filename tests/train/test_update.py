@@ -20,10 +20,10 @@ from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
 from edgekit.train import head
+from edgekit.train.batches import Sample
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.head import chosen_log_probs
 from edgekit.train.loop import train
-from edgekit.train.loss import Sample
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.update import PolicyUpdate, training_device
 from edgekit.warm_start.bases import base_folder
@@ -43,7 +43,8 @@ def some_samples(n: int = 24) -> list[Sample]:
     prompts = [tuple(source.randrange(600) for _ in range(length)) for length in (3, 9, 14)]
     return [
         Sample(
-            source.choice(prompts),
+            group := source.randrange(3),
+            prompts[group],
             tuple(source.randrange(600) for _ in range(source.randint(1, 20))),
             source.uniform(-1, 1) if i % 4 else 0.0,
         )

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from edgekit.experiment.attempts import Attempts
 from edgekit.experiment.routers.base import Scorer
 from edgekit.experiment.routers.fitting import FitSettings, Logits, log_odds, train_classifier
-from edgekit.experiment.routers.forward import pad_left, prompts, sequences
+from edgekit.experiment.routers.forward import prompts, sequences
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.padding import pad_left
 
 BLOCKS = 4
 """How many of the policy's blocks are copied, if it has so many."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from edgekit.experiment.attempts import Attempts
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.padding import pad_left
 
 TOKENS_AT_ONCE = 4096
 """Padding included; one sequence may be longer than that."""
@@ -46,14 +47,6 @@ def batches(lengths: Sequence[int], tokens: int = TOKENS_AT_ONCE) -> Iterator[li
         rows.append(row)
     if rows:
         yield rows
-
-
-def pad_left(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Token ids (B, T) int64 padded with 0 on the left, and how many of each row are padding (B,) int64."""
-    width = max(len(row) for row in rows)
-    padding = [width - len(row) for row in rows]
-    ids = [[0] * missing + list(row) for missing, row in zip(padding, rows, strict=True)]
-    return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
 
 
 @torch.inference_mode()

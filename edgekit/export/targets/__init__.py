@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from edgekit.errors import EdgekitError
+from edgekit.progress import Say
 
 if TYPE_CHECKING:
     from edgekit.policy.model import PolicyModel
@@ -38,7 +39,7 @@ class TargetModule(Protocol):
         folder: Path,
         *,
         stop_token_ids: Sequence[int] = (),
-        say: Callable[[str], None] | None = None,
+        say: Say | None = None,
     ) -> Path:
         """Write the quantized ``model`` as ``folder/ARTIFACT``; returns that path.
 

@@ -10,13 +10,14 @@ import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.policy.model import PolicyModel
+from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.mlpackage"
@@ -40,7 +41,7 @@ def lower(
     folder: Path,
     *,
     stop_token_ids: Sequence[int] = (),  # noqa: ARG001  no place for them in this format
-    say: Callable[[str], None] | None = None,  # noqa: ARG001  short enough to say nothing
+    say: Say | None = None,  # noqa: ARG001  short enough to say nothing
 ) -> Path:
     """Write ``folder/model.mlpackage`` from the quantized ``model``; returns its path.
 

@@ -10,7 +10,7 @@ import importlib.metadata
 import importlib.util
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from edgekit.export.capture import capture
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
 from edgekit.policy.model import PolicyModel
+from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.pte"
@@ -51,7 +52,7 @@ def lower(
     folder: Path,
     *,
     stop_token_ids: Sequence[int] = (),
-    say: Callable[[str], None] | None = None,
+    say: Say | None = None,
 ) -> Path:
     """Write ``folder/model.pte`` and return its path.
 
@@ -93,7 +94,7 @@ def metadata(model: PolicyModel, recipe: ExportRecipe, stop_token_ids: Sequence[
     }
 
 
-def _compile(program: ExportedProgram, constants: Metadata, tell: Callable[[str], None]) -> bytes:
+def _compile(program: ExportedProgram, constants: Metadata, tell: Say) -> bytes:
     from executorch.exir import EdgeCompileConfig, EdgeProgramManager
 
     config = EdgeCompileConfig(_check_ir_validity=False, _skip_dim_order=True)

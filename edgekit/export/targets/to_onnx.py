@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -19,6 +19,7 @@ from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardL
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
 from edgekit.policy.model import MLP, Attention, Block, PolicyModel, RMSNorm
+from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
 
 ARTIFACT = "model.onnx"
@@ -45,7 +46,7 @@ def lower(
     folder: Path,
     *,
     stop_token_ids: Sequence[int] = (),  # noqa: ARG001  no place for them in this format
-    say: Callable[[str], None] | None = None,  # noqa: ARG001  short enough to say nothing
+    say: Say | None = None,  # noqa: ARG001  short enough to say nothing
 ) -> Path:
     """Write ``folder/model.onnx`` and return its path.
 

@@ -1,4 +1,4 @@
-"""``edgekit warm-start``."""
+"""``edgekit make-base``."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import typer
 from edgekit.cli.terminal import err, progress
 
 
-def warm_start(
+def make_base(
     out: Annotated[Path, typer.Option(help="The policy folder to write.")] = Path("out/base"),
     seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
 ) -> None:
     """Make the built-in policy's supervised base again from a seed (what the package ships).
 
-    Example: edgekit warm-start --out out/base --seed 0
+    Example: edgekit make-base --out out/base --seed 0
     """
-    from edgekit.warm_start.builtin import make_base
+    from edgekit.warm_start.builtin import make_base as run_warm_start
 
     with progress("warm start") as update:
-        make_base(out, seed=seed, on_progress=update)
+        run_warm_start(out, seed=seed, on_progress=update)
     err.print(f"base policy: {out}")

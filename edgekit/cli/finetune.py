@@ -1,4 +1,4 @@
-"""``edgekit quantize``."""
+"""``edgekit finetune``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
 
 
-def quantize(
+def finetune(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="The target whose recipe gives the grid.")],
     destination: Annotated[Path, typer.Option("--out", help="The run directory to write, its policy on the grid.")],
@@ -25,13 +25,13 @@ def quantize(
 ) -> None:
     """Fine-tune a policy onto a recipe's grid, so that its artifact is the policy itself: export the result.
 
-    Example: edgekit quantize out/run --target onnx --recipe onnx_int4 --out out/run_int4
+    Example: edgekit finetune out/run --target onnx --recipe onnx_int4 --out out/run_int4
     """
     from edgekit.verify.parity import hop_json
-    from edgekit.workflows.finetune import finetune
+    from edgekit.workflows.finetune import finetune as run_finetuning
 
     with progress("fine-tuning", quiet=json) as update:
-        tuned = finetune(
+        tuned = run_finetuning(
             source,
             target,
             destination,

@@ -6,6 +6,7 @@ Only ``edgekit.cli`` turns them into an exit code; library code raises them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 
 SHOWN = 20
 
@@ -21,10 +22,38 @@ def install_hint(extra: str) -> str:
     return f"In edgekit's clone, run pip install '.[{extra}]'"
 
 
+class ErrorKind(StrEnum):
+    """What went wrong, in one word that Python, Kotlin and Swift share (tests/conformance/documents.json)."""
+
+    BAD_INPUT = "bad_input"  # usage, a setting, an argument
+    ABSENT = "absent"  # no such file or folder
+    NOT_JSON = "not_json"
+    WRONG_FORMAT = "wrong_format"  # JSON, but another kind of document
+    NEWER = "newer"  # written by a newer version
+    BAD_FIELD = "bad_field"  # a field is missing, unknown, of another type or out of range
+    DAMAGED = "damaged"  # files are not those that the manifest names
+    UNSUPPORTED = "unsupported"  # whole, but nothing here reads or runs it
+    TOO_LONG = "too_long"  # the prompt leaves no room in the context
+    BAD_LOGITS = "bad_logits"  # not one finite number for each token
+    DEVICE_FAILED = "device_failed"  # the model's runtime, or the device's storage
+    BUSY = "busy"
+    STOPPED = "stopped"  # by the user
+    OFFLINE = "offline"  # no network, or the server cannot be reached
+    TIMED_OUT = "timed_out"
+    UNAUTHORIZED = "unauthorized"  # the server refuses the key
+    CLOUD_FAILED = "cloud_failed"  # any other reply that is no answer
+
+
 class EdgekitError(Exception):
     """Bad usage, configuration or input (exit code 2)."""
 
     exit_code = 2
+    kind = ErrorKind.BAD_INPUT
+
+    def __init__(self, message: str, kind: ErrorKind | None = None) -> None:
+        super().__init__(message)
+        if kind is not None:
+            self.kind = kind
 
 
 class CheckFailed(EdgekitError):
@@ -40,6 +69,8 @@ class FailedElsewhere(EdgekitError):
 class BackendMissing(EdgekitError):
     """A target's package is not installed on this host; the message says how to get it."""
 
+    kind = ErrorKind.UNSUPPORTED
+
 
 class ConfigError(EdgekitError):
     """A configuration, recipe or preset is wrong. ``problems`` holds every fault found, not just the first."""
@@ -51,3 +82,5 @@ class ConfigError(EdgekitError):
 
 class BundleError(EdgekitError):
     """A bundle or run cannot be read: missing file, changed byte, newer format."""
+
+    kind = ErrorKind.DAMAGED

@@ -17,7 +17,7 @@ object BuildConfig {
 /** The runtime's place: answers with the logits that render.py recorded of [artifact], and with nothing else. */
 open class RecordedModel(private val artifact: File, override val contextLength: Int) : PhoneModel {
     private val fields = JsonFields.of(Json.parse(File(folder, "logits.json").readText()))
-    private val size = fields.positive("vocab_size")
+    private val size = fields.count("vocab_size")
     private val rows = ByteBuffer.wrap(File(folder, "logits.f32").readBytes())
         .order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
     private val cases = fields.list("cases").map { JsonFields.of(it) }.associateBy { it.tokenIds("prompt_token_ids") }
@@ -34,7 +34,7 @@ open class RecordedModel(private val artifact: File, override val contextLength:
     override fun prefill(tokenIds: IntArray): FloatArray {
         val case = cases[tokenIds.toList()] ?: throw EdgekitException("no recording: ${artifact.name}. Another prompt.")
         tokens = case.tokenIds("token_ids")
-        first = case.whole("first_row").toInt()
+        first = case.index("first_row")
         return row()
     }
 

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, ErrorKind
+from edgekit.json_document import DocumentFault, TokenId, check_document
 from edgekit.routing.decoder import Decision, Route
 
 CONFORMANCE = "conformance.jsonl"
@@ -22,7 +23,7 @@ class RecordedDecision(BaseModel):
     """A decision as stored; ``marker_margin`` is null if it was not a finite number."""
 
     model_config = ConfigDict(frozen=True)
-    token_ids: tuple[int, ...]
+    token_ids: tuple[TokenId, ...]
     route: Route
     reason: str
     text: str
@@ -57,7 +58,7 @@ class ConformanceCase(BaseModel):
     model_config = ConfigDict(frozen=True)
     id: str
     prompt: str
-    prompt_token_ids: tuple[int, ...]
+    prompt_token_ids: tuple[TokenId, ...]
     marker_bias: float
     reference: RecordedDecision
     quantized_reference: RecordedDecision
@@ -69,18 +70,20 @@ def conformance_text(cases: Sequence[ConformanceCase]) -> str:
 
 
 def read_conformance(path: Path) -> list[ConformanceCase]:
-    """Read ``path``. Raises :class:`BundleError` naming the first bad line."""
+    """Read ``path``, one JSON object a line, blank lines aside. Raises :class:`BundleError` naming the first bad."""
     cases = []
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BundleError(f"unreadable conformance cases: {path}. {error}. Export the bundle again.") from None
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise BundleError(
+            f"unreadable conformance cases: {path}. {error.strerror}. Export the bundle again.", ErrorKind.ABSENT
+        ) from None
     for number, line in enumerate(lines, start=1):
+        if not line.strip(b" \t\r"):
+            continue
         try:
-            cases.append(ConformanceCase.model_validate_json(line))
-        except ValidationError as error:
-            fault = error.errors()[0]
-            where = ".".join(map(str, fault["loc"])) or "line"
-            message = f"bad conformance case: {path}:{number}. {where}: {fault['msg']}. Export the bundle again."
-            raise BundleError(message) from None
+            cases.append(check_document(line, ConformanceCase))
+        except DocumentFault as fault:
+            message = f"bad conformance case: {path}:{number}. {fault}. Export the bundle again."
+            raise BundleError(message, fault.kind) from None
     return cases

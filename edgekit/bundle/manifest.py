@@ -5,38 +5,43 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field
 
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, ErrorKind
+from edgekit.json_document import DocumentFault, check_document
 
-BUNDLE_FORMAT = "edgekit-bundle"
+BUNDLE_FORMAT: Final = "edgekit-bundle"
 BUNDLE_VERSION = 1
 MANIFEST, ROUTING, TOKENIZER = "manifest.json", "routing.json", "tokenizer.json"
+
+# Far beyond any model a phone runs, and far below what would exhaust a reader that believes them.
+Width = Annotated[int, Field(gt=0, le=2**24)]
+Count = Annotated[int, Field(gt=0, le=2**16)]
 
 
 class FileEntry(BaseModel):
     """One file's content, pinned."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    size: int = Field(ge=0)
+    size: int = Field(ge=0, le=2**48)
 
 
 class ModelFacts(BaseModel):
     """What a runtime must know of the model."""
 
-    vocab_size: int = Field(gt=0)
-    layers: int = Field(gt=0)
-    hidden_size: int = Field(gt=0)
-    parameters: int = Field(gt=0)
-    context_length: int = Field(gt=0)
-    prefill_chunk: int = Field(gt=0)
+    vocab_size: Width
+    layers: Count
+    hidden_size: Width
+    parameters: int = Field(gt=0, le=2**48)
+    context_length: Width
+    prefill_chunk: Width
     # What estimates of speed and memory count with; bundles made before these were recorded lack them.
-    intermediate_size: int | None = Field(default=None, gt=0)
-    attention_heads: int | None = Field(default=None, gt=0)
-    key_value_heads: int | None = Field(default=None, gt=0)
-    head_dim: int | None = Field(default=None, gt=0)
+    intermediate_size: Width | None = None
+    attention_heads: Count | None = None
+    key_value_heads: Count | None = None
+    head_dim: Width | None = None
     tied_embeddings: bool | None = None
 
 
@@ -50,8 +55,8 @@ class RuntimeFacts(BaseModel):
 class Manifest(BaseModel):
     """manifest.json. It holds no time, machine path or secret: the same inputs give the same manifest."""
 
-    format: Literal["edgekit-bundle"] = "edgekit-bundle"
-    version: int = BUNDLE_VERSION
+    format: Literal["edgekit-bundle"]
+    version: int = Field(ge=1, le=BUNDLE_VERSION)
     target: Literal["onnx", "executorch", "coreml"]
     artifact: str
     precision: str
@@ -68,28 +73,32 @@ class Manifest(BaseModel):
         return json.dumps(data, indent=2) + "\n"
 
 
+_TOLD = {
+    ErrorKind.NOT_JSON: "unreadable manifest: {path}. {fault}. Export the bundle again.",
+    ErrorKind.WRONG_FORMAT: "not a bundle: {folder}. Its " + MANIFEST + " is another file: {fault}. Check the path.",
+    ErrorKind.NEWER: "newer bundle: {folder}. Its {fault}. Update edgekit.",
+    ErrorKind.BAD_FIELD: "bad manifest: {path}. {fault}. Export the bundle again.",
+}
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read a bundle's manifest. Raises :class:`BundleError`: absent, newer, or wrong (every fault named)."""
     path = folder / MANIFEST
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        manifest = check_document(path.read_bytes(), Manifest, newest=BUNDLE_VERSION, document_format=BUNDLE_FORMAT)
     except (FileNotFoundError, NotADirectoryError):
-        raise BundleError(f"not a bundle: {folder}. It has no {MANIFEST}. Check the path.") from None
-    except (OSError, ValueError) as error:
-        raise BundleError(f"unreadable manifest: {path}. {error}. Export the bundle again.") from None
-    if not isinstance(data, dict) or data.get("format") != BUNDLE_FORMAT:
-        raise BundleError(f"not a bundle: {folder}. {MANIFEST} is not an {BUNDLE_FORMAT}. Check the path.")
-    version = data.get("version")
-    if isinstance(version, int) and version > BUNDLE_VERSION:
-        raise BundleError(f"newer bundle: {folder}. Format {version}, known up to {BUNDLE_VERSION}. Update edgekit.")
-    try:
-        manifest = Manifest.model_validate(data)
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise BundleError(f"bad manifest: {path}. {faults}. Export the bundle again.") from None
+        why = f"It has no {MANIFEST}. Check the path."
+        raise BundleError(f"not a bundle: {folder}. {why}", ErrorKind.ABSENT) from None
+    except OSError as error:
+        raise BundleError(f"unreadable manifest: {path}. {error.strerror}. Export the bundle again.") from None
+    except DocumentFault as fault:
+        raise BundleError(_TOLD[fault.kind].format(folder=folder, path=path, fault=fault), fault.kind) from None
     outside = [name for name in [*manifest.files, manifest.artifact] if not is_inside(name)]
     if outside:
-        raise BundleError(f"bad manifest: {path}. It names files outside the bundle: {outside[0]!r}. Do not use it.")
+        raise BundleError(
+            f"bad manifest: {path}. It names files outside the bundle: {outside[0]!r}. Do not use it.",
+            ErrorKind.BAD_FIELD,
+        )
     return manifest
 
 

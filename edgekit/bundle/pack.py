@@ -11,6 +11,8 @@ from typing import Any, Literal
 from edgekit.atomic_write import link_or_copy, new_directory, write_file
 from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, conformance_text
 from edgekit.bundle.manifest import (
+    BUNDLE_FORMAT,
+    BUNDLE_VERSION,
     MANIFEST,
     ROUTING,
     Manifest,
@@ -78,6 +80,8 @@ def pack(
     )
     write_file(folder / "README.md", readme)
     manifest = Manifest(
+        format=BUNDLE_FORMAT,
+        version=BUNDLE_VERSION,
         target=facts.target,
         artifact=artifact,
         precision=facts.precision,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.atomic_write import write_file
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, ErrorKind
+from edgekit.json_document import DocumentFault, TokenId, check_document
 
 ROUTING_VERSION = 1
+PROMPT = "{prompt}"
 
 
 class Marker(BaseModel):
@@ -19,7 +21,7 @@ class Marker(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     text: str = Field(min_length=1)
-    token_ids: tuple[tuple[int, ...], ...] = Field(min_length=1)
+    token_ids: tuple[Annotated[tuple[TokenId, ...], Field(min_length=1)], ...] = Field(min_length=1)
 
 
 class AnswerFormat(BaseModel):
@@ -34,29 +36,19 @@ class RoutingSpec(BaseModel):
     """The routing-token decoder's data (contract: routing.json)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    version: int = ROUTING_VERSION
+    version: int = Field(default=ROUTING_VERSION, ge=1, le=ROUTING_VERSION)
     marker: Marker
     answer: AnswerFormat = AnswerFormat()
-    stop_token_ids: tuple[int, ...]
-    max_new_tokens: int = Field(gt=0)
-    prompt_template: str = "{prompt}"
+    stop_token_ids: tuple[TokenId, ...]
+    max_new_tokens: int = Field(gt=0, lt=2**31)
+    prompt_template: str = Field(default=PROMPT, pattern=re.escape(PROMPT))
     marker_bias: float = 0.0
     calibrated_call_fraction: float | None = None
     on_no_answer: Literal["cloud", "local"] = "cloud"
 
-    @model_validator(mode="after")
-    def _check(self) -> RoutingSpec:
-        if self.version > ROUTING_VERSION:
-            raise ValueError(f"version {self.version} is newer than {ROUTING_VERSION}, update edgekit")
-        if any(not ids for ids in self.marker.token_ids):
-            raise ValueError("marker.token_ids holds an empty sequence")
-        if "{prompt}" not in self.prompt_template:
-            raise ValueError("prompt_template lacks {prompt}")
-        return self
-
     def render(self, prompt: str) -> str:
         """The text the policy continues for the user's ``prompt``."""
-        return self.prompt_template.replace("{prompt}", prompt)
+        return self.prompt_template.replace(PROMPT, prompt)
 
     def save(self, path: Path) -> None:
         """Write routing.json atomically."""
@@ -64,13 +56,14 @@ class RoutingSpec(BaseModel):
 
 
 def load_routing(path: Path) -> RoutingSpec:
-    """Read routing.json; raises :class:`BundleError` naming every fault."""
+    """Read routing.json. Raises :class:`BundleError` naming its faults."""
     try:
-        return RoutingSpec.model_validate(json.loads(path.read_text()))
+        return check_document(path.read_bytes(), RoutingSpec, newest=ROUTING_VERSION)
     except FileNotFoundError:
-        raise BundleError(f"no routing.json: {path}. Not an edgekit policy or bundle. Check the path.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"unreadable routing.json: {path}. {error}. Export the bundle again.") from None
-    except ValidationError as error:
-        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
-        raise BundleError(f"bad routing.json: {path}. {faults}. Export the bundle again.") from None
+        why = "Not an edgekit policy or bundle. Check the path."
+        raise BundleError(f"no routing.json: {path}. {why}", ErrorKind.ABSENT) from None
+    except OSError as error:
+        raise BundleError(f"unreadable routing.json: {path}. {error.strerror}. Check the path.") from None
+    except DocumentFault as fault:
+        advice = "Update edgekit" if fault.kind is ErrorKind.NEWER else "Export the bundle again"
+        raise BundleError(f"bad routing.json: {path}. {fault}. {advice}.", fault.kind) from None

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import MANIFEST
-from edgekit.errors import BundleError
+from edgekit.errors import BundleError, ErrorKind
+from edgekit.json_document import DocumentFault, TokenId, check_document
 from edgekit.routing.decoder import Decision, Route
 
 REPORT_FORMAT = "edgekit-device-report"
@@ -21,7 +21,7 @@ REPORT_VERSION = 1
 class Part(BaseModel):
     """A part of the report. Apps may write more than is read here."""
 
-    model_config = ConfigDict(frozen=True, strict=True)
+    model_config = ConfigDict(frozen=True)
 
 
 class ReportedBundle(Part):
@@ -54,8 +54,8 @@ class ReportedCase(Part):
     """
 
     id: str
-    prompt_token_ids: list[int]
-    token_ids: list[int]
+    prompt_token_ids: list[TokenId]
+    token_ids: list[TokenId]
     route: Route
     reason: Literal["answer", "marker", "no_answer"]
     text: str
@@ -77,7 +77,7 @@ class DeviceReport(Part):
     """The whole file."""
 
     format: Literal["edgekit-device-report"]
-    version: Literal[1]
+    version: int = Field(ge=1, le=REPORT_VERSION)
     bundle: ReportedBundle
     device: DeviceFacts
     app: NamedVersion
@@ -87,44 +87,31 @@ class DeviceReport(Part):
     mismatched: int = Field(ge=0)
 
 
-def report_schema() -> dict[str, Any]:
-    """The JSON schema of a device report (JSON Schema 2020-12)."""
-    schema = DeviceReport.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": REPORT_FORMAT, **schema}
+_TOLD = {
+    ErrorKind.NOT_JSON: "unreadable device report: {path}. {fault}. {again}",
+    ErrorKind.WRONG_FORMAT: "not a device report: {path}. {fault}. Check the path.",
+    ErrorKind.NEWER: "newer device report: {path}. Its {fault}. Update edgekit.",
+    ErrorKind.BAD_FIELD: "bad device report: {path}. {fault}. {again}",
+}
 
 
 def read_device_report(path: Path) -> DeviceReport:
     """Read ``path``. Raises :class:`BundleError`: absent, no report, newer, or wrong (every fault named, up to 3)."""
     again = "Run the app's self-test again and export its report."
     try:
-        text = path.read_text(encoding="utf-8")
-        data = json.loads(text)
+        report = check_document(path.read_bytes(), DeviceReport, newest=REPORT_VERSION, document_format=REPORT_FORMAT)
     except FileNotFoundError:
-        raise BundleError(f"no device report: {path}. There is no such file. Check the path.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"unreadable device report: {path}. {error}. {again}") from None
-    if not isinstance(data, dict) or data.get("format") != REPORT_FORMAT:
-        raise BundleError(f"not a device report: {path}. Its format is not {REPORT_FORMAT}. Check the path.")
-    version = data.get("version")
-    if isinstance(version, int) and version > REPORT_VERSION:
-        raise BundleError(
-            f"newer device report: {path}. Version {version}, known up to {REPORT_VERSION}. Update edgekit."
-        )
-    try:
-        report = DeviceReport.model_validate_json(text)
-    except ValidationError as error:
-        raise BundleError(f"bad device report: {path}. {_faults(error)}. {again}") from None
+        why = "There is no such file. Check the path."
+        raise BundleError(f"no device report: {path}. {why}", ErrorKind.ABSENT) from None
+    except OSError as error:
+        raise BundleError(f"unreadable device report: {path}. {error.strerror}. {again}") from None
+    except DocumentFault as fault:
+        raise BundleError(_TOLD[fault.kind].format(path=path, fault=fault, again=again), fault.kind) from None
     matched = sum(case.outcome == "MATCH" for case in report.cases)
     if (report.matched, report.mismatched) != (matched, len(report.cases) - matched):
         counted = f"It counts {report.matched} and {report.mismatched}, its cases are {matched} MATCH"
-        raise BundleError(f"bad device report: {path}. {counted} of {len(report.cases)}. {again}")
+        raise BundleError(f"bad device report: {path}. {counted} of {len(report.cases)}. {again}", ErrorKind.BAD_FIELD)
     return report
-
-
-def _faults(error: ValidationError) -> str:
-    found = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return "; ".join(found[:3]) + more
 
 
 def ordered_cases(report: DeviceReport, bundle: Bundle) -> list[ReportedCase]:

@@ -10,7 +10,7 @@ import pytest
 import edgekit
 
 PACKAGE = Path(edgekit.__file__).parent
-FOUNDATION = {"errors", "atomic_write", "exchange", "folder_lock", "progress", "untrusted", "__init__"}
+FOUNDATION = {"errors", "atomic_write", "exchange", "folder_lock", "json_document", "progress", "untrusted", "__init__"}
 
 # Each room, and the rooms it may import besides itself and the foundation.
 ALLOWED = {

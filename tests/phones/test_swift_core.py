@@ -16,8 +16,8 @@ CORE = IOS / "Sources" / "EdgeCore"
 KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
 SHARED = {
     "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecodeLoop", "DeviceReport", "Errors",
-    "HybridSession", "Json", "JsonFields", "PreTokenizer", "RoutingDecoder", "RoutingSpec", "SelfTest", "Tokenizer",
-    "Utf8Decoder", "Vocabulary",
+    "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "RoutingDecoder", "RoutingSpec", "SelfTest",
+    "Tokenizer", "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
 
 

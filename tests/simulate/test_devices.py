@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edgekit.bundle.manifest import FileEntry, Manifest, ModelFacts, RuntimeFacts
+from edgekit.bundle.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, FileEntry, Manifest, ModelFacts, RuntimeFacts
 from edgekit.errors import EdgekitError
 from edgekit.simulate.devices import assumptions, device_names, estimate, get_device
 from edgekit.simulate.workload import Workload, count_workload
@@ -23,6 +23,8 @@ def manifest(
 ) -> Manifest:
     model = {"parameters": 1, "context_length": 2048, "prefill_chunk": 16, "tied_embeddings": True, **facts}
     return Manifest(
+        format=BUNDLE_FORMAT,
+        version=BUNDLE_VERSION,
         target=target,
         artifact="model.pte",
         precision="int4",

@@ -34,13 +34,13 @@ public struct EdgeBundle: Sendable {
         let faults = try self.faults(folder, manifest)
         if !faults.isEmpty {
             throw EdgeError(
-                "damaged bundle: \(folder.path). \(faults.joined(separator: "; ")). Copy it again.")
+                "damaged bundle: \(folder.path). \(faults.joined(separator: "; ")). Copy it again.", .damaged)
         }
         let routing = try RoutingSpec.load(folder.appendingPathComponent(routingFile))
         let size = manifest.model.vocabSize
         if let id = (routing.marker.tokenIds.joined() + routing.stopTokenIds).first(where: { $0 >= size }) {
             let why = "Token \(id), but the model has \(size)"
-            throw EdgeError("bad \(routingFile): \(folder.path). \(why). Export it again.")
+            throw EdgeError("bad \(routingFile): \(folder.path). \(why). Export it again.", .badField)
         }
         let url = folder.appendingPathComponent(tokenizerFile)
         do {
@@ -50,7 +50,7 @@ public struct EdgeBundle: Sendable {
                 vocabulary: try Vocabulary(tokenizer: fields, spec: routing))
         } catch {
             throw EdgeError(
-                "unusable tokenizer: \(url.path). \(line(for: error)). Use a byte-level BPE model.")
+                "unusable tokenizer: \(url.path). \(line(for: error)). Use a byte-level BPE model.", ErrorKind.of(error))
         }
     }
 

@@ -4,17 +4,49 @@ import Foundation
 public struct FileEntry: Sendable, Equatable {
     public let sha256: String
     public let size: Int
+
+    /// Files and models are smaller than this.
+    static let largest = 1 << 48
+    private static let digits: Set<Character> = Set("0123456789abcdef")
+
+    init(_ fields: JsonFields, _ name: String) throws {
+        sha256 = try fields.text("sha256")
+        size = try fields.whole("size", 0...Self.largest)
+        if sha256.utf8.count != 64 || !Self.digits.isSuperset(of: sha256) {
+            throw EdgeError("files.\(name).sha256: not 64 hexadecimal digits", .badField)
+        }
+    }
 }
 
-/// What a runtime must know of the model.
+/// What a runtime must know of the model, and what it needs of memory; bundles made early lack the latter.
 public struct ModelFacts: Sendable, Equatable {
     public let vocabSize: Int
+    public let layers: Int
+    public let hiddenSize: Int
+    public let parameters: Int
     public let contextLength: Int
     public let prefillChunk: Int
-    public let parameters: Int
-    /// Bundles made before these were recorded lack them.
+    public let intermediateSize: Int?
+    public let attentionHeads: Int?
     public let keyValueHeads: Int?
     public let headDim: Int?
+
+    private static let width = 1 << 24
+    private static let count = 1 << 16
+
+    init(_ fields: JsonFields) throws {
+        vocabSize = try fields.count("vocab_size", Self.width)
+        layers = try fields.count("layers", Self.count)
+        hiddenSize = try fields.count("hidden_size", Self.width)
+        parameters = try fields.whole("parameters", 1...FileEntry.largest)
+        contextLength = try fields.count("context_length", Self.width)
+        prefillChunk = try fields.count("prefill_chunk", Self.width)
+        intermediateSize = try fields.countOrNil("intermediate_size", Self.width)
+        attentionHeads = try fields.countOrNil("attention_heads", Self.count)
+        keyValueHeads = try fields.countOrNil("key_value_heads", Self.count)
+        headDim = try fields.countOrNil("head_dim", Self.width)
+        _ = try fields.flagOrNil("tied_embeddings")
+    }
 }
 
 /// A runtime and its version.
@@ -34,7 +66,6 @@ public struct BundleManifest: Sendable, Equatable {
     private static let format = "edgekit-bundle"
     private static let knownVersion = 1
     private static let targets: Set<String> = ["onnx", "executorch", "coreml"]
-    private static let digits: Set<Character> = Set("0123456789abcdef")
 
     public let target: String
     public let artifact: String
@@ -50,52 +81,48 @@ public struct BundleManifest: Sendable, Equatable {
     public static func read(_ folder: URL) throws -> BundleManifest {
         let url = folder.appendingPathComponent(file)
         guard FileManager.default.fileExists(atPath: url.path) else {
-            throw EdgeError("not a bundle: \(folder.path). It has no \(file). Check the path.")
+            throw EdgeError("not a bundle: \(folder.path). It has no \(file). Check the path.", .absent)
         }
         do {
-            let fields = try JsonFields(Json.read(url))
-            guard fields.members["format"]?.string == format else { throw EdgeError("it is not an \(format)") }
-            let version = try fields.whole("version")
-            if version > knownVersion {
-                throw EdgeError("format \(version) is newer than \(knownVersion), update the app")
-            }
-            return try BundleManifest(fields, sha256: Sha256.hex(ofFile: url))
+            return try BundleManifest(Json.read(url), sha256: Sha256.hex(ofFile: url))
         } catch {
-            throw EdgeError("bad manifest: \(url.path). \(line(for: error)). Export the bundle again.")
+            let why = line(for: error)
+            let message =
+                switch ErrorKind.of(error) {
+                case .wrongFormat: "not a bundle: \(folder.path). In \(file) \(why). Check the path."
+                case .newer: "newer bundle: \(folder.path). Its \(why). Update the app."
+                case .notJson: "unreadable manifest: \(url.path). \(why)"
+                default: "bad manifest: \(url.path). \(why). Export the bundle again."
+                }
+            throw EdgeError(message, ErrorKind.of(error))
         }
     }
 
-    private init(_ fields: JsonFields, sha256: String) throws {
+    private init(_ value: Json, sha256: String) throws {
+        guard value["format"].string == Self.format else { throw EdgeError("format: not \(Self.format)", .wrongFormat) }
+        let fields = try JsonFields(value)
+        try fields.refuseNewer(Self.knownVersion)
+        _ = try fields.whole("version", 1...Self.knownVersion)
         target = try fields.text("target")
-        if !Self.targets.contains(target) { throw EdgeError("target: \(target) is not known here") }
+        if !Self.targets.contains(target) { throw EdgeError("target: \(target) is not known here", .badField) }
         artifact = try fields.text("artifact")
         precision = try fields.text("precision")
-        recipeName = try fields.fields("recipe").textOrNil("name") ?? ""
-        let facts = try fields.fields("model")
-        model = ModelFacts(
-            vocabSize: try facts.positive("vocab_size"), contextLength: try facts.positive("context_length"),
-            prefillChunk: try facts.positive("prefill_chunk"), parameters: try facts.positive("parameters"),
-            keyValueHeads: facts.has("key_value_heads") ? try facts.positive("key_value_heads") : nil,
-            headDim: facts.has("head_dim") ? try facts.positive("head_dim") : nil)
+        recipeName = try fields.fields("recipe").members["name"]?.string ?? ""
+        model = try ModelFacts(fields.fields("model"))
         let runtime = try fields.fields("runtime")
         self.runtime = RuntimeFacts(name: try runtime.text("name"), version: try runtime.text("version"))
+        let provenance = try fields.fields("provenance")
+        for name in provenance.names { _ = try provenance.text(name) }
         let entries = try fields.fields("files")
         var files: [String: FileEntry] = [:]
         for name in entries.names {
-            files[name] = try Self.entry(entries.fields(name), name)
+            files[name] = try FileEntry(entries.fields(name), name)
         }
         self.files = files
         self.sha256 = sha256
         if let outside = (entries.names + [artifact]).first(where: { !Self.isInside($0) }) {
-            throw EdgeError("it names files outside the bundle: '\(outside)'")
+            throw EdgeError("it names files outside the bundle: \(Json.string(outside).write())", .badField)
         }
-    }
-
-    private static func entry(_ fields: JsonFields, _ name: String) throws -> FileEntry {
-        let entry = FileEntry(sha256: try fields.text("sha256"), size: try fields.whole("size"))
-        let isHash = entry.sha256.count == 64 && digits.isSuperset(of: entry.sha256)
-        if !isHash || entry.size < 0 { throw EdgeError("files.\(name): bad hash or size") }
-        return entry
     }
 
     /// True for a plain relative path that stays in its folder, written the one normal way.

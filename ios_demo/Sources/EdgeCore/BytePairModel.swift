@@ -29,10 +29,10 @@ struct BytePairModel: Sendable {
         let words = try fields.fields("vocab")
         vocabulary = words.members.compactMapValues(\.int)
         merges = try Self.merges(fields.list("merges"), vocabulary)
-        ignoresMerges = try fields.flag("ignore_merges")
-        bytesFallBack = try fields.flag("byte_fallback")
+        ignoresMerges = try fields.flagOrNil("ignore_merges") ?? false
+        bytesFallBack = try fields.flagOrNil("byte_fallback") ?? false
         unknown = try fields.textOrNil("unk_token").flatMap { words.members[$0]?.int }
-        fusesUnknown = try fields.flag("fuse_unk")
+        fusesUnknown = try fields.flagOrNil("fuse_unk") ?? false
     }
 
     /// Merges are written as pairs, or in older files as one text with a space between.

@@ -10,6 +10,7 @@ public struct RecordedDecision: Sendable {
     public let markerMargin: Double?
 
     init(_ fields: JsonFields) throws {
+        try fields.needs("answer", "marker_margin")
         tokenIds = try fields.tokenIds("token_ids")
         route = try Route.named(fields.text("route"))
         reason = try fields.text("reason")
@@ -52,18 +53,21 @@ public struct ConformanceCase: Sendable {
         quantizedReference = try RecordedDecision(fields.fields("quantized_reference"))
     }
 
-    /// Reads a file of cases, one a line. Throws ``EdgeError`` naming the first bad line.
+    /// Reads a file of cases, one JSON object a line, blank lines aside. Throws ``EdgeError`` naming the first bad line.
     public static func readAll(_ url: URL) throws -> [ConformanceCase] {
         guard let data = try? Data(contentsOf: url) else {
-            throw EdgeError("unreadable conformance cases: \(url.path). It cannot be read. Export the bundle again.")
+            throw EdgeError(
+                "unreadable conformance cases: \(url.path). It cannot be read. Export the bundle again.", .absent)
         }
-        let lines = data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: true)
-        return try lines.enumerated().map { number, text in
+        let lines = data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
+        return try lines.enumerated().compactMap { number, text in
             do {
+                if text.allSatisfy({ [0x20, 0x09, 0x0D].contains($0) }) { return nil }
                 return try ConformanceCase(JsonFields(Json.parse(Data(text))))
             } catch {
                 let place = "\(url.path):\(number + 1)"
-                throw EdgeError("bad conformance case: \(place). \(line(for: error)). Export the bundle again.")
+                let why = "\(line(for: error)). Export the bundle again."
+                throw EdgeError("bad conformance case: \(place). \(why)", ErrorKind.of(error))
             }
         }
     }

@@ -1,11 +1,39 @@
 import Foundation
 
-/// An error whose message is one line: what failed, why, what to do.
+/// What went wrong, in one word that Python, Kotlin and Swift share (tests/conformance/documents.json).
+public enum ErrorKind: String, Sendable, CaseIterable {
+    case badInput = "bad_input"
+    case absent
+    case notJson = "not_json"
+    case wrongFormat = "wrong_format"
+    case newer
+    case badField = "bad_field"
+    case damaged
+    case unsupported
+    case tooLong = "too_long"
+    case badLogits = "bad_logits"
+    case deviceFailed = "device_failed"
+    case busy
+    case stopped
+    case offline
+    case timedOut = "timed_out"
+    case unauthorized
+    case cloudFailed = "cloud_failed"
+
+    /// The kind of any error; what the system throws in this core comes from its files.
+    static func of(_ error: any Error) -> ErrorKind {
+        (error as? EdgeError)?.kind ?? .absent
+    }
+}
+
+/// Anything edgekit refuses or cannot do. The message is one line: what failed, why, what to do.
 public struct EdgeError: Error, LocalizedError, CustomStringConvertible, Sendable, Equatable {
     public let message: String
+    public let kind: ErrorKind
 
-    public init(_ message: String) {
+    public init(_ message: String, _ kind: ErrorKind = .badInput) {
         self.message = message
+        self.kind = kind
     }
 
     public var description: String { message }

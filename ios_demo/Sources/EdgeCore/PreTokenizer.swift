@@ -25,8 +25,8 @@ enum PreTokenizer: Sendable {
         switch type {
         case "Sequence": return try fields.list("pretokenizers").flatMap(list)
         case "ByteLevel":
-            let cuts = fields.has("use_regex") ? try fields.flag("use_regex") : true
-            let addsSpace = fields.has("add_prefix_space") ? try fields.flag("add_prefix_space") : true
+            let cuts = try fields.flagOrNil("use_regex") ?? true
+            let addsSpace = try fields.flag("add_prefix_space")
             return [.byteLevel(addsSpace: addsSpace, cuts: cuts)]
         case "Digits": return [.digits(each: try fields.flag("individual_digits"))]
         case "Split": return [try split(fields)]
@@ -42,7 +42,7 @@ enum PreTokenizer: Sendable {
             throw EdgeError("pre_tokenizer.pattern: \(pattern) is no pattern this system can match")
         }
         let behavior = try fields.text("behavior")
-        switch (behavior, try fields.flag("invert")) {
+        switch (behavior, try fields.flagOrNil("invert") ?? false) {
         case ("Isolated", _): return .split(pattern: pattern, drops: .nothing)
         case ("Removed", false): return .split(pattern: pattern, drops: .matches)
         case ("Removed", true): return .split(pattern: pattern, drops: .rest)

@@ -17,6 +17,7 @@ public struct Marker: Sendable, Equatable {
 /// routing.json: everything a phone needs to decode a policy's text and see its decision.
 public struct RoutingSpec: Sendable, Equatable {
     public static let knownVersion = 1
+    private static let prompt = "{prompt}"
 
     public var marker: Marker
     public var answer = AnswerFormat()
@@ -28,14 +29,9 @@ public struct RoutingSpec: Sendable, Equatable {
     public var calibratedCallFraction: Double?
     public var onNoAnswer: Route
 
-    private static let known: Set<String> = [
-        "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-        "calibrated_call_fraction", "on_no_answer",
-    ]
-
     /// The text the policy continues for the user's `prompt`.
     public func render(_ prompt: String) -> String {
-        promptTemplate.replacingOccurrences(of: "{prompt}", with: prompt, options: .literal)
+        promptTemplate.replacingOccurrences(of: Self.prompt, with: prompt, options: .literal)
     }
 
     /// Reads routing.json. Throws ``EdgeError`` naming the fault.
@@ -43,43 +39,48 @@ public struct RoutingSpec: Sendable, Equatable {
         do {
             return try RoutingSpec(JsonFields(Json.read(url)))
         } catch {
-            throw EdgeError("bad routing.json: \(url.path). \(line(for: error)). Export the bundle again.")
+            let advice = ErrorKind.of(error) == .newer ? "Update the app" : "Export the bundle again"
+            throw EdgeError("bad routing.json: \(url.path). \(line(for: error)). \(advice).", ErrorKind.of(error))
         }
     }
 
-    /// From parsed JSON.
+    /// From parsed JSON. Throws ``EdgeError`` naming the first fault.
     public init(_ fields: JsonFields) throws {
-        try fields.onlyKnown(Self.known)
-        let version = fields.has("version") ? try fields.whole("version") : Self.knownVersion
-        if version > Self.knownVersion {
-            throw EdgeError("version \(version) is newer than \(Self.knownVersion), update the app")
-        }
+        try fields.refuseNewer(Self.knownVersion)
+        try fields.onlyKnown(
+            "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
+            "calibrated_call_fraction", "on_no_answer")
+        if fields.has("version") { _ = try fields.whole("version", 1...Self.knownVersion) }
         let marker = try fields.fields("marker")
-        try marker.onlyKnown(["text", "token_ids"])
+        try marker.onlyKnown("text", "token_ids")
         self.marker = Marker(text: try marker.filled("text"), tokenIds: try marker.tokenIdLists("token_ids"))
         if self.marker.tokenIds.isEmpty || self.marker.tokenIds.contains([]) {
-            throw EdgeError("marker.token_ids holds an empty sequence or none")
+            throw EdgeError("marker.token_ids: no sequence, or an empty one", .badField)
         }
         if fields.has("answer") {
             let answer = try fields.fields("answer")
-            try answer.onlyKnown(["open", "close"])
+            try answer.onlyKnown("open", "close")
             if answer.has("open") { self.answer.open = try answer.filled("open") }
             if answer.has("close") { self.answer.close = try answer.filled("close") }
         }
         stopTokenIds = try fields.tokenIds("stop_token_ids")
-        maxNewTokens = try fields.positive("max_new_tokens")
-        promptTemplate = try fields.textOrNil("prompt_template") ?? "{prompt}"
-        if !promptTemplate.contains("{prompt}") { throw EdgeError("prompt_template lacks {prompt}") }
-        markerBias = try fields.numberOrNil("marker_bias") ?? 0
+        maxNewTokens = try fields.count("max_new_tokens")
+        promptTemplate = fields.has("prompt_template") ? try fields.text("prompt_template") : Self.prompt
+        if !promptTemplate.contains(Self.prompt) {
+            throw EdgeError("prompt_template: it lacks \(Self.prompt)", .badField)
+        }
+        markerBias = fields.has("marker_bias") ? try fields.number("marker_bias") : 0
         calibratedCallFraction = try fields.numberOrNil("calibrated_call_fraction")
-        onNoAnswer = try Route.named(fields.textOrNil("on_no_answer") ?? "cloud")
+        onNoAnswer = fields.has("on_no_answer") ? try Route.named(fields.text("on_no_answer")) : .cloud
     }
 }
 
 extension Route {
     /// The route called `name`.
     static func named(_ name: String) throws -> Route {
-        guard let route = Route(rawValue: name) else { throw EdgeError("route \(name): neither local nor cloud") }
+        guard let route = Route(rawValue: name) else { 
+            throw EdgeError("route \(name): neither local nor cloud", .badField)
+         }
         return route
     }
 }

@@ -13,9 +13,6 @@ public struct Tokenizer: Sendable {
 
     /// From a parsed tokenizer.json. Throws ``EdgeError`` naming what it asks for that is not known here.
     public init(_ fields: JsonFields) throws {
-        for name in ["truncation", "padding"] where fields.has(name) {
-            throw EdgeError("\(name): it changes prompts")
-        }
         let tokens = try AddedToken.readAll(fields)
         added = AddedTokens(tokens.filter { !$0.isNormalized })
         normalizedAdded = AddedTokens(tokens.filter(\.isNormalized))
@@ -84,7 +81,7 @@ struct AddedToken: Sendable {
         return try tokenizer.list("added_tokens").enumerated().map { index, entry in
             let token = try JsonFields(entry, "added_tokens.\(index)")
             return AddedToken(
-                id: try token.whole("id"), content: try token.text("content"),
+                id: try token.index("id"), content: try token.text("content"),
                 standsAlone: try token.flag("single_word"), stripsLeft: try token.flag("lstrip"),
                 stripsRight: try token.flag("rstrip"), isNormalized: try token.flag("normalized"),
                 isSpecial: try token.flag("special"))

@@ -24,7 +24,7 @@ public struct Vocabulary: Sendable {
         var pieces: [Int: [UInt8]] = [:]
         for piece in words.members.keys {
             let spelled = isByteLevel ? ByteAlphabet.bytes(of: piece) ?? [] : Self.sentencePiece(piece)
-            pieces[try words.whole(piece)] = spelled
+            pieces[try words.index(piece)] = spelled
         }
         for token in try AddedToken.readAll(tokenizer) {
             let isHidden = token.isSpecial && !visible.contains { $0.isIdentical(to: token.content) }

@@ -58,7 +58,7 @@ final class BundleTests: XCTestCase {
 
     func testANewerBundleAndNamesOutsideAreRefused() throws {
         try manifest { $0.replacingOccurrences(of: "\"version\":1", with: "\"version\":2") }
-        refused("update the app")
+        refused("Update the app")
         for name in ["../secret", "/etc/passwd", "a/../b", "a//b", "./a", "C:/a", "a\\\\b"] {
             try manifest { $0.replacingOccurrences(of: "routing.json", with: name) }
             refused("outside the bundle")
@@ -105,7 +105,7 @@ func makeBundle() throws -> URL {
     try FileManager.default.copyItem(at: shipped, to: folder.appendingPathComponent("tokenizer.json"))
     let routing = try Shared.json("logits_cases.json").members["routing"]?.write() ?? ""
     try routing.write(to: folder.appendingPathComponent("routing.json"), atomically: true, encoding: .utf8)
-    let decision = #"{"token_ids":[658,450,659],"route":"local","reason":"answer","text":"t","answer":"4"}"#
+    let decision = #"{"token_ids":[658,450,659],"route":"local","reason":"answer","text":"t","answer":"4","marker_margin":null}"#
     let head = #"{"id":"a","prompt":"3 7 -> 10","prompt_token_ids":[1],"marker_bias":0.0"#
     let cases = head + ",\"reference\":\(decision),\"quantized_reference\":\(decision)}"
     try (cases + "\n").write(to: folder.appendingPathComponent("conformance.jsonl"), atomically: true, encoding: .utf8)
@@ -121,13 +121,14 @@ private func writeManifest(_ folder: URL) throws {
         files[name] = .object(["sha256": .string(try Sha256.hex(ofFile: url)), "size": .number(size)])
     }
     let facts: [String: Json] = [
-        "vocab_size": .number(672), "context_length": .number(128), "prefill_chunk": .number(32),
-        "parameters": .number(9),
+        "vocab_size": .number(672), "layers": .number(1), "hidden_size": .number(8), "parameters": .number(9),
+        "context_length": .number(128), "prefill_chunk": .number(32),
     ]
     let manifest = Json.object([
         "format": .string("edgekit-bundle"), "version": .number(1), "target": .string("coreml"),
         "artifact": .string("model.mlpackage"), "precision": .string("int4"),
         "recipe": .object(["name": .string("test")]), "model": .object(facts), "files": .object(files),
+        "provenance": .object([:]),
         "runtime": .object(["name": .string("Core ML"), "version": .string("1")]),
     ])
     let url = folder.appendingPathComponent(BundleManifest.file)

@@ -8,15 +8,15 @@ final class DecodeLoopTests: XCTestCase {
         let spec = try RoutingSpec(shared.fields("routing"))
         let tokenizer = try XCTUnwrap(Shared.tokenizer(shared.text("tokenizer")))
         let vocabulary = try Vocabulary(tokenizer: tokenizer, spec: spec)
-        let size = try shared.fields("logits").whole("vocab_size")
+        let size = try shared.fields("logits").index("vocab_size")
         let file = try shared.fields("logits").text("file")
         let data = try Data(contentsOf: Shared.conformance.appendingPathComponent(file))
         var count = 0
         for entry in try shared.list("cases") {
             let item = try JsonFields(entry)
-            let first = try item.whole("first_row")
-            let rows = (0..<(try item.whole("rows"))).map { row(data, first + $0, size) }
-            let model = Rows(contextLength: try shared.whole("context_length")) { rows[$0] }
+            let first = try item.index("first_row")
+            let rows = (0..<(try item.index("rows"))).map { row(data, first + $0, size) }
+            let model = Rows(contextLength: try shared.index("context_length")) { rows[$0] }
             for decision in try item.list("decisions") {
                 try replay(JsonFields(decision), item, model, spec, vocabulary)
                 count += 1
@@ -36,12 +36,12 @@ final class DecodeLoopTests: XCTestCase {
         _ wanted: JsonFields, _ item: JsonFields, _ model: Rows, _ shared: RoutingSpec, _ vocabulary: Vocabulary
     ) throws {
         var spec = shared
-        if wanted.has("max_new_tokens") { spec.maxNewTokens = try wanted.whole("max_new_tokens") }
+        if wanted.has("max_new_tokens") { spec.maxNewTokens = try wanted.index("max_new_tokens") }
         let prompt = try item.tokenIds("prompt_token_ids")
         var shown = ""
         var session = try DecodeSession(
             spec: spec, vocabulary: vocabulary, promptTokens: prompt.count,
-            contextLength: wanted.has("context_length") ? try wanted.whole("context_length") : model.contextLength,
+            contextLength: wanted.has("context_length") ? try wanted.index("context_length") : model.contextLength,
             markerBias: try wanted.numberOrNil("marker_bias") ?? -.infinity, onText: { shown += $0 })
         let got = try decode(model, prompt, &session)
         let expect = try wanted.fields("expect")

@@ -48,7 +48,7 @@ final class RoutingDecoderTests: XCTestCase {
         XCTAssertEqual(decision.reason, try expect.text("reason"), name)
         XCTAssertEqual(decision.text.text, try expect.text("text").text, name)
         XCTAssertEqual(decision.answer?.text, try expect.textOrNil("answer")?.text, name)
-        XCTAssertEqual(decision.tokenIds.count, item.has("token_count") ? try item.whole("token_count") : count, name)
+        XCTAssertEqual(decision.tokenIds.count, item.has("token_count") ? try item.index("token_count") : count, name)
         if item.has("streamed") {
             XCTAssertEqual(streamed.map(\.text), try item.list("streamed").map { try XCTUnwrap($0.string).text }, name)
         }

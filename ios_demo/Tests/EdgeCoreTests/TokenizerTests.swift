@@ -30,7 +30,7 @@ final class TokenizerTests: XCTestCase {
 
     func testWhatItCannotDoIsRefusedByName() throws {
         let metaspace = #"{"model": {"vocab": {}, "merges": []}, "pre_tokenizer": {"type": "Metaspace"}}"#
-        let unigram = #"{"model": {"type": "Unigram", "vocab": []}, "pre_tokenizer": {"type": "ByteLevel"}}"#
+        let unigram = #"{"model": {"type": "Unigram", "vocab": []}, "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}}"#
         for (text, named) in [(metaspace, "Metaspace"), (unigram, "Unigram")] {
             XCTAssertThrowsError(try Tokenizer(JsonFields(Json.parse(Data(text.utf8))))) { error in
                 XCTAssertTrue(line(for: error).contains(named))

@@ -18,7 +18,7 @@ class Bundle private constructor(
     /** Token ids of the rendered [prompt], ready for prefill. */
     fun encode(prompt: String): IntArray = tokenizer.encode(routing.render(prompt))
 
-    /** The recorded cases. Throws [BundleException]. */
+    /** The recorded cases. Throws [EdgekitException]. */
     fun conformance(): List<ConformanceCase> = ConformanceCase.readAll(File(folder, ConformanceCase.FILE))
 
     companion object {
@@ -28,25 +28,31 @@ class Bundle private constructor(
         /**
          * Open the bundle in [folder]: format first, then every file's size and sha256, then its contents.
          *
-         * Throws [BundleException] for anything that is not a whole, unchanged bundle this app can read.
+         * Throws [EdgekitException] for anything that is not a whole, unchanged bundle this app can read.
          */
         fun open(folder: File): Bundle {
             val manifest = BundleManifest.read(folder)
             val faults = faults(folder, manifest)
             if (faults.isNotEmpty()) {
-                throw BundleException("damaged bundle: $folder. ${faults.joinToString("; ")}. Copy it again.")
+                throw EdgekitException(
+                    "damaged bundle: $folder. ${faults.joinToString("; ")}. Copy it again.", ErrorKind.DAMAGED,
+                )
             }
             val routing = RoutingSpec.load(File(folder, ROUTING))
             val size = manifest.model.vocabSize
             (routing.marker.tokenIds.flatten() + routing.stopTokenIds).firstOrNull { it >= size }?.let {
-                throw BundleException("bad $ROUTING: $folder. Token $it, but the model has $size. Export it again.")
+                throw EdgekitException(
+                    "bad $ROUTING: $folder. Token $it, but the model has $size. Export it again.", ErrorKind.BAD_FIELD,
+                )
             }
             val tokenizer = File(folder, TOKENIZER)
             try {
                 val fields = JsonFields.of(Json.parse(tokenizer.readText()))
                 return Bundle(folder, manifest, Tokenizer.of(fields), routing, Vocabulary.of(fields, routing))
             } catch (error: EdgekitException) {
-                throw BundleException("unusable tokenizer: $tokenizer. ${error.message}. Use a byte-level BPE model.")
+                throw EdgekitException(
+                    "unusable tokenizer: $tokenizer. ${error.message}. Use a byte-level BPE model.", error.kind,
+                )
             }
         }
 

@@ -7,8 +7,38 @@ import java.security.MessageDigest
 /** One file's content, pinned. */
 data class FileEntry(val sha256: String, val size: Long)
 
-/** What a runtime must know of the model. */
-data class ModelFacts(val vocabSize: Int, val contextLength: Int, val parameters: Long)
+/** What a runtime must know of the model, and what it needs of memory; bundles made early lack the latter. */
+data class ModelFacts(
+    val vocabSize: Int,
+    val layers: Int,
+    val hiddenSize: Int,
+    val parameters: Long,
+    val contextLength: Int,
+    val prefillChunk: Int,
+    val intermediateSize: Int?,
+    val attentionHeads: Int?,
+    val keyValueHeads: Int?,
+    val headDim: Int?,
+) {
+    companion object {
+        private const val WIDTH = 1 shl 24
+        private const val COUNT = 1 shl 16
+
+        internal fun of(fields: JsonFields): ModelFacts {
+            fields.flagOrNull("tied_embeddings")
+            return ModelFacts(
+                fields.count("vocab_size", WIDTH), fields.count("layers", COUNT), fields.count("hidden_size", WIDTH),
+                fields.whole("parameters", 1L..LARGEST), fields.count("context_length", WIDTH),
+                fields.count("prefill_chunk", WIDTH), fields.countOrNull("intermediate_size", WIDTH),
+                fields.countOrNull("attention_heads", COUNT), fields.countOrNull("key_value_heads", COUNT),
+                fields.countOrNull("head_dim", WIDTH),
+            )
+        }
+    }
+}
+
+/** Files and models are smaller than this. */
+private const val LARGEST = 1L shl 48
 
 /** A runtime and its version. */
 data class RuntimeFacts(val name: String, val version: String)
@@ -31,64 +61,62 @@ data class BundleManifest(
         private val TARGETS = setOf("onnx", "executorch", "coreml")
         private val HASH = Regex("[0-9a-f]{64}")
 
-        /** Read a bundle's manifest. Throws [BundleException]: absent, newer, or wrong. */
+        /** Read a bundle's manifest. Throws [EdgekitException]: absent, newer, or wrong. */
         fun read(folder: File): BundleManifest {
             val file = File(folder, NAME)
-            if (!file.isFile) {
-                throw BundleException("not a bundle: $folder. It has no $NAME. Check the path.")
-            }
-            val fields = try {
-                JsonFields.of(Json.parse(file.readText()))
+            if (!file.isFile) throw EdgekitException("not a bundle: $folder. It has no $NAME.", ErrorKind.ABSENT)
+            try {
+                return of(file.inputStream().use(Json::parse), sha256(file))
             } catch (error: IOException) {
-                throw BundleException("unreadable manifest: $file. ${error.message}. Export the bundle again.")
+                throw EdgekitException("unreadable manifest: $file. ${error.message}. Copy it again.", ErrorKind.DAMAGED)
             } catch (error: EdgekitException) {
-                throw BundleException("unreadable manifest: $file. ${error.message}. Export the bundle again.")
+                throw EdgekitException(
+                    when (error.kind) {
+                        ErrorKind.WRONG_FORMAT -> "not a bundle: $folder. In $NAME ${error.message}. Check the path."
+                        ErrorKind.NEWER -> "newer bundle: $folder. Its ${error.message}. Update the app."
+                        ErrorKind.NOT_JSON -> "unreadable manifest: $file. ${error.message}"
+                        else -> "bad manifest: $file. ${error.message}. Export the bundle again."
+                    },
+                    error.kind,
+                )
             }
-            if (fields.members["format"] != FORMAT) {
-                throw BundleException("not a bundle: $folder. $NAME is not an $FORMAT. Check the path.")
-            }
-            val manifest = try {
-                val version = fields.whole("version")
-                if (version > VERSION) {
-                    throw BundleException(
-                        "newer bundle: $folder. Format $version, known up to $VERSION. Update the app.",
-                    )
-                }
-                of(fields, sha256(file))
-            } catch (error: BundleException) {
-                throw error
-            } catch (error: EdgekitException) {
-                throw BundleException("bad manifest: $file. ${error.message}. Export the bundle again.")
-            }
-            (manifest.files.keys + manifest.artifact).firstOrNull { !isInside(it) }?.let {
-                throw BundleException("bad manifest: $file. It names files outside the bundle: '$it'. Do not use it.")
-            }
-            return manifest
         }
 
-        private fun of(fields: JsonFields, sha256: String): BundleManifest {
+        private fun of(value: Any?, sha256: String): BundleManifest {
+            if ((value as? Map<*, *>)?.get("format") != FORMAT) {
+                throw EdgekitException("format: not $FORMAT", ErrorKind.WRONG_FORMAT)
+            }
+            val fields = JsonFields.of(value)
+            fields.refuseNewer(VERSION)
+            fields.whole("version", 1..VERSION)
             val target = fields.text("target")
-            if (target !in TARGETS) throw EdgekitException("target: $target is not known here")
-            val model = fields.fields("model")
+            if (target !in TARGETS) fault("target: $target is not known here")
+            fields.fields("provenance").run { names.forEach(::text) }
             val runtime = fields.fields("runtime")
             val files = fields.fields("files")
-            return BundleManifest(
+            val manifest = BundleManifest(
                 target,
                 fields.text("artifact"),
                 fields.text("precision"),
-                fields.fields("recipe").textOrNull("name") ?: "",
-                ModelFacts(model.positive("vocab_size"), model.positive("context_length"), model.whole("parameters")),
+                fields.fields("recipe").members["name"] as? String ?: "",
+                ModelFacts.of(fields.fields("model")),
                 RuntimeFacts(runtime.text("name"), runtime.text("version")),
                 files.names.associateWith { entry(files.fields(it), it) },
                 sha256,
             )
+            (manifest.files.keys + manifest.artifact).firstOrNull { !isInside(it) }?.let {
+                fault("it names files outside the bundle: ${Json.write(it)}")
+            }
+            return manifest
         }
 
         private fun entry(fields: JsonFields, name: String): FileEntry {
-            val entry = FileEntry(fields.text("sha256"), fields.whole("size"))
-            if (!HASH.matches(entry.sha256) || entry.size < 0) throw EdgekitException("files.$name: bad hash or size")
+            val entry = FileEntry(fields.text("sha256"), fields.whole("size", 0L..LARGEST))
+            if (!HASH.matches(entry.sha256)) fault("files.$name.sha256: not 64 hexadecimal digits")
             return entry
         }
+
+        private fun fault(what: String): Nothing = throw EdgekitException(what, ErrorKind.BAD_FIELD)
 
         /** True for a plain relative path that stays in its folder, written the one normal way. */
         fun isInside(name: String): Boolean {

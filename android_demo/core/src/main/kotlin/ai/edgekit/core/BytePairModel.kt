@@ -96,14 +96,14 @@ class BytePairModel private constructor(
                 if (!fields.textOrNull(name).isNullOrEmpty()) throw EdgekitException("model.$name: not known here")
             }
             val words = fields.fields("vocab")
-            val vocabulary = words.names.associateWith { words.whole(it).toInt() }
+            val vocabulary = words.names.associateWith { words.index(it) }
             return BytePairModel(
                 vocabulary,
                 merges(fields.list("merges"), vocabulary),
-                fields.flag("ignore_merges"),
-                fields.flag("byte_fallback"),
+                fields.flagOrNull("ignore_merges") ?: false,
+                fields.flagOrNull("byte_fallback") ?: false,
                 fields.textOrNull("unk_token")?.let { vocabulary[it] },
-                fields.flag("fuse_unk"),
+                fields.flagOrNull("fuse_unk") ?: false,
             )
         }
 

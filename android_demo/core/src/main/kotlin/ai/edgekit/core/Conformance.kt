@@ -18,10 +18,13 @@ data class RecordedDecision(
 
     companion object {
         /** Read one. Throws [EdgekitException]. */
-        fun of(fields: JsonFields): RecordedDecision = RecordedDecision(
-            fields.tokenIds("token_ids"), Route.of(fields.text("route")), fields.text("reason"), fields.text("text"),
-            fields.textOrNull("answer"), fields.numberOrNull("marker_margin"),
-        )
+        fun of(fields: JsonFields): RecordedDecision {
+            fields.needs("answer", "marker_margin")
+            return RecordedDecision(
+                fields.tokenIds("token_ids"), Route.of(fields.text("route")), fields.text("reason"),
+                fields.text("text"), fields.textOrNull("answer"), fields.numberOrNull("marker_margin"),
+            )
+        }
     }
 }
 
@@ -41,21 +44,29 @@ data class ConformanceCase(
     companion object {
         const val FILE = "conformance.jsonl"
 
-        /** Read [file]. Throws [BundleException] naming the first bad line. */
+        /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad line. */
         fun readAll(file: File): List<ConformanceCase> {
-            val lines = try {
-                file.readLines()
+            val bytes = try {
+                file.readBytes()
             } catch (error: IOException) {
-                throw BundleException("unreadable conformance cases: $file. ${error.message}. Export the bundle again.")
+                val why = "${error.message}. Export the bundle again."
+                throw EdgekitException("unreadable conformance cases: $file. $why", ErrorKind.ABSENT)
             }
-            return lines.mapIndexed { index, line ->
+            return lines(bytes).mapIndexedNotNull { index, line ->
                 try {
-                    of(JsonFields.of(Json.parse(line)))
+                    if (line.all { it.toInt().toChar() in " \t\r" }) null else of(JsonFields.of(Json.parse(line)))
                 } catch (error: EdgekitException) {
                     val where = "$file:${index + 1}"
-                    throw BundleException("bad conformance case: $where. ${error.message}. Export the bundle again.")
+                    val why = "${error.message}. Export the bundle again."
+                    throw EdgekitException("bad conformance case: $where. $why", error.kind)
                 }
             }
+        }
+
+        /** Cut at line breaks only: a raw U+2028 belongs to its text. */
+        private fun lines(bytes: ByteArray): List<ByteArray> {
+            val ends = bytes.indices.filter { bytes[it] == '\n'.code.toByte() } + bytes.size
+            return ends.mapIndexed { index, end -> bytes.copyOfRange(if (index == 0) 0 else ends[index - 1] + 1, end) }
         }
 
         private fun of(fields: JsonFields): ConformanceCase = ConformanceCase(

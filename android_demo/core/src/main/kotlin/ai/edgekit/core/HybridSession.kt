@@ -7,13 +7,13 @@ package ai.edgekit.core
  * starts of the app, or the budget begins anew.
  */
 class CloudBudget(val share: Double, val window: Int = 20, history: List<Boolean> = emptyList()) {
-    private val recent = ArrayDeque(history.takeLast(window - 1))
-
     init {
         if (share !in 0.0..1.0 || window < 1) {
             throw EdgekitException("bad budget: $share of $window prompts. Give a share of 0 to 1 and a window from 1.")
         }
     }
+
+    private val recent = ArrayDeque(history.takeLast(window - 1))
 
     val history: List<Boolean> get() = recent.toList()
 

@@ -32,7 +32,7 @@ class PreTokenizer private constructor(private val steps: List<(String) -> List<
                 "Split" -> steps += splitStep(fields)
                 "ByteLevel" -> {
                     if (fields.flag("add_prefix_space")) steps += { listOf(if (it.startsWith(' ')) it else " $it") }
-                    if ("use_regex" !in fields || fields.flag("use_regex")) {
+                    if (fields.flagOrNull("use_regex") ?: true) {
                         val pattern = compile(GPT2)
                         steps += { cut(it, pattern, keepsMatches = true, keepsRest = true) }
                     }
@@ -46,7 +46,7 @@ class PreTokenizer private constructor(private val steps: List<(String) -> List<
             val pattern = fields.fields("pattern")
             val isRegex = "Regex" in pattern
             val regex = if (isRegex) compile(pattern.text("Regex")) else quoted(pattern.text("String"))
-            val inverted = fields.flag("invert")
+            val inverted = fields.flagOrNull("invert") ?: false
             return when (val behavior = fields.text("behavior")) {
                 "Isolated" -> { text -> cut(text, regex, keepsMatches = true, keepsRest = true) }
                 "Removed" -> { text -> cut(text, regex, keepsMatches = inverted, keepsRest = !inverted) }

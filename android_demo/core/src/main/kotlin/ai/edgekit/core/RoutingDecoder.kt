@@ -9,7 +9,7 @@ enum class Route(val text: String) {
     companion object {
         /** The route [text] names. Throws [EdgekitException]. */
         fun of(text: String): Route =
-            entries.firstOrNull { it.text == text } ?: throw EdgekitException("unknown route: $text")
+            entries.firstOrNull { it.text == text } ?: throw EdgekitException("unknown route: $text", ErrorKind.BAD_FIELD)
     }
 }
 

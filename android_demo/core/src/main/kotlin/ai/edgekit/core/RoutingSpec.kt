@@ -21,41 +21,40 @@ data class RoutingSpec(
     val onNoAnswer: Route,
 ) {
     /** The text the policy continues for the user's [prompt]. */
-    fun render(prompt: String): String = promptTemplate.replace("{prompt}", prompt)
+    fun render(prompt: String): String = promptTemplate.replace(PROMPT, prompt)
 
     companion object {
-        const val VERSION = 1
-        private val KNOWN = setOf(
-            "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-            "calibrated_call_fraction", "on_no_answer",
-        )
+        const val VERSION = 1L
+        private const val PROMPT = "{prompt}"
 
-        /** Read routing.json. Throws [BundleException] naming the fault. */
+        /** Read routing.json. Throws [EdgekitException] naming the fault. */
         fun load(file: File): RoutingSpec = try {
-            of(JsonFields.of(Json.parse(file.readText())))
+            of(JsonFields.of(file.inputStream().use(Json::parse)))
         } catch (error: IOException) {
-            throw BundleException("no routing.json: $file. ${error.message}. Export the bundle again.")
+            throw EdgekitException("no routing.json: $file. ${error.message}. Check the path.", ErrorKind.ABSENT)
         } catch (error: EdgekitException) {
-            throw BundleException("bad routing.json: $file. ${error.message}. Export the bundle again.")
+            val advice = if (error.kind == ErrorKind.NEWER) "Update the app" else "Export the bundle again"
+            throw EdgekitException("bad routing.json: $file. ${error.message}. $advice.", error.kind)
         }
 
         /** The same from a parsed routing.json. Throws [EdgekitException] naming the first fault. */
         fun of(fields: JsonFields): RoutingSpec {
-            val version = if ("version" in fields) fields.whole("version") else VERSION.toLong()
-            if (version > VERSION) fault("version $version is newer than $VERSION, update the app")
-            fields.onlyKnown(KNOWN)
-            val marker = fields.fields("marker").let { Marker(it.text("text"), it.tokenIdLists("token_ids")) }
-            if (marker.text.isEmpty()) fault("marker.text is empty")
-            if (marker.tokenIds.isEmpty() || marker.tokenIds.any { it.isEmpty() }) {
-                fault("marker.token_ids holds no sequence or an empty one")
-            }
-            val template = if ("prompt_template" in fields) fields.text("prompt_template") else "{prompt}"
-            if ("{prompt}" !in template) fault("prompt_template lacks {prompt}")
+            fields.refuseNewer(VERSION)
+            fields.onlyKnown(
+                "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
+                "calibrated_call_fraction", "on_no_answer",
+            )
+            if ("version" in fields) fields.whole("version", 1..VERSION)
+            val marker = fields.fields("marker").also { it.onlyKnown("text", "token_ids") }
+            val ids = marker.tokenIdLists("token_ids")
+            if (ids.isEmpty() || ids.any { it.isEmpty() }) fault("marker.token_ids: no sequence, or an empty one")
+            val template = if ("prompt_template" in fields) fields.text("prompt_template") else PROMPT
+            if (PROMPT !in template) fault("prompt_template: it lacks $PROMPT")
             return RoutingSpec(
-                marker = marker,
+                marker = Marker(marker.filled("text"), ids),
                 answer = if ("answer" in fields) answerFormat(fields.fields("answer")) else AnswerFormat(),
                 stopTokenIds = fields.tokenIds("stop_token_ids"),
-                maxNewTokens = fields.positive("max_new_tokens"),
+                maxNewTokens = fields.count("max_new_tokens"),
                 promptTemplate = template,
                 markerBias = if ("marker_bias" in fields) fields.number("marker_bias") else 0.0,
                 calibratedCallFraction = fields.numberOrNull("calibrated_call_fraction"),
@@ -64,11 +63,14 @@ data class RoutingSpec(
         }
 
         private fun answerFormat(fields: JsonFields): AnswerFormat {
-            val format = AnswerFormat(fields.text("open"), fields.text("close"))
-            if (format.open.isEmpty() || format.close.isEmpty()) fault("answer.open or answer.close is empty")
-            return format
+            fields.onlyKnown("open", "close")
+            val usual = AnswerFormat()
+            return AnswerFormat(
+                if ("open" in fields) fields.filled("open") else usual.open,
+                if ("close" in fields) fields.filled("close") else usual.close,
+            )
         }
 
-        private fun fault(what: String): Nothing = throw EdgekitException(what)
+        private fun fault(what: String): Nothing = throw EdgekitException(what, ErrorKind.BAD_FIELD)
     }
 }

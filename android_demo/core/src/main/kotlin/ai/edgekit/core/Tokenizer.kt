@@ -29,7 +29,6 @@ class Tokenizer private constructor(
     companion object {
         /** The tokenizer of a parsed tokenizer.json. Throws [EdgekitException] naming what is not known here. */
         fun of(fields: JsonFields): Tokenizer {
-            if (fields.members["truncation"] != null) throw EdgekitException("truncation cuts prompts short")
             val tokens = AddedToken.readAll(fields)
             return Tokenizer(
                 AddedTokens(tokens.filter { !it.normalized }),
@@ -72,7 +71,7 @@ class AddedToken(
             return tokenizer.list("added_tokens").mapIndexed { index, entry ->
                 val token = JsonFields.of(entry, "added_tokens.$index")
                 AddedToken(
-                    token.whole("id").toInt(), token.text("content"), token.flag("single_word"), token.flag("lstrip"),
+                    token.index("id"), token.text("content"), token.flag("single_word"), token.flag("lstrip"),
                     token.flag("rstrip"), token.flag("normalized"), token.flag("special"),
                 )
             }

@@ -21,7 +21,7 @@ class Vocabulary(private val pieces: Map<Int, ByteArray>) {
             val vocabulary = tokenizer.fields("model").fields("vocab")
             val pieces = HashMap<Int, ByteArray>()
             for (text in vocabulary.names) {
-                pieces[vocabulary.whole(text).toInt()] = if (isByteLevel) byteLevel(text) else sentencePiece(text)
+                pieces[vocabulary.index(text)] = if (isByteLevel) byteLevel(text) else sentencePiece(text)
             }
             for (token in AddedToken.readAll(tokenizer)) {
                 val isHidden = token.special && token.content !in visible

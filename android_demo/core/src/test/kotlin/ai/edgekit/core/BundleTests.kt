@@ -34,10 +34,10 @@ private fun damage(data: TestData) {
     assertTrue("the manifest lacks m.pte" in message { writeManifest(it, mapOf("artifact" to "m.pte")) })
     assertTrue("It has no manifest.json" in message { File(it, "manifest.json").delete() })
     assertTrue("newer bundle" in message { writeManifest(it, mapOf("version" to 2)) })
-    assertTrue("is not an edgekit-bundle" in message { writeManifest(it, mapOf("format" to "zip")) })
+    assertTrue("format: not edgekit-bundle" in message { writeManifest(it, mapOf("format" to "zip")) })
     assertTrue("target" in message { writeManifest(it, mapOf("target" to "tflite")) })
     assertTrue("unreadable manifest" in message { File(it, "manifest.json").writeText("{") })
-    assertTrue("outside the bundle: '../model'" in message { writeManifest(it, mapOf("artifact" to "../model")) })
+    assertTrue("outside the bundle: \"../model\"" in message { writeManifest(it, mapOf("artifact" to "../model")) })
     val linked = message { folder ->
         val other = File(folder.parentFile, "${folder.name}-other").apply { writeText("no model"); deleteOnExit() }
         File(folder, "model.onnx").delete()
@@ -45,8 +45,7 @@ private fun damage(data: TestData) {
     }
     assertTrue("model.onnx is a link" in linked, linked)
     val tiny = message {
-        val model = mapOf("vocab_size" to 100, "context_length" to 64, "parameters" to 1)
-        writeManifest(it, mapOf("model" to model))
+        writeManifest(it, mapOf("model" to MODEL + mapOf("vocab_size" to 100)))
     }
     assertTrue("Token 660, but the model has 100" in tiny, tiny)
     val sentencePiece = message {

@@ -22,11 +22,11 @@ private fun replay(file: File, data: TestData) {
         for (recorded in case.list("decisions").map { JsonFields.of(it) }) {
             val bias = recorded.numberOrNull("marker_bias") ?: Double.NEGATIVE_INFINITY
             val name = "${case.text("name")} at bias $bias"
-            val length = (if ("context_length" in recorded) recorded else fields).positive("context_length")
-            val limit = if ("max_new_tokens" in recorded) recorded.positive("max_new_tokens") else routing.maxNewTokens
+            val length = (if ("context_length" in recorded) recorded else fields).count("context_length")
+            val limit = if ("max_new_tokens" in recorded) recorded.count("max_new_tokens") else routing.maxNewTokens
             val prompt = case.tokenIds("prompt_token_ids").toIntArray()
             val spec = routing.copy(maxNewTokens = limit)
-            val model = logits.model(case.whole("first_row").toInt(), case.positive("rows"), length)
+            val model = logits.model(case.index("first_row"), case.count("rows"), length)
             val shown = StringBuilder()
             val session = DecodeSession(spec, vocabulary, prompt.size, length, bias, shown::append)
             check(name, recorded.fields("expect"), decode(model, prompt, session))
@@ -44,7 +44,7 @@ private fun check(name: String, expected: JsonFields, got: Decision) {
 
 /** Rows of float32, little endian, in the file that [fields] names beside [file]. */
 private class RecordedLogits(file: File, fields: JsonFields) {
-    private val size = fields.positive("vocab_size")
+    private val size = fields.count("vocab_size")
     private val rows = ByteBuffer.wrap(File(file.parentFile, fields.text("file")).readBytes())
         .order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer()
 

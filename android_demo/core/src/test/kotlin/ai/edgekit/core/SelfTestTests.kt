@@ -80,7 +80,7 @@ private fun case(id: String, decision: Map<String, Any?>): String = Json.write(
 private fun checkReport(report: JsonFields, bundle: Bundle) {
     assertEquals(listOf<Any?>("edgekit-device-report", 1L), listOf("format", "version").map { report.members[it] })
     assertEquals(bundle.manifest.sha256, report.fields("bundle").text("manifest_sha256"))
-    assertEquals(listOf(1L, 1L), listOf(report.whole("matched"), report.whole("mismatched")))
+    assertEquals(listOf(1, 1), listOf(report.index("matched"), report.index("mismatched")))
     val cases = report.list("cases").map { JsonFields.of(it) }
     assertEquals(listOf("MATCH", "MISMATCH"), cases.map { it.text("outcome") })
     val first = cases[0]

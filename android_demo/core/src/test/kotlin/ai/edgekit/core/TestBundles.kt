@@ -18,6 +18,12 @@ fun makeBundle(data: TestData, cases: List<String> = emptyList()): File {
     return folder
 }
 
+/** The model that a made-up bundle speaks of. */
+val MODEL = mapOf(
+    "vocab_size" to 672, "layers" to 1, "hidden_size" to 8, "parameters" to 1, "context_length" to 64,
+    "prefill_chunk" to 16,
+)
+
 /** Describe [folder] as it is now in its manifest, with [changes] to the manifest's members. */
 fun writeManifest(folder: File, changes: Map<String, Any?> = emptyMap()) {
     val files = folder.listFiles()!!.filter { it.name != BundleManifest.NAME }.sorted().associate {
@@ -26,8 +32,8 @@ fun writeManifest(folder: File, changes: Map<String, Any?> = emptyMap()) {
     val manifest = mapOf(
         "format" to "edgekit-bundle", "version" to 1, "target" to "onnx", "artifact" to "model.onnx",
         "precision" to "int4", "recipe" to mapOf("name" to "test"),
-        "model" to mapOf("vocab_size" to 672, "context_length" to 64, "parameters" to 1),
-        "runtime" to mapOf("name" to "onnxruntime", "version" to "1.0"), "files" to files,
+        "model" to MODEL,
+        "runtime" to mapOf("name" to "onnxruntime", "version" to "1.0"), "files" to files, "provenance" to emptyMap<String, Any?>(),
     )
     File(folder, BundleManifest.NAME).writeText(Json.write(manifest + changes))
 }

@@ -16,7 +16,7 @@ typealias Tests = Map<String, () -> Unit>
 fun main(arguments: Array<String>) {
     val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
     val tests = decoderTests(data) + tokenizerTests(data) + logitsTests(data) + bundleTests(data) +
-        hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests()
+        hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests() + documentTests(data)
     var failures = 0
     for ((name, test) in tests) {
         try {
@@ -56,15 +56,15 @@ class TestData(val repository: File, private val extra: List<File>) {
 }
 
 /** Fields of a JSON file. */
-fun readFields(file: File): JsonFields = JsonFields.of(Json.parse(file.readText()))
+fun readFields(file: File): JsonFields = JsonFields.of(file.inputStream().use(Json::parse))
 
 /** The one-line error that [block] must raise. */
-fun refusal(block: () -> Unit): String {
-    try {
-        block()
-    } catch (error: EdgekitException) {
-        check('\n' !in error.message!!) { "an error of more than one line: ${error.message}" }
-        return error.message!!
-    }
-    throw AssertionError("nothing was refused")
+fun refusal(block: () -> Unit): String = refused(block)?.line ?: throw AssertionError("nothing was refused")
+
+/** The error of one line that [block] raises; null if it raises none. */
+fun refused(block: () -> Unit): EdgekitException? = try {
+    block()
+    null
+} catch (error: EdgekitException) {
+    error.also { check('\n' !in it.line) { "an error of more than one line: ${it.line}" } }
 }

@@ -41,7 +41,6 @@ private fun refusals() {
     assertTrue("Metaspace" in of("""{$model, "pre_tokenizer": {"type": "Metaspace"}}"""))
     assertTrue("Lowercase" in of("""{$model, $byteLevel, "normalizer": {"type": "Lowercase"}}"""))
     assertTrue("Unigram" in of("""{"model": {"type": "Unigram", "vocab": []}, $byteLevel}"""))
-    assertTrue("truncation" in of("""{$model, $byteLevel, "truncation": {"max_length": 8}}"""))
     assertTrue("pre_tokenizer" in of("""{$model, "pre_tokenizer": null}"""))
     val badMerge = """{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}, $byteLevel}"""
     assertTrue("model.merges.0" in of(badMerge))

@@ -1,0 +1,428 @@
+"""Writes documents.json: what comes from outside, and the verdict on it that Python, Kotlin and Swift must all give.
+
+Usage: .venv/bin/python tests/conformance/make_documents.py. The verdicts are written here by hand, not computed: a
+reader that gives another one is wrong. To add a document, add a line to its family and run this again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import ErrorKind
+
+DOCUMENTS = Path(__file__).parent / "documents.json"
+ABOUT = (
+    "Documents from outside, each with its verdict: taken, or refused with an error of that kind. read says which "
+    "reader: json (any value; value is the same, written plainly), routing, manifest, conformance (a whole file), "
+    "budget (a phone's cloud budget: share and window). A document is text, or base64 if no UTF-8. error_kinds "
+    "are the words that all three languages know. Made by make_documents.py."
+)
+TAKEN = "taken"
+NOT_JSON, BAD_FIELD = "not_json", "bad_field"
+ABSENT = object()
+"""Stands for a field that is left out."""
+
+ROUTING: dict[str, Any] = {
+    "version": 1,
+    "marker": {"text": "<c>", "token_ids": [[3], [4, 5]]},
+    "answer": {"open": "<answer>", "close": "</answer>"},
+    "stop_token_ids": [2],
+    "max_new_tokens": 8,
+    "prompt_template": "Use {prompt}\n",
+    "marker_bias": 0.5,
+    "calibrated_call_fraction": None,
+    "on_no_answer": "cloud",
+}
+MANIFEST: dict[str, Any] = {
+    "format": "edgekit-bundle",
+    "version": 1,
+    "target": "onnx",
+    "artifact": "model.onnx",
+    "precision": "int4",
+    "recipe": {"name": "onnx_int4"},
+    "model": {
+        "vocab_size": 672,
+        "layers": 3,
+        "hidden_size": 128,
+        "parameters": 630000,
+        "context_length": 128,
+        "prefill_chunk": 32,
+    },
+    "runtime": {"name": "onnxruntime", "version": "1.22 or newer"},
+    "files": {"model.onnx": {"sha256": "0123456789abcdef" * 4, "size": 9}},
+    "provenance": {"edgekit": "0.1"},
+}
+BAD_HASHES = ("", "0" * 63, "0" * 65, "0" * 63 + "g", "A" * 64, "0" * 63 + "\n", "0" * 64 + "\n", None)
+DECISION: dict[str, Any] = {
+    "token_ids": [658, 450, 659],
+    "route": "local",
+    "reason": "answer",
+    "text": "<answer>2</answer>",
+    "answer": "2",
+    "marker_margin": -1.25,
+}
+CASE: dict[str, Any] = {
+    "id": "case-0",
+    "prompt": "3 7 -> 10",
+    "prompt_token_ids": [1, 2],
+    "marker_bias": 0.0,
+    "reference": DECISION,
+    "quantized_reference": DECISION,
+}
+
+
+def json_texts() -> Iterator[tuple[str, str | bytes, str]]:
+    """(name, text, verdict): what JSON is. A text is taken as what json.loads makes of it."""
+    taken = {
+        "white space around": " \t\r\n[ 1 , 2 ] \n",
+        "every escape": r'"\"\\\/\b\f\n\r\t\u0041\u00e9\u20ac"',
+        "a surrogate pair": r'"\ud83d\ude00"',
+        "a raw character outside the basic plane": '"\U0001f600"',
+        "a zero byte, escaped": r'"\u0000"',
+        "an escaped line separator": '"\u2028\\u2029\u007f"',
+        "a noncharacter": '"\uffff"',
+        "numbers": "[0, -0, 10, -7, 0.5, -0.25, 1e3, 1E+3, 1e-3, 1.0, 2.50e1]",
+        "the largest whole number that a double holds": "9007199254740992",
+        "a number smaller than any double": "1e-400",
+        "words": "[true, false, null]",
+        "64 brackets deep": "[" * 64 + "]" * 64,
+        "64 brackets deep, mixed": '{"a":[' * 32 + "1" + "]}" * 32,
+        "keys that differ in case or normalization only": '{"a":1,"A":2}',
+        "an empty key": '{"":1}',
+        "nothing inside": '[{},[],""]',
+        "a text alone": '"a"',
+    }
+    refused = {
+        "nothing": "",
+        "white space only": "  \n",
+        "two values": "1 2",
+        "a byte order mark": "\ufeff[1]",
+        "a number with a plus": "[+1]",
+        "a number with a leading zero": "[01]",
+        "a negative number with a leading zero": "[-01]",
+        "a number that begins with its point": "[.5]",
+        "a number that ends with its point": "[1.]",
+        "a number without its exponent": "[1e]",
+        "a number with half an exponent": "[1e+]",
+        "a minus alone": "[-]",
+        "a hexadecimal number": "[0x10]",
+        "a number with a separator": "[1_000]",
+        "a number beyond a double's range": "[1e400]",
+        "400 digits": "[" + "9" * 400 + "]",
+        "a number in other digits": "[\u0661]",
+        "NaN": "[NaN]",
+        "Infinity": "[Infinity]",
+        "minus Infinity": "[-Infinity]",
+        "a word in capitals": "[True]",
+        "a word cut short": "[tru]",
+        "a word continued": "[nullx]",
+        "a comma at the end of a list": "[1,]",
+        "a comma at the end of an object": '{"a":1,}',
+        "a comma too many": "[1,,2]",
+        "no comma": "[1 2]",
+        "no colon": '{"a" 1}',
+        "a key without quotes": "{a:1}",
+        "single quotes": "['a']",
+        "a key that is a number": "{1:2}",
+        "a comment": "[1] // one",
+        "an unclosed list": "[1",
+        "an unclosed object": '{"a":1',
+        "an unclosed text": '["a',
+        "closed by the other bracket": "[1}",
+        "a raw line break in a text": '["a\nb"]',
+        "a raw tab in a text": '["a\tb"]',
+        "a raw zero byte in a text": '["a\x00b"]',
+        "an unknown escape": r'["\x41"]',
+        "an escape of a new line": '["\\\n"]',
+        "an escape cut short": r'["\u12"]',
+        "an escape with a sign": r'["\u+041"]',
+        "an escape in other digits": '["\\u\uff11\uff11\uff11\uff11"]',
+        "the first half of a surrogate pair": r'["\ud83d"]',
+        "the second half of a surrogate pair": r'["\ude00"]',
+        "a surrogate pair the wrong way round": r'["\ude00\ud83d"]',
+        "the first half of a surrogate pair before a letter": r'["\ud83dx\ude00"]',
+        "half of a surrogate pair as a key": r'{"\ud83d":1}',
+        "a key twice": '{"a":1,"b":2,"a":1}',
+        "a key twice, once escaped": r'{"a":1,"\u0061":2}',
+        "a key twice, deep inside": '[{"x":{"a":null,"a":null}}]',
+        "white space of Unicode": "[1,\u00a02]",
+        "a vertical tab": "[1,\x0b2]",
+        "a form feed": "[1,\x0c2]",
+        "65 brackets deep": "[" * 65 + "]" * 65,
+        "20,000 brackets deep": "[" * 20_000,
+    }
+    yield from ((name, text, TAKEN) for name, text in taken.items())
+    yield from ((name, text, NOT_JSON) for name, text in refused.items())
+    raw = {
+        "a byte that begins nothing": b'["\xff"]',
+        "a character cut short": b'["\xe2\x82"]',
+        "a character written too long": b'["\xc0\xaf"]',
+        "a surrogate in UTF-8": b'["\xed\xa0\x80"]',
+        "a character beyond Unicode": b'["\xf4\x90\x80\x80"]',
+        "Latin-1": '["\u00e9"]'.encode("latin-1"),
+        "UTF-16": '["a"]'.encode("utf-16"),
+        "bad UTF-8 outside a text": b"[1]\xff",
+    }
+    yield from ((name, data, NOT_JSON) for name, data in raw.items())
+
+
+def changed(base: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """``base`` with the field at ``path`` (names joined by dots) set to ``value``, or left out."""
+    head, _, rest = path.partition(".")
+    if rest:
+        return {**base, head: changed(base[head], rest, value)}
+    others = {name: each for name, each in base.items() if name != head}
+    return others if value is ABSENT else {**base, head: value}
+
+
+def fields(base: dict[str, Any], verdicts: dict[str, list[tuple[str, Any]]]) -> Iterator[tuple[str, str, str]]:
+    """(name, text, verdict) for ``base`` with one field changed at a time."""
+    for verdict, changes in verdicts.items():
+        for path, value in changes:
+            said = "absent" if value is ABSENT else json.dumps(value)
+            name = f"{path} {said if len(said) <= 50 else f'{said[:24]}...{said[-24:]} of {len(said)} characters'}"
+            yield name, json.dumps(changed(base, path, value), ensure_ascii=False), verdict
+
+
+def number(base: dict[str, Any], path: str, written: str, verdict: str) -> tuple[str, str, str]:
+    """``base`` with a number spelled as ``written``."""
+    text = json.dumps(changed(base, path, "@@"), ensure_ascii=False).replace('"@@"', written)
+    return f"{path} spelled {written[:40]}", text, verdict
+
+
+def routing() -> Iterator[tuple[str, str, str]]:
+    """routing.json."""
+    text = json.dumps(ROUTING)
+    yield "the example", text, TAKEN
+    needed = {name: ROUTING[name] for name in ("marker", "stop_token_ids", "max_new_tokens")}
+    yield "only what is needed", json.dumps(needed), TAKEN
+    yield "a list", "[]", BAD_FIELD
+    yield "a text", '"routing"', BAD_FIELD
+    yield "null", "null", BAD_FIELD
+    yield "no JSON", text[:-1], NOT_JSON
+    yield "a key twice", text[:-1] + ', "version": 1}', NOT_JSON
+    yield "newer", json.dumps({**ROUTING, "version": 99, "surprise": 1}), "newer"
+    yield from fields(
+        ROUTING,
+        {
+            TAKEN: [
+                ("answer", ABSENT), ("answer", {}), ("answer.open", ABSENT), ("answer.open", "["),
+                ("stop_token_ids", []), ("stop_token_ids", [0, 2147483647]), ("max_new_tokens", 2147483647),
+                ("marker_bias", 3), ("marker_bias", -1e300), ("marker_bias", ABSENT),
+                ("calibrated_call_fraction", 0.3), ("calibrated_call_fraction", 1),
+                ("calibrated_call_fraction", ABSENT), ("prompt_template", "{prompt}{prompt}"),
+                ("prompt_template", ABSENT), ("on_no_answer", "local"), ("on_no_answer", ABSENT), ("version", ABSENT),
+                ("marker.text", "\U0001f600"),
+            ],
+            BAD_FIELD: [
+                ("surprise", 1), ("surprise", None), ("marker.surprise", 1), ("answer.surprise", 1),
+                ("version", 0), ("version", -1), ("version", 0.5), ("version", "1"), ("version", True),
+                ("version", None),
+                ("marker", ABSENT), ("marker", None), ("marker", []), ("marker", "<c>"), ("marker.text", ABSENT),
+                ("marker.text", ""), ("marker.text", 1), ("marker.text", None), ("marker.token_ids", ABSENT),
+                ("marker.token_ids", []), ("marker.token_ids", [[]]), ("marker.token_ids", [[1], []]),
+                ("marker.token_ids", [1]), ("marker.token_ids", [["1"]]), ("marker.token_ids", [[None]]),
+                ("marker.token_ids", [[-1]]), ("marker.token_ids", [[1.5]]), ("marker.token_ids", [[True]]),
+                ("marker.token_ids", [[2147483648]]), ("marker.token_ids", {}), ("marker.token_ids", None),
+                ("answer", None), ("answer", []), ("answer.open", ""), ("answer.close", ""), ("answer.open", None),
+                ("answer.close", 7),
+                ("stop_token_ids", ABSENT), ("stop_token_ids", None), ("stop_token_ids", 2), ("stop_token_ids", [-2]),
+                ("stop_token_ids", ["2"]), ("stop_token_ids", [None]), ("stop_token_ids", [2147483648]),
+                ("max_new_tokens", ABSENT), ("max_new_tokens", 0), ("max_new_tokens", -8), ("max_new_tokens", 8.5),
+                ("max_new_tokens", "8"), ("max_new_tokens", True), ("max_new_tokens", None),
+                ("max_new_tokens", 2147483648), ("max_new_tokens", 1e18),
+                ("prompt_template", ""), ("prompt_template", "prompt"), ("prompt_template", None),
+                ("prompt_template", 1),
+                ("marker_bias", None), ("marker_bias", "0"), ("marker_bias", False), ("marker_bias", []),
+                ("calibrated_call_fraction", "0.3"), ("calibrated_call_fraction", True),
+                ("on_no_answer", "both"), ("on_no_answer", "LOCAL"), ("on_no_answer", ""), ("on_no_answer", None),
+            ],
+        },
+    )  # fmt: skip
+    for spelled in ("8.0", "8e0", "0.8e1", "80e-1"):
+        yield number(ROUTING, "max_new_tokens", spelled, TAKEN)
+        yield number(ROUTING, "marker.token_ids", f"[[{spelled}]]", TAKEN)
+    yield number(ROUTING, "version", "1.0", TAKEN)
+    yield number(ROUTING, "version", "2e0", BAD_FIELD if ROUTING["version"] >= 2 else "newer")
+    yield number(ROUTING, "stop_token_ids", "[-0]", TAKEN)
+    yield number(ROUTING, "stop_token_ids", "[-0.0]", TAKEN)
+    yield number(ROUTING, "max_new_tokens", "8.000001", BAD_FIELD)
+    yield number(ROUTING, "max_new_tokens", "1e-400", BAD_FIELD)
+    yield number(ROUTING, "max_new_tokens", "9" * 30, BAD_FIELD)
+    yield number(ROUTING, "stop_token_ids", "[18446744073709551618]", BAD_FIELD)  # 2 if cut to 64 bits
+    yield number(ROUTING, "stop_token_ids", "[4294967298]", BAD_FIELD)  # 2 if cut to 32 bits
+    yield number(ROUTING, "marker_bias", "123456789012345678901234567890", TAKEN)
+    yield number(ROUTING, "marker_bias", "-1e400", NOT_JSON)
+    yield number(ROUTING, "marker_bias", "NaN", NOT_JSON)
+    yield number(ROUTING, "marker_bias", "+0.5", NOT_JSON)
+    yield number(ROUTING, "max_new_tokens", "08", NOT_JSON)
+    yield number(ROUTING, "marker.text", r'"\ud800"', NOT_JSON)
+
+
+def manifest() -> Iterator[tuple[str, str, str]]:
+    """manifest.json."""
+    text = json.dumps(MANIFEST)
+    yield "the example", text, TAKEN
+    yield "a list", "[]", "wrong_format"
+    yield "a text", '"edgekit-bundle"', "wrong_format"
+    yield "an empty object", "{}", "wrong_format"
+    yield "no JSON", text[:-1], NOT_JSON
+    yield "a key twice", text[:-1] + ', "target": "onnx"}', NOT_JSON
+    yield "another format of a newer version", json.dumps({"format": "zip", "version": 9}), "wrong_format"
+    yield "newer, of fields unknown here", json.dumps({"format": "edgekit-bundle", "version": 99}), "newer"
+    entry = MANIFEST["files"]["model.onnx"]
+    inside = ("a", "a/b.c", "..a", "a..", "a/b:c", "a b", "\u00e9", "a/...", "~")
+    outside = ("../a", "/a", "a/../b", "./a", "a/./b", "a//b", "a/", "", ".", "..", "C:/a", "a\\b", "a\0b", "/")
+    # Optional facts that bundles made earlier lack.
+    optional = ("intermediate_size", "attention_heads", "key_value_heads", "head_dim")
+    yield from fields(
+        MANIFEST,
+        {
+            "wrong_format": [("format", ABSENT), ("format", None), ("format", "edgekit"), ("format", 1)],
+            TAKEN: [
+                ("surprise", {"a": [1]}), ("model.surprise", 1), ("runtime.surprise", 1), ("recipe.surprise", [1]),
+                ("target", "executorch"), ("target", "coreml"), ("recipe", {}), ("recipe.name", None),
+                ("provenance", {}), ("files", {}), ("model.tied_embeddings", True), ("model.tied_embeddings", None),
+                ("model.vocab_size", 16777216), ("model.layers", 65536), ("model.parameters", 281474976710656),
+                *((f"model.{name}", 8) for name in optional), *((f"model.{name}", None) for name in optional),
+                *(("artifact", name) for name in inside), *(("files", {name: entry}) for name in inside),
+                ("files", {"a": {**entry, "size": 0}}), ("files", {"a": {**entry, "size": 281474976710656}}),
+                ("files", {"a": {**entry, "surprise": 1}}),
+            ],
+            BAD_FIELD: [
+                ("version", ABSENT), ("version", None), ("version", 0), ("version", "1"), ("version", True),
+                ("version", 0.5),
+                ("target", ABSENT), ("target", "tflite"), ("target", "ONNX"), ("target", None), ("target", ["onnx"]),
+                ("artifact", ABSENT), ("artifact", None), ("artifact", 1),
+                ("precision", ABSENT), ("precision", None), ("precision", 4),
+                ("recipe", ABSENT), ("recipe", None), ("recipe", []), ("recipe", "onnx_int4"),
+                ("provenance", ABSENT), ("provenance", None), ("provenance", []), ("provenance", {"task": 1}),
+                ("provenance", {"task": None}),
+                ("model", ABSENT), ("model", None), ("model", []),
+                *((f"model.{name}", ABSENT) for name in MANIFEST["model"]),
+                *((f"model.{name}", 0) for name in MANIFEST["model"]),
+                *((f"model.{name}", None) for name in MANIFEST["model"]),
+                *((f"model.{name}", 0) for name in optional), *((f"model.{name}", "8") for name in optional),
+                ("model.vocab_size", -1), ("model.vocab_size", 1.5), ("model.vocab_size", "672"),
+                ("model.vocab_size", 16777217), ("model.context_length", 16777217), ("model.layers", 65537),
+                ("model.parameters", 281474976710657), ("model.tied_embeddings", 1),
+                ("model.tied_embeddings", "true"),
+                ("runtime", ABSENT), ("runtime", None), ("runtime.name", ABSENT), ("runtime.name", None),
+                ("runtime.version", ABSENT), ("runtime.version", 1.22),
+                ("files", ABSENT), ("files", None), ("files", []), ("files", {"a": None}), ("files", {"a": "b"}),
+                ("files", {"a": {"size": 1}}), ("files", {"a": {"sha256": entry["sha256"]}}),
+                *(("files", {"a": {**entry, "size": size}}) for size in (-1, 0.5, "1", None, 281474976710657)),
+                *(
+                    ("files", {"a": {**entry, "sha256": each}})
+                    for each in BAD_HASHES
+                ),
+                *(("artifact", name) for name in outside), *(("files", {name: entry}) for name in outside),
+            ],
+        },
+    )  # fmt: skip
+    for spelled in ("672.0", "672e0", "6.72e2"):
+        yield number(MANIFEST, "model.vocab_size", spelled, TAKEN)
+    yield number(MANIFEST, "version", "1.0", TAKEN)
+    yield number(MANIFEST, "model.vocab_size", "+672", NOT_JSON)
+    yield number(MANIFEST, "model.vocab_size", "0672", NOT_JSON)
+    yield number(MANIFEST, "model.parameters", "1e400", NOT_JSON)
+    yield number(MANIFEST, "model.parameters", "1" + "0" * 30, BAD_FIELD)
+    yield number(MANIFEST, "model.vocab_size", "18446744073709552288", BAD_FIELD)  # 672 if cut to 64 bits
+
+
+def conformance() -> Iterator[tuple[str, str | bytes, str]]:
+    """conformance.jsonl, most of one line."""
+    line = json.dumps(CASE)
+    yield "the example", line + "\n", TAKEN
+    yield "no line break at the end", line, TAKEN
+    yield "empty", "", TAKEN
+    yield "blank lines", f"\n{line}\n \t\n\n{line}\n\n", TAKEN
+    yield "lines that end as on Windows", f"{line}\r\n{line}\r\n", TAKEN
+    yield "a raw line separator in a text", json.dumps({**CASE, "prompt": "a\u2028b\x85c"}, ensure_ascii=False), TAKEN
+    yield "two on one line", f"{line} {line}\n", NOT_JSON
+    yield "a line broken in two", line.replace(", ", ",\n", 1), NOT_JSON
+    yield "a good line and a broken one", f"{line}\n{line[:-1]}\n", NOT_JSON
+    yield "a good line and a bad one", f"{line}\n{{}}\n", BAD_FIELD
+    yield "bad UTF-8", line.replace("3 7", "\u00e9").encode("latin-1"), NOT_JSON
+    yield "a byte order mark", "\ufeff" + line, NOT_JSON
+    yield "NaN as a margin", line.replace("-1.25", "NaN"), NOT_JSON
+    yield "a list", "[]\n", BAD_FIELD
+    for decision in ("reference", "quantized_reference"):
+        yield from fields(
+            CASE,
+            {
+                TAKEN: [
+                    (f"{decision}.answer", None), (f"{decision}.marker_margin", None),
+                    (f"{decision}.marker_margin", 3), (f"{decision}.token_ids", []), (f"{decision}.route", "cloud"),
+                    (f"{decision}.reason", "else"), (f"{decision}.surprise", 1), (f"{decision}.text", ""),
+                ],
+                BAD_FIELD: [
+                    (decision, ABSENT), (decision, None), (decision, []),
+                    *((f"{decision}.{name}", ABSENT) for name in DECISION),
+                    *((f"{decision}.{name}", None) for name in ("token_ids", "route", "reason", "text")),
+                    (f"{decision}.answer", 2), (f"{decision}.marker_margin", "0"), (f"{decision}.marker_margin", True),
+                    (f"{decision}.token_ids", [-1]), (f"{decision}.token_ids", [1.5]),
+                    (f"{decision}.token_ids", [2147483648]), (f"{decision}.token_ids", [True]),
+                    (f"{decision}.route", "phone"), (f"{decision}.route", "Local"), (f"{decision}.text", 1),
+                ],
+            },
+        )  # fmt: skip
+    yield from fields(
+        CASE,
+        {
+            TAKEN: [("surprise", 1), ("prompt", ""), ("prompt_token_ids", []), ("marker_bias", 2)],
+            BAD_FIELD: [
+                *((name, value) for name in CASE if CASE[name] is not DECISION for value in (ABSENT, None)),
+                ("id", 0), ("prompt", ["a"]), ("prompt_token_ids", "1"), ("prompt_token_ids", [[1]]),
+                ("prompt_token_ids", [2147483648]), ("marker_bias", "0"), ("marker_bias", False),
+            ],
+        },
+    )  # fmt: skip
+    yield number(CASE, "prompt_token_ids", "[1.0, 2e0, -0]", TAKEN)
+    yield number(CASE, "marker_bias", "1e400", NOT_JSON)
+    yield number(CASE, "prompt", r'"\udc00"', NOT_JSON)
+
+
+def budgets() -> Iterator[tuple[str, str, str]]:
+    """[share, window] of a cloud budget: at most that share of any window prompts in a row."""
+    for share, window in ((0, 1), (1, 1), (0.3, 20), (1.0, 1000000)):
+        yield f"{share} of {window}", json.dumps([share, window]), TAKEN
+    for share, window in ((0.3, 0), (0.3, -1), (-0.1, 20), (1.1, 20), (0, 0)):
+        yield f"{share} of {window}", json.dumps([share, window]), "bad_input"
+
+
+def documents() -> Iterator[dict[str, Any]]:
+    """All documents, each name once a reader."""
+    families = {
+        "json": json_texts(), "routing": routing(), "manifest": manifest(), "conformance": conformance(),
+        "budget": budgets(),
+    }  # fmt: skip
+    for read, family in families.items():
+        names = set()
+        for name, text, verdict in family:
+            if name in names:
+                raise ValueError(f"{read}: two documents are called {name}")
+            names.add(name)
+            document: dict[str, Any] = {"read": read, "name": name}
+            if isinstance(text, bytes):
+                document["base64"] = base64.b64encode(text).decode()
+            else:
+                document["text"] = text
+            if read == "json" and verdict == TAKEN:
+                document["value"] = json.dumps(json.loads(text), ensure_ascii=False)
+            yield {**document, "verdict": verdict}
+
+
+def make() -> str:
+    """The file's text, a document a line."""
+    head = json.dumps({"about": ABOUT, "error_kinds": list(ErrorKind)}, indent=1)[:-2]
+    lines = [json.dumps(document) for document in documents()]
+    return head + ',\n "documents": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
+
+
+if __name__ == "__main__":
+    DOCUMENTS.write_text(make())

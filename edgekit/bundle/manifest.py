@@ -7,10 +7,12 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from edgekit.errors import BundleError, ErrorKind
-from edgekit.json_document import DocumentFault, check_document
+from edgekit.json_document import DocumentFault, check_document, faults_of
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.targets import TARGETS
 
 BUNDLE_FORMAT: Final = "edgekit-bundle"
 BUNDLE_VERSION = 1
@@ -52,19 +54,53 @@ class RuntimeFacts(BaseModel):
     version: str
 
 
+class Numbers(BaseModel):
+    """What a weight's numbers are: 4 or 8 bits in groups of so many inputs (0: a scale per channel), or floats."""
+
+    bits: int = Field(ge=1, le=32)
+    group_size: int = Field(ge=0, le=2**24)
+
+
+class FallbackFacts(BaseModel):
+    """Weights whose names ``match``: what the recipe asked for, what they were given, and the reason."""
+
+    match: str
+    asked: Numbers
+    given: Numbers
+    reason: str
+
+
 class Manifest(BaseModel):
     """manifest.json. It holds no time, machine path or secret: the same inputs give the same manifest."""
 
     format: Literal["edgekit-bundle"]
     version: int = Field(ge=1, le=BUNDLE_VERSION)
-    target: Literal["onnx", "executorch", "coreml"]
+    target: str = Field(json_schema_extra={"enum": list(TARGETS)})
     artifact: str
     precision: str
     recipe: dict[str, Any]
+    """As it was applied: with a rule of its own for each weight of ``fallbacks``."""
+    fallbacks: list[FallbackFacts] = []
+    """Weights that the recipe's groups did not divide; bundles made before it had to divide them lack the key."""
     model: ModelFacts
     runtime: RuntimeFacts
     files: dict[str, FileEntry]
     provenance: dict[str, str]
+
+    @field_validator("target")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TARGETS:
+            raise ValueError(f"unknown target {name!r}, edgekit has {', '.join(TARGETS)}")
+        return name
+
+    def export_recipe(self) -> ExportRecipe:
+        """``recipe``, read. Raises :class:`BundleError` if it is none."""
+        try:
+            return ExportRecipe.model_validate(self.recipe)
+        except ValidationError as error:
+            why = f"bad recipe in {MANIFEST}: {faults_of(error)}. Export the bundle again."
+            raise BundleError(why, ErrorKind.BAD_FIELD) from None
 
     def to_json(self) -> str:
         """The file's text: keys in a fixed order, file names sorted."""

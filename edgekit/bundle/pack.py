@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from edgekit.atomic_write import link_or_copy, new_directory, write_file
 from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, conformance_text
@@ -15,6 +15,7 @@ from edgekit.bundle.manifest import (
     BUNDLE_VERSION,
     MANIFEST,
     ROUTING,
+    FallbackFacts,
     Manifest,
     ModelFacts,
     RuntimeFacts,
@@ -45,9 +46,10 @@ Check it: `edgekit verify .`
 class BundleFacts:
     """What the manifest says besides the files."""
 
-    target: Literal["onnx", "executorch", "coreml"]
+    target: str
     precision: str
     recipe: dict[str, Any]
+    fallbacks: list[FallbackFacts]
     model: ModelFacts
     runtime: RuntimeFacts
     provenance: dict[str, str]
@@ -86,6 +88,7 @@ def pack(
         artifact=artifact,
         precision=facts.precision,
         recipe=facts.recipe,
+        fallbacks=facts.fallbacks,
         model=facts.model,
         runtime=facts.runtime,
         files=describe_files(folder),

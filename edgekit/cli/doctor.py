@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-from importlib import import_module
 
 from rich.table import Table
 
@@ -18,19 +17,17 @@ def doctor(json: JsonOption = False) -> None:
     """
     import torch
 
-    from edgekit.export.targets import TARGETS
-    from edgekit.simulate import SIMULATORS
+    from edgekit.recipes.targets import TARGETS
 
     rows = []
-    for target in TARGETS:
-        lowering, simulator = import_module(TARGETS[target]), import_module(SIMULATORS[target])
-        missing_export, missing_run = lowering.missing(), simulator.missing()
+    for target in TARGETS.values():
+        missing_export, missing_run = target.missing_to_lower(), target.missing_to_run()
         rows.append(
             {
-                "target": target,
+                "target": target.name,
                 "export": missing_export is None,
                 "run": missing_run is None,
-                "runtime": None if missing_export else lowering.runtime(),
+                "runtime": None if missing_export else target.runtime.facts(),
                 "missing": missing_export or missing_run,
             }
         )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json
+from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_fallbacks, print_json
 
 if TYPE_CHECKING:
+    from edgekit.recipes.fit import Fallback
     from edgekit.workflows.search import Found
 
 
@@ -44,6 +45,7 @@ def export(
     chosen = recipe_for(target, recipe or (f"{target}_int4" if search else None))
     destination = bundle or bundle_folder(chosen)
     found: Found | None = None
+    fallbacks: list[Fallback] = []
     with err.status("exporting") as status:
         if search:
             budget = Budget(max_mb, min_tokens_per_s, n)
@@ -59,11 +61,14 @@ def export(
             calibrate=calibrate,
             cases=cases,
             on_stage=status.update,
+            on_fallbacks=fallbacks.extend,
         )
     if json:
-        frontier = {"frontier": frontier_json(found.points)} if found else {}
-        print_json({"bundle": str(destination), "target": target, "recipe": chosen.name, **frontier})
+        more: dict[str, Any] = {"fallbacks": [fallback.to_json() for fallback in fallbacks]}
+        more |= {"frontier": frontier_json(found.points)} if found else {}
+        print_json({"bundle": str(destination), "target": target, "recipe": chosen.name, **more})
         return
+    print_fallbacks(chosen.name, fallbacks)
     if found:
         out.print(frontier_table(found.points, chosen.name), sensitivity_table(found), sep="\n")
     out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)

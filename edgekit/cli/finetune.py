@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json, progress
 
 
 def finetune(
@@ -45,8 +45,10 @@ def finetune(
             on_progress=update,
         )
     if json:
-        print_json({"policy": str(tuned.run), "recipe": tuned.recipe, "n": tuned.n, **hop_json(tuned.decisions)})
+        data = {"policy": str(tuned.run), "recipe": tuned.recipe, "n": tuned.n, **hop_json(tuned.decisions)}
+        print_json({**data, "fallbacks": [fallback.to_json() for fallback in tuned.fallbacks]})
     else:
+        print_fallbacks(tuned.recipe, tuned.fallbacks)
         out.print(
             f"policy: {tuned.run}, on the grid of {tuned.recipe}. Of {tuned.n} validation problems "
             f"{tuned.decisions.decision_agreement:.1%} decided like {source}. "

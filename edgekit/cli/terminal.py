@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from edgekit.progress import Progress
+
+if TYPE_CHECKING:
+    from edgekit.recipes.fit import Fallback
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -38,6 +41,12 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def print_fallbacks(recipe: str, fallbacks: Sequence[Fallback]) -> None:
+    """One line for each kind of weight that ``recipe``'s groups do not divide: what it got instead."""
+    for fallback in fallbacks:
+        out.print(f"{recipe} does not divide {fallback}", soft_wrap=True, markup=False)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import torch
 
-from edgekit.errors import EdgekitError
 from edgekit.export.decoder_graph import CachedAttention, EdgeDecoder
 from edgekit.policy.model import PolicyModel
 
@@ -21,14 +20,7 @@ def capture(model: PolicyModel, context_length: int, attention: CachedAttention)
 
     Inputs: token_ids (1, T) int64, T from 1 to context_length - 1, and position (1,) int64. Output: logits
     (1, vocab) float32 of the last token. ``model`` is left in eval mode without gradients.
-
-    Raises EdgekitError if the model knows fewer positions than ``context_length``.
     """
-    known = model.config.max_position_embeddings
-    if context_length > known:
-        raise EdgekitError(
-            f"context_length too long: {context_length}. The policy was trained for {known} positions. Lower it."
-        )
     model.eval().requires_grad_(False)
     decoder = EdgeDecoder(model, context_length, attention).eval().requires_grad_(False)
     example = (torch.zeros(1, EXAMPLE_TOKENS, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))

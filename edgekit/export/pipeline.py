@@ -9,17 +9,19 @@ from pathlib import Path
 from edgekit import __version__
 from edgekit.atomic_write import new_directory
 from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
-from edgekit.bundle.manifest import MANIFEST, ModelFacts, RuntimeFacts
+from edgekit.bundle.manifest import MANIFEST, FallbackFacts, ModelFacts, RuntimeFacts
 from edgekit.bundle.pack import BundleFacts, pack
-from edgekit.errors import BackendMissing, ConfigError
-from edgekit.export.targets import TargetModule, get_target
+from edgekit.export.plan import plan_export
+from edgekit.export.targets import get_lowering
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.folder import policy_folder
 from edgekit.policy.reference import decode_batch
 from edgekit.progress import Say
 from edgekit.quantize.integers import forget_floats
-from edgekit.quantize.quantized import quantize_policy, recipe_problems
+from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.fit import Fallback
+from edgekit.recipes.targets import get_target
 from edgekit.routing.decoder import Decision
 
 Fit = Callable[[Policy], float]
@@ -38,26 +40,27 @@ def export(
     calibration_prompts: Sequence[str] = (),
     fit_bias: FitBias | None = None,
     on_stage: Say | None = None,
+    on_fallbacks: Callable[[Sequence[Fallback]], None] | None = None,
 ) -> Path:
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
     ``prompts`` become the conformance cases; ``task`` names where they come from. A recipe that rounds by gptq reads
     ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the bundle
-    has the policy's. ``on_stage`` hears what begins. All that the reference decides it decides first, so that its
-    floats and its twin's are not in memory together.
+    has the policy's. ``on_stage`` hears what begins; ``on_fallbacks``, before that, which weights get other numbers
+    than the recipe asks for, if any do. All that the reference decides it decides first, so that its floats and its
+    twin's are not in memory together.
     Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
     :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
     """
     say = on_stage or (lambda _: None)
     folder = policy_folder(source)
-    target = get_target(recipe.target)
     policy = load_policy(folder)
-    longest = policy.model.config.max_position_embeddings
-    recipe = recipe.model_copy(update={"context_length": min(recipe.context_length, longest)})
-    check_plan(policy, recipe, target)
+    recipe, fallbacks = plan_export(policy.model, recipe)
+    if fallbacks and on_fallbacks is not None:
+        on_fallbacks(fallbacks)
     with new_directory(out, marker_file=MANIFEST) as temporary:
         say("recording decisions")
-        facts = bundle_facts(policy, recipe, target, folder, task)
+        facts = bundle_facts(policy, recipe, fallbacks, folder, task)
         before = _decide(policy, prompts, recipe.context_length)
         fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
         say("quantizing")
@@ -73,22 +76,11 @@ def export(
         forget_floats(quantized.model)
         say(f"lowering to {recipe.target}")
         stops = quantized.routing.stop_token_ids
-        target.lower(quantized.model, recipe, temporary, stop_token_ids=stops, say=say)
+        lowering = get_lowering(recipe.target)
+        artifact = lowering.lower(quantized.model, recipe, temporary, stop_token_ids=stops, say=say)
         say("packing")
-        pack(temporary, target.ARTIFACT, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
+        pack(temporary, artifact.name, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
     return out
-
-
-def check_plan(policy: Policy, recipe: ExportRecipe, target: TargetModule) -> None:
-    """Raise for everything that would stop this export later on."""
-    problems = recipe_problems(policy.model, recipe.quantize)
-    if recipe.prefill_chunk >= recipe.context_length:
-        problems.append(f"prefill_chunk: {recipe.prefill_chunk} does not fit in {recipe.context_length}")
-    if problems:
-        raise ConfigError(f"recipe {recipe.name}", problems)
-    lacking = target.missing()
-    if lacking is not None:
-        raise BackendMissing(f"cannot export to {recipe.target}: {lacking}.")
 
 
 def _decide(policy: Policy, prompts: Sequence[str], context_length: int) -> list[Decision]:
@@ -114,7 +106,9 @@ def conformance_cases(
     ]
 
 
-def bundle_facts(policy: Policy, recipe: ExportRecipe, target: TargetModule, folder: Path, task: str) -> BundleFacts:
+def bundle_facts(
+    policy: Policy, recipe: ExportRecipe, fallbacks: Sequence[Fallback], folder: Path, task: str
+) -> BundleFacts:
     """What the manifest says of this export; ``policy_sha256`` pins the weights it was made from."""
     config = policy.model.config
     weights = folder / "model.safetensors"
@@ -124,6 +118,7 @@ def bundle_facts(policy: Policy, recipe: ExportRecipe, target: TargetModule, fol
         target=recipe.target,
         precision=recipe.precision,
         recipe=recipe.model_dump(mode="json"),
+        fallbacks=[FallbackFacts.model_validate(fallback.to_json()) for fallback in fallbacks],
         model=ModelFacts(
             vocab_size=config.vocab_size,
             layers=config.num_hidden_layers,
@@ -137,6 +132,6 @@ def bundle_facts(policy: Policy, recipe: ExportRecipe, target: TargetModule, fol
             head_dim=config.head_dim,
             tied_embeddings=config.tie_word_embeddings,
         ),
-        runtime=RuntimeFacts.model_validate(target.runtime()),
+        runtime=RuntimeFacts.model_validate(get_target(recipe.target).runtime.facts()),
         provenance={"edgekit": __version__, "task": task, "policy_sha256": digest},
     )

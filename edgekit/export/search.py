@@ -10,24 +10,19 @@ from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.reference import decode_batch
 from edgekit.progress import Progress, Say
-from edgekit.quantize.quantized import quantize_model, weight_modules
+from edgekit.quantize.quantized import quantize_model, weight_shapes
 from edgekit.quantize.rollouts import record_rollouts
-from edgekit.quantize.sensitivity import Sensitivity, spend, weight_mb
+from edgekit.quantize.sensitivity import Sensitivity, spend
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.fit import fit_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
+from edgekit.recipes.targets import get_target
+from edgekit.recipes.weights import all_bytes
 from edgekit.routing.decoder import Decision
 
 Keep = Callable[[ExportRecipe, PolicyModel], None]
-FINE_GROUPS = {"onnx": 32, "executorch": 0, "coreml": 0}
-"""Inputs that share an 8-bit scale: XNNPACK knows whole channels only, MatMulNBits blocks only."""
-SCALE_BYTES = {"onnx": 4, "executorch": 2, "coreml": 2}
 BUDGETS = (0.1, 0.25, 0.5)
 """Mixed recipes spend these shares of what 8 bits for every weight would cost."""
-
-
-def fine_rule(target: str) -> QuantRule:
-    """8 bits for every weight, as ``target`` runs them."""
-    return QuantRule(match="*", bits=8, group_size=FINE_GROUPS[target])
 
 
 def candidates(model: PolicyModel, plain: ExportRecipe, found: Sequence[Sensitivity]) -> list[ExportRecipe]:
@@ -36,7 +31,7 @@ def candidates(model: PolicyModel, plain: ExportRecipe, found: Sequence[Sensitiv
     Nearest and GPTQ; GPTQ with an 8-bit head and embedding; GPTQ with 8 bits for the groups that ``found`` says are
     worth them, at several budgets; 8 bits everywhere, nearest and GPTQ.
     """
-    own, fine = plain.quantize.rules, fine_rule(plain.target)
+    own, fine = plain.quantize.rules, get_target(plain.target).fine_rule
     tables = [rule for item in found if not item.group.name.startswith("layer ") for rule in item.group.finer]
     whole = sum(item.extra_mb for item in found)
     tried: list[tuple[str, Iterable[QuantRule], str]] = [
@@ -58,24 +53,22 @@ def candidates(model: PolicyModel, plain: ExportRecipe, found: Sequence[Sensitiv
 def _recipe(
     model: PolicyModel, plain: ExportRecipe, name: str, rules: Iterable[QuantRule], rounding: str
 ) -> ExportRecipe:
-    """``plain`` with ``rules``, less those that the ones before them leave nothing."""
-    whole = QuantRecipe(rules=tuple(rules))
-    used = {id(whole.rule_for(weight)) for weight, _ in weight_modules(model)}
+    """``plain`` with ``rules``, less those that the ones before them leave nothing, fitted to ``model``."""
+    whole, shapes = QuantRecipe(rules=tuple(rules)), weight_shapes(model)
+    used = {id(whole.rule_for(weight)) for weight in shapes}
     kept = tuple(rule for rule in whole.rules if id(rule) in used)
     quantize = plain.quantize.model_copy(update={"rules": kept, "rounding": rounding})
     update = {"name": f"{plain.target}_{name}", "description": f"Found by search: {name}.", "quantize": quantize}
-    return plain.model_copy(update=update | {"precision": name.partition("_")[0]})
+    recipe, _ = fit_recipe(plain.model_copy(update=update | {"precision": name.partition("_")[0]}), shapes)
+    return recipe
 
 
 def artifact_mb(model: PolicyModel, recipe: ExportRecipe) -> float:
     """10^6 bytes of the artifact's numbers: integers, scales, floats that stay, rotary tables; no graph."""
-    float_bytes = 2 if recipe.compute == "float16" else 4
-    rest = (QuantRule(match="*", bits=32),)
-    shared = recipe.target != "executorch"  # XNNPACK packs the head for itself
-    weights = weight_mb(model, (*recipe.quantize.rules, *rest), SCALE_BYTES[recipe.target], float_bytes, shared)
+    weights = all_bytes(weight_shapes(model), recipe, model.config.tie_word_embeddings)
     vectors = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
     length = min(recipe.context_length, model.config.max_position_embeddings)
-    return weights + (vectors + length * model.config.head_dim) * float_bytes / 1e6
+    return (weights + (vectors + length * model.config.head_dim) * recipe.float_bytes) / 1e6
 
 
 def compare_recipes(

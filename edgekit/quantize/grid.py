@@ -21,8 +21,8 @@ from edgekit.policy.activations import round_inputs
 from edgekit.policy.model import PolicyModel
 from edgekit.quantize.integers import quantize_weight
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
+from edgekit.recipes.weights import EMBEDDING, HEAD
 
-EMBEDDING, HEAD = "model.embed_tokens", "lm_head"
 ROWS = 4096
 """Rows of a weight rounded at a time, which bounds the memory."""
 
@@ -106,16 +106,12 @@ def grid_rules(model: PolicyModel, recipe: QuantRecipe) -> dict[str, QuantRule]:
     rules = {name: rule for name in names if (rule := recipe.rule_for(name)) and rule.bits < 32}
     if model.config.tie_word_embeddings:
         embedding, head = rules.get(EMBEDDING), rules.get(HEAD)
-        if embedding and head and _numbers(embedding) != _numbers(head):
+        if embedding and head and embedding.numbers != head.numbers:
             model.config = replace(model.config, tie_word_embeddings=False)
             model.lm_head.weight = nn.Parameter(model.lm_head.weight.detach().clone())
         elif either := embedding or head:
             rules[EMBEDDING] = rules[HEAD] = either
     return rules
-
-
-def _numbers(rule: QuantRule) -> tuple[int, int]:
-    return rule.bits, rule.group_size
 
 
 def on_grid(weight: Tensor, rule: QuantRule) -> Tensor:

@@ -19,28 +19,18 @@ from edgekit.quantize.grid import lies_on_grid
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
 from edgekit.quantize.palette import PaletteWeight, PalettizedEmbedding, PalettizedLinear, palettize_weight
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
-
-
-def recipe_problems(model: PolicyModel, recipe: QuantRecipe) -> list[str]:
-    """Every reason why ``recipe`` does not fit ``model``; empty if it does."""
-    problems = []
-    names = dict(weight_modules(model))
-    for index, rule in enumerate(recipe.rules):
-        matched = [name for name in names if recipe.rule_for(name) is rule]
-        if not matched:
-            problems.append(f"rules[{index}]: {rule.match} matches no weight of this model")
-        for name in matched:
-            size = names[name].weight.shape[0 if rule.palette else 1]  # a palette's groups are of output channels
-            if rule.group_size and size % rule.group_size:
-                problems.append(f"rules[{index}]: group_size {rule.group_size} does not divide {size} ({name})")
-                break
-    return problems
+from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.recipes.weights import Shape
 
 
 def weight_modules(model: PolicyModel) -> list[tuple[str, nn.Linear | nn.Embedding]]:
     """The modules rules can name: every linear and the embedding, in model order."""
     return [(name, m) for name, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)]
+
+
+def weight_shapes(model: PolicyModel) -> dict[str, Shape]:
+    """Module name -> (out, in) of each of :func:`weight_modules`."""
+    return {name: (module.weight.shape[0], module.weight.shape[1]) for name, module in weight_modules(model)}
 
 
 def quantize_model(
@@ -67,7 +57,7 @@ def quantize_model(
     shared |= {id(buffer): buffer for buffer in model.buffers()}
     quantized = copy.deepcopy(model, shared).eval()
     plain_inputs(quantized)
-    tables: dict[tuple[int, QuantRule], IntegerWeight | PaletteWeight] = {}
+    tables: dict[tuple[object, ...], IntegerWeight | PaletteWeight] = {}
     for name, module in weight_modules(model):
         rule = recipe.rule_for(name)
         if rule is None or rule.bits == 32:
@@ -78,7 +68,7 @@ def quantize_model(
             half = nn.Parameter(module.weight.detach().half().float(), requires_grad=False)
             place.get_submodule(child).weight = half
             continue
-        key = (id(module.weight), rule.model_copy(update={"match": ""}))
+        key = (id(module.weight), *rule.numbers)
         if key not in tables:
             palette = palettize_weight(module.weight, rule.group_size) if rule.palette else None
             tables[key] = palette or quantize_weight(module.weight, rule.bits, rule.group_size)

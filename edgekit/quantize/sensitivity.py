@@ -11,9 +11,10 @@ from torch import Tensor
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel, causal
 from edgekit.progress import Progress
-from edgekit.quantize.quantized import quantize_model, weight_modules
+from edgekit.quantize.quantized import quantize_model, weight_modules, weight_shapes
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
+from edgekit.recipes.weights import EMBEDDING, HEAD, Storage, matched_bytes
 
 PARTS = {"attention": ("self_attn.*",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}
 """A layer's weights by what shares their bits: name -> globs below the layer."""
@@ -71,11 +72,10 @@ def weight_groups(model: PolicyModel, recipe: QuantRecipe, finer: QuantRule) -> 
         for layer in range(config.num_hidden_layers)
         for part, names in PARTS.items()
     }
-    head, table = (recipe.rule_for(name) for name in ("lm_head", "model.embed_tokens"))
-    if config.tie_word_embeddings and head == table:
-        globs["head and embedding"] = ("lm_head", "model.embed_tokens")
+    if config.tie_word_embeddings and recipe.rule_for(HEAD) == recipe.rule_for(EMBEDDING):
+        globs["head and embedding"] = (HEAD, EMBEDDING)
     else:
-        globs |= {"head": ("lm_head",), "embedding": ("model.embed_tokens",)}
+        globs |= {"head": (HEAD,), "embedding": (EMBEDDING,)}
     groups = []
     for name, matches in globs.items():
         any_of = QuantRecipe(rules=tuple(finer.model_copy(update={"match": match}) for match in matches))
@@ -88,16 +88,21 @@ def weight_groups(model: PolicyModel, recipe: QuantRecipe, finer: QuantRule) -> 
 
 
 def measure_sensitivity(
-    policy: Policy, groups: Sequence[WeightGroup], prompts: Sequence[str], on_progress: Progress | None = None
+    policy: Policy,
+    groups: Sequence[WeightGroup],
+    prompts: Sequence[str],
+    storage: Storage,
+    on_progress: Progress | None = None,
 ) -> list[Sensitivity]:
     """Each of ``groups`` rounded to nearest alone against the float policy on its rollouts over ``prompts``.
 
-    What comes before a group's first layer is computed once for all groups.
+    What comes before a group's first layer is computed once for all groups. ``storage``: what finer rules cost.
     """
     batches = record_rollouts(policy, prompts)
     entering = [_entering(policy.model, batch) for batch in batches]
     depth = policy.model.config.num_hidden_layers
     before = [_traits(policy.model, policy, b, x, depth) for b, x in zip(batches, entering, strict=True)]
+    shapes, tied = weight_shapes(policy.model), policy.model.config.tie_word_embeddings
     found = []
     for index, group in enumerate(groups, start=1):
         model = quantize_model(policy.model, QuantRecipe(rules=group.rules))
@@ -112,7 +117,8 @@ def measure_sensitivity(
             divergence += float(lost.sum())
             places, decisions = places + len(other), decisions + len(traits.margins)
             rollouts += len(batch.tokens)
-        cost = weight_mb(policy.model, group.finer) - weight_mb(policy.model, group.rules)
+        finer, own = (matched_bytes(shapes, rules, storage, tied) for rules in (group.finer, group.rules))
+        cost = (finer - own) / 1e6
         found.append(Sensitivity(group, shift / max(decisions, 1), changed / rollouts, divergence / places, cost))
         if on_progress is not None:
             on_progress(index, len(groups))
@@ -129,38 +135,10 @@ def spend(found: Sequence[Sensitivity], budget_mb: float) -> list[QuantRule]:
     return chosen
 
 
-def weight_mb(
-    model: PolicyModel,
-    rules: Sequence[QuantRule],
-    scale_bytes: int = 2,
-    float_bytes: int = 4,
-    shared_table: bool = True,
-) -> float:
-    """10^6 bytes of the weights that ``rules`` match: integers and ``scale_bytes`` a scale, or plain floats.
-
-    A tied embedding and head of one rule count once where the artifact can hold them as a ``shared_table``.
-    """
-    recipe, seen, total = QuantRecipe(rules=tuple(rules)), set(), 0.0
-    for name, module in weight_modules(model):
-        rule = recipe.rule_for(name)
-        key = (id(module.weight) if shared_table else name, rule and rule.model_copy(update={"match": ""}))
-        if rule is None or key in seen:
-            continue
-        seen.add(key)
-        out, width = module.weight.shape
-        if rule.palette:
-            total += out * width / 2 + out // rule.group_size * 16 * scale_bytes
-        elif rule.bits <= 8:
-            total += out * width * rule.bits / 8 + out * (width // (rule.group_size or width)) * scale_bytes
-        else:
-            total += out * width * (2 if rule.bits == 16 else float_bytes)
-    return total / 1e6
-
-
 def _first_layer(group: WeightGroup, depth: int) -> int:
     """The first layer whose work the group's weights change: -1 with the embedding, ``depth`` for the head alone."""
     names = [rule.match for rule in group.rules]
-    if "model.embed_tokens" in names:
+    if EMBEDDING in names:
         return -1
     return min(int(name.split(".")[2]) if name.startswith(LAYERS) else depth for name in names)
 

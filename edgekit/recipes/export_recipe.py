@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgekit.errors import ConfigError
 from edgekit.recipes.quant_recipe import QuantRecipe
-
-Target = Literal["onnx", "executorch", "coreml"]
+from edgekit.recipes.targets import TARGETS
 
 
 class ExportRecipe(BaseModel):
@@ -20,21 +19,29 @@ class ExportRecipe(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: str
     description: str
-    target: Target
+    target: str
     precision: Literal["fp32", "fp16", "int8", "int4"]
     context_length: int = Field(default=1024, ge=16)
     """Slots of the KV cache; a model that knows fewer positions gets as many as it knows."""
     prefill_chunk: int = Field(default=16, ge=2)
+    """Core ML only: prompt tokens a call takes; the other targets take a prompt whole."""
     layout: Literal["fused", "standard"] = "fused"
     """ONNX only. fused: one step over shared KV buffers; standard: the inputs optimum and transformers.js give."""
     compute: Literal["float32", "float16"] = "float32"
+    """Core ML only: what it multiplies in, and how it stores what is no integer."""
     quantize: QuantRecipe = QuantRecipe()
 
-    @model_validator(mode="after")
-    def _check(self) -> ExportRecipe:
-        if self.target != "coreml" and any(rule.palette for rule in self.quantize.rules):
-            raise ValueError("palette is for coreml only")
-        return self
+    @field_validator("target")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in TARGETS:
+            raise ValueError(f"unknown target {name!r}, edgekit has {', '.join(TARGETS)}")
+        return name
+
+    @property
+    def float_bytes(self) -> int:
+        """Of a number that is no integer in the artifact."""
+        return 2 if self.compute == "float16" else 4
 
 
 def load_recipe(path: Path) -> ExportRecipe:

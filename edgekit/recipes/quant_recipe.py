@@ -34,6 +34,11 @@ class QuantRule(BaseModel):
             raise ValueError("a palette has 4 bits")
         return self
 
+    @property
+    def numbers(self) -> tuple[int, int, bool]:
+        """What becomes of a weight, whatever the match: bits, group size, palette."""
+        return self.bits, self.group_size, self.palette
+
 
 class QuantRecipe(BaseModel):
     """Ordered rules, and how activations enter a quantized linear.

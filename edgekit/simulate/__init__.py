@@ -1,4 +1,4 @@
-"""Run a bundle's artifact on this host: one file per target, the same names in each: missing(), open_artifact()."""
+"""Run a bundle's artifact on this host: one file per runtime with open_artifact(); ``Target.simulator`` names it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from edgekit.errors import BackendMissing, EdgekitError
+from edgekit.errors import BackendMissing
+from edgekit.recipes.targets import get_target
 from edgekit.routing.decode_loop import StepModel
-
-SIMULATORS = {
-    "onnx": "edgekit.simulate.on_onnxruntime",
-    "executorch": "edgekit.simulate.on_executorch",
-    "coreml": "edgekit.simulate.on_coreml",
-}
 
 
 class SimulatedModel(StepModel, Protocol):
@@ -23,27 +18,21 @@ class SimulatedModel(StepModel, Protocol):
     """What really runs it, with its version."""
 
 
-class SimulatorModule(Protocol):
+class Simulator(Protocol):
     """What a simulator's file offers."""
-
-    def missing(self) -> str | None:
-        """None if this host can run the target's artifacts, else one sentence that says what to install."""
 
     def open_artifact(self, path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:
         """Load the artifact at ``path``."""
 
 
-def get_simulator(target: str) -> SimulatorModule:
-    """The simulator for ``target``. Raises :class:`EdgekitError` for an unknown one."""
-    if target not in SIMULATORS:
-        raise EdgekitError(f"unknown target: {target}. edgekit runs {', '.join(SIMULATORS)}. Export for one.")
-    return cast(SimulatorModule, import_module(SIMULATORS[target]))
+def get_simulator(target: str) -> Simulator:
+    """What runs artifacts of ``target`` here. Raises :class:`EdgekitError` for an unknown one."""
+    return cast(Simulator, import_module(get_target(target).simulator))
 
 
 def open_simulator(target: str, path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:
     """Load an artifact. Raises :class:`BackendMissing` if this host lacks its runtime."""
-    simulator = get_simulator(target)
-    lacking = simulator.missing()
+    lacking = get_target(target).missing_to_run()
     if lacking is not None:
         raise BackendMissing(f"cannot run {path}: {lacking}.")
-    return simulator.open_artifact(path, context_length, prefill_chunk)
+    return get_simulator(target).open_artifact(path, context_length, prefill_chunk)

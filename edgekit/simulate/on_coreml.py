@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sys
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit import __version__
-from edgekit.errors import BackendMissing, BundleError, EdgekitError, install_hint
+from edgekit.errors import BundleError, EdgekitError
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import open_package
@@ -20,13 +19,6 @@ from edgekit.simulate.coreml.program import Program
 
 Call = Callable[[np.ndarray, np.ndarray], Any]
 """(token_ids (1, T) int32, position (1,) int32) -> logits (1, vocab), over one shared state."""
-
-
-def missing() -> str | None:
-    """None if artifacts can be run here, else a sentence saying how to get there."""
-    if importlib.util.find_spec("coremltools") is None:
-        return f"coremltools is not installed. {install_hint('coreml')}"
-    return None
 
 
 class CoreMLModel:
@@ -89,10 +81,7 @@ class CoreMLModel:
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> CoreMLModel:
-    """Open ``path`` (model.mlpackage). Raises BackendMissing, BundleError, or EdgekitError for an unknown operation."""
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot run Core ML artifacts: {absent}")
+    """Open ``path`` (model.mlpackage). Raises BundleError, or EdgekitError for an unknown operation."""
     if sys.platform == "darwin":
         return _open_apple(path, context_length, prefill_chunk)
     return _open_simulator(path, context_length, prefill_chunk)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import sys
 import warnings
@@ -13,25 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.errors import BackendMissing, BundleError, install_hint
+from edgekit.errors import BundleError
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate import SimulatedModel
-
-
-def missing() -> str | None:
-    """None if the ExecuTorch runtime is here, else what to install."""
-    absent = importlib.util.find_spec("executorch") is None
-    return f"executorch is not installed. {install_hint('executorch')}" if absent else None
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
     """Load model.pte at ``path``. ``prefill_chunk`` is unused: a prompt goes in whole.
 
-    Raises BackendMissing without ExecuTorch, BundleError if the file cannot be loaded.
+    Raises BundleError if the file cannot be loaded.
     """
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot run {path.name}: {absent}.")
     return ExecutorchModel(path, context_length)
 
 

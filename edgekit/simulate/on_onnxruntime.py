@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import BackendMissing, BundleError, install_hint
+from edgekit.errors import BundleError
 from edgekit.routing.decode_loop import Logits
 from edgekit.simulate import SimulatedModel
 
@@ -19,20 +18,11 @@ THREADED_FROM = 16_000_000
 """Bytes of a model from which on a second thread pays; see :func:`threads_for`."""
 
 
-def missing() -> str | None:
-    """None if ONNX Runtime is here, else what to install."""
-    absent = importlib.util.find_spec("onnxruntime") is None
-    return f"onnxruntime is not installed. {install_hint('onnx')}" if absent else None
-
-
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
     """Load model.onnx at ``path``, of either layout. ``prefill_chunk`` is unused: a prompt goes in whole.
 
-    Raises BackendMissing without ONNX Runtime, BundleError if the file cannot be loaded.
+    Raises BundleError if the file cannot be loaded.
     """
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot run {path.name}: {absent}.")
     session = _open_session(path)
     names = {item.name for item in session.get_inputs()}
     return StandardModel(session, context_length) if "attention_mask" in names else FusedModel(session, context_length)

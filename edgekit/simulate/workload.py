@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import fnmatch
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from edgekit.bundle.manifest import Manifest, ModelFacts
 from edgekit.errors import EdgekitError
+from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.targets import get_target
+from edgekit.recipes.weights import EMBEDDING, FLOATS, HEAD, DecoderSizes, storage_of, weight_bytes
 
 Arithmetic = Literal["int8", "float16", "float32"]
 
@@ -41,79 +43,50 @@ class Workload:
 
 def count_workload(manifest: Manifest) -> Workload:
     """Count for the bundle of ``manifest``. Raises :class:`EdgekitError` for a bundle that lacks its layer sizes."""
-    facts = manifest.model
-    matrices = layer_matrices(facts)
-    hidden, vocabulary = facts.hidden_size, facts.vocab_size
-    half = manifest.target == "coreml" or manifest.recipe.get("compute") == "float16"
-    blocks = facts.layers * sum(_stored(manifest, name, out * width, half) for name, (out, width) in matrices.items())
-    head = _stored(manifest, "lm_head", vocabulary * hidden, half)
-    embedding = _stored(manifest, "model.embed_tokens", vocabulary * hidden, half)
-    prefix = manifest.artifact
-    artifact = sum(entry.size for name, entry in manifest.files.items() if name.startswith(prefix))
-    # Whether a tied embedding is stored beside the head is the target's business: the file's size tells.
-    apart = not facts.tied_embeddings or artifact - (blocks + head) > embedding / 2
-    weights = facts.layers * sum(out * width for out, width in matrices.values())
-    heads, kv_heads, dim = (facts.attention_heads or 0), (facts.key_value_heads or 0), (facts.head_dim or 0)
+    facts, recipe, target = manifest.model, manifest.export_recipe(), get_target(manifest.target)
+    sizes, storage = decoder_sizes(facts), storage_of(recipe)
+    shapes = sizes.shapes()
+    rules = {name: recipe.quantize.rule_for(name) or FLOATS for name in shapes}
+    stored = {name: weight_bytes(shape, rules[name], storage) for name, shape in shapes.items()}
+    blocks = sum(size for name, size in stored.items() if name not in (EMBEDDING, HEAD))
+    artifact = sum(entry.size for name, entry in manifest.files.items() if name.startswith(manifest.artifact))
+    one_table = facts.tied_embeddings and target.shares_table and rules[EMBEDDING].numbers == rules[HEAD].numbers
+    weights = sum(out * width for name, (out, width) in shapes.items() if name not in (EMBEDDING, HEAD))
     return Workload(
         layers=facts.layers,
         artifact_bytes=artifact,
-        weight_bytes=max(artifact - embedding, blocks) if apart else artifact,
-        head_bytes=head,
-        cache_bytes=facts.layers * 2 * kv_heads * dim * (2 if half else 4),
+        weight_bytes=artifact if one_table else max(artifact - stored[EMBEDDING], blocks),
+        head_bytes=stored[HEAD],
+        cache_bytes=facts.layers * 2 * sizes.key_value_heads * sizes.head_dim * target.cache_bytes,
         layer_operations=2 * weights,
-        head_operations=2 * vocabulary * hidden,
-        attention_operations=facts.layers * 4 * heads * dim,
-        arithmetic=_arithmetic(manifest, half),
+        head_operations=2 * sizes.vocab_size * sizes.hidden_size,
+        attention_operations=facts.layers * 4 * sizes.attention_heads * sizes.head_dim,
+        arithmetic=_arithmetic(recipe, facts.layers),
         context_length=facts.context_length,
-        chunk=facts.prefill_chunk if manifest.target == "coreml" else facts.context_length,
-        repacked=manifest.target == "executorch",
+        chunk=facts.prefill_chunk if target.chunked else facts.context_length,
+        repacked=target.repacks,
     )
 
 
-def layer_matrices(facts: ModelFacts) -> dict[str, tuple[int, int]]:
-    """Module name under a layer's rule -> (out, in) of each matrix of one layer.
-
-    Raises :class:`EdgekitError` if the manifest does not have the sizes.
-    """
-    sizes = (facts.intermediate_size, facts.attention_heads, facts.key_value_heads, facts.head_dim)
-    if None in sizes:
+def decoder_sizes(facts: ModelFacts) -> DecoderSizes:
+    """The sizes that a manifest records. Raises :class:`EdgekitError` if it does not have those of the layers."""
+    inner, heads, kv_heads, dim = (
+        facts.intermediate_size,
+        facts.attention_heads,
+        facts.key_value_heads,
+        facts.head_dim,
+    )
+    if inner is None or heads is None or kv_heads is None or dim is None:
         raise EdgekitError(
             "no estimate: this bundle's manifest lacks the sizes of its layers. It was made before they were "
             "recorded. Export it again."
         )
-    inner, heads, kv_heads, dim = (size or 0 for size in sizes)
-    hidden = facts.hidden_size
-    shapes = {
-        "self_attn.q_proj": (heads * dim, hidden),
-        "self_attn.k_proj": (kv_heads * dim, hidden),
-        "self_attn.v_proj": (kv_heads * dim, hidden),
-        "self_attn.o_proj": (hidden, heads * dim),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    # a middle layer stands for all: first and last may have rules of their own
-    return {f"model.layers.{facts.layers // 2}.{name}": shape for name, shape in shapes.items()}
+    return DecoderSizes(facts.vocab_size, facts.hidden_size, inner, facts.layers, heads, kv_heads, dim)
 
 
-def _rule(manifest: Manifest, name: str) -> dict[str, Any]:
-    rules = manifest.recipe.get("quantize", {}).get("rules", [])
-    unmatched = {"bits": 16 if manifest.recipe.get("compute") == "float16" else 32, "group_size": 0}
-    return next((rule for rule in rules if fnmatch.fnmatchcase(name, rule["match"])), unmatched)
-
-
-def _stored(manifest: Manifest, name: str, weights: int, half: bool) -> int:
-    """Bytes of a matrix of ``weights`` numbers under its rule; scales of two bytes (four in ONNX)."""
-    rule = _rule(manifest, name)
-    bits, group = rule["bits"], rule.get("group_size") or 0
-    if bits >= 16:
-        return weights * (2 if half else bits // 8)
-    scale = 4 if manifest.target == "onnx" else 2
-    return weights * bits // 8 + (weights // group * scale if group else 0)
-
-
-def _arithmetic(manifest: Manifest, half: bool) -> Arithmetic:
-    quantized = _rule(manifest, f"model.layers.{manifest.model.layers // 2}.mlp.up_proj")["bits"] <= 8
-    if quantized and manifest.recipe.get("quantize", {}).get("activations", "float") != "float":
+def _arithmetic(recipe: ExportRecipe, layers: int) -> Arithmetic:
+    """What most of the layers' products are computed in: a middle layer's stand for all."""
+    rule = recipe.quantize.rule_for(f"model.layers.{layers // 2}.mlp.up_proj") or FLOATS
+    if rule.bits <= 8 and recipe.quantize.activations != "float":
         return "int8"
-    return "float16" if half else "float32"
+    return recipe.compute

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
 from edgekit.progress import Progress
+from edgekit.recipes.targets import get_target
 from edgekit.routing.decoder import Decision
 from edgekit.routing.vocabulary import Vocabulary
-from edgekit.simulate import get_simulator
+from edgekit.simulate import open_simulator
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import Expected, expect_from_conformance, expect_from_policy, quantized_twin, run_artifact
 from edgekit.verify.device_report import DeviceReport, ReportedCase, ordered_cases
@@ -161,11 +162,10 @@ def simulate_cases(
     bundle: Bundle, expected: Expected, on_progress: Progress | None
 ) -> tuple[list[Decision] | None, str | None]:
     """The artifact's decisions on this host and what ran it; (None, None) without its runtime."""
-    simulator = get_simulator(bundle.manifest.target)
-    if simulator.missing() is not None:
+    target, facts = bundle.manifest.target, bundle.manifest.model
+    if get_target(target).missing_to_run() is not None:
         return None, None
-    facts = bundle.manifest.model
-    model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
+    model = open_simulator(target, bundle.artifact, facts.context_length, facts.prefill_chunk)
     return run_artifact(bundle, model, expected, on_progress), model.runtime
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import matching_bias
 from edgekit.export import pipeline
 from edgekit.export.pipeline import Fit, FitBias
-from edgekit.export.targets import get_target
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
+from edgekit.recipes.targets import get_target
 from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_prompts
 from edgekit.workflows.source import AnyPath, task_of
 
@@ -29,13 +31,15 @@ def export(
     calibrate: bool = True,
     cases: int = CASES,
     on_stage: Say | None = None,
+    on_fallbacks: Callable[[Sequence[Fallback]], None] | None = None,
 ) -> Path:
     """Quantize the policy of ``run``, lower it to ``target`` (onnx, executorch or coreml) and bundle it.
 
     ``recipe`` is a name, a file or a recipe; by default ``TARGET_int4_decisions``. ``out`` is by default out/RECIPE,
     ``task`` the one that the run was trained on. ``calibrate`` fits the artifact's own marker bias; ``cases`` recorded
-    decisions go into the bundle. Returns the bundle's folder. Raises :class:`EdgekitError` before any work where the
-    recipe does not fit the policy, this host cannot lower to the target, or ``out`` is taken.
+    decisions go into the bundle. ``on_fallbacks`` hears which weights get other numbers than the recipe asks for, its
+    groups not dividing them. Returns the bundle's folder. Raises :class:`EdgekitError` before any work where the
+    recipe does not fit the policy (every reason), this host cannot lower to the target, or ``out`` is taken.
     """
     source = Path(run)
     chosen = recipe if isinstance(recipe, ExportRecipe) else recipe_for(target, recipe)
@@ -49,6 +53,7 @@ def export(
         calibration_prompts=calibration_prompts(chosen.quantize, task),
         fit_bias=bias_fitter(task) if calibrate else None,
         on_stage=on_stage,
+        on_fallbacks=on_fallbacks,
     )
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from edgekit.atomic_write import new_directory, write_file
 from edgekit.evaluate.answers import PolicyDecider
+from edgekit.export.plan import fit_to_model
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.policy.folder import policy_folder
 from edgekit.progress import Progress
 from edgekit.quantize import qat
 from edgekit.quantize.qat import QatConfig
+from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
 from edgekit.verify.parity import Hop, compare
@@ -24,12 +26,16 @@ HELD_OUT = 300
 
 @dataclass(frozen=True)
 class Finetuned:
-    """The run written, the recipe whose grid its weights lie on, and its decisions against the original's."""
+    """The run written, the recipe whose grid its weights lie on, and its decisions against the original's.
+
+    ``fallbacks``: weights that lie on another grid, the recipe's groups not dividing them.
+    """
 
     run: Path
     recipe: str
     n: int
     decisions: Hop
+    fallbacks: list[Fallback]
 
 
 def finetune(
@@ -49,13 +55,15 @@ def finetune(
     """Fine-tune the policy of ``run`` onto a recipe's grid, by default ``TARGET_int4``'s, and write the run ``out``.
 
     It learns its own rollouts of ``prompts`` training problems in ``steps`` steps of ``rows`` rollouts. Raises
-    :class:`EdgekitError` for a run, recipe or task that cannot be had, or if ``out`` is taken.
+    :class:`EdgekitError` for a run, recipe or task that cannot be had, a recipe that does not fit, or if ``out`` is
+    taken.
     """
     source, destination = Path(run), Path(out)
     grid = find_recipe(recipe or f"{target}_int4", target)
     problems = get_task(task_of(source, task))
     folder = policy_folder(source)
     policy = load_policy(folder)
+    grid, fallbacks = fit_to_model(policy.model, grid)
     config = QatConfig(steps=steps, rows=rows, learning_rate=learning_rate, seed=seed)
     texts = [problem.prompt for problem in problems.problems("train", prompts, seed)]
     with new_directory(destination, marker_file="quantize.json") as new:
@@ -67,4 +75,5 @@ def finetune(
     held_out = [problem.prompt for problem in problems.problems("validation", HELD_OUT, seed=0)]
     before, after = (PolicyDecider(p).decide(held_out) for p in (policy, tuned))
     length = max(len(ids) for ids in policy.routing.marker.token_ids)
-    return Finetuned(destination, grid.name, len(held_out), compare(before, after, marker_length=length))
+    hop = compare(before, after, marker_length=length)
+    return Finetuned(destination, grid.name, len(held_out), hop, fallbacks)

@@ -10,16 +10,15 @@ import torch
 from edgekit.atomic_write import scratch_directory
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import Manifest
-from edgekit.errors import BackendMissing
-from edgekit.export.targets import get_target
+from edgekit.export.plan import require_lowering
+from edgekit.export.targets import get_lowering
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Progress
 from edgekit.quantize.quantized import quantize_model
-from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.simulate import SimulatedModel, open_simulator
 from edgekit.simulate.host import HostCheck, check_host, probe_depths
 from edgekit.simulate.measure import sizes
-from edgekit.simulate.workload import count_workload, layer_matrices
+from edgekit.simulate.workload import count_workload, decoder_sizes
 
 
 def check_estimates(
@@ -49,20 +48,17 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
 
     Raises :class:`BackendMissing` if this host cannot lower to the target.
     """
-    target = get_target(manifest.target)
-    lacking = target.missing()
-    if lacking is not None:
-        raise BackendMissing(f"cannot make a probe for {manifest.target}: {lacking}.")
-    facts, recipe = manifest.model, ExportRecipe.model_validate(manifest.recipe)
-    layer_matrices(facts)  # raises if the sizes are not there
+    require_lowering(manifest.target)
+    facts, recipe = manifest.model, manifest.export_recipe()
+    sizes = decoder_sizes(facts)
     config = ModelConfig(
-        vocab_size=facts.vocab_size,
-        hidden_size=facts.hidden_size,
-        intermediate_size=facts.intermediate_size or 0,
+        vocab_size=sizes.vocab_size,
+        hidden_size=sizes.hidden_size,
+        intermediate_size=sizes.intermediate_size,
         num_hidden_layers=layers,
-        num_attention_heads=facts.attention_heads or 0,
-        num_key_value_heads=facts.key_value_heads or 0,
-        head_dim=facts.head_dim or 0,
+        num_attention_heads=sizes.attention_heads,
+        num_key_value_heads=sizes.key_value_heads,
+        head_dim=sizes.head_dim,
         max_position_embeddings=facts.context_length,
         tie_word_embeddings=bool(facts.tied_embeddings),
     )
@@ -73,6 +69,6 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
             parameter.normal_(0.0, 0.02, generator=generator)
     nearest = recipe.quantize.model_copy(update={"rounding": "nearest"})  # costs the same at run time
     folder.mkdir(parents=True, exist_ok=True)
-    path = target.lower(quantize_model(model, nearest), recipe, folder)
+    path = get_lowering(manifest.target).lower(quantize_model(model, nearest), recipe, folder)
     copies = math.ceil(facts.layers / layers)
     return [open_simulator(manifest.target, path, facts.context_length, facts.prefill_chunk) for _ in range(copies)]

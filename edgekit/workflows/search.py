@@ -12,13 +12,16 @@ from typing import Any
 
 from edgekit.atomic_write import scratch_directory, write_file
 from edgekit.export.frontier import Point, choose, draw_frontier
-from edgekit.export.search import candidates, compare_recipes, fine_rule
-from edgekit.export.targets import get_target
+from edgekit.export.plan import plan_export
+from edgekit.export.search import candidates, compare_recipes
+from edgekit.export.targets import get_lowering
 from edgekit.policy.model import PolicyModel
 from edgekit.progress import Say
 from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.sensitivity import Sensitivity, measure_sensitivity, weight_groups
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.targets import get_target
+from edgekit.recipes.weights import storage_of
 from edgekit.simulate import open_simulator
 from edgekit.tasks import get_task
 from edgekit.workflows.prompts import training_prompts
@@ -53,19 +56,22 @@ def search_recipes(
 ) -> Found:
     """Try recipes around ``plain``, a target's 4-bit one, and choose the best within ``budget``.
 
-    Raises CheckFailed if none fits.
+    Raises, before any work, what an export by ``plain`` would raise; CheckFailed if no recipe is within the budget.
     """
     say = on_stage or (lambda _: None)
     task = task_of(Path(run), task)
     policy = load_policy(run)
-    length = min(plain.context_length, policy.model.config.max_position_embeddings)
-    plain = plain.model_copy(update={"context_length": length})
+    plain, _ = plan_export(policy.model, plain)
     training = training_prompts(task, plain.quantize.calibration_prompts)
     held_out = [problem.prompt for problem in get_task(task).problems("validation", budget.n, seed=1)]
-    groups = weight_groups(policy.model, plain.quantize, fine_rule(plain.target))
+    groups = weight_groups(policy.model, plain.quantize, get_target(plain.target).fine_rule)
     say("what each group of weights does to the decisions")
     sensitivities = measure_sensitivity(
-        policy, groups, training[:SENSITIVITY_PROMPTS], lambda done, of, *_: say(f"sensitivity: group {done} of {of}")
+        policy,
+        groups,
+        training[:SENSITIVITY_PROMPTS],
+        storage_of(plain),
+        lambda done, of, *_: say(f"sensitivity: group {done} of {of}"),
     )
     recipes = candidates(policy.model, plain, sensitivities)
     with scratch_directory() as folder:
@@ -91,7 +97,7 @@ class Artifacts:
         forget_floats(model)
         folder = self.folder / recipe.name
         folder.mkdir()
-        self.lowered[recipe.quantize.rules] = recipe, get_target(recipe.target).lower(model, recipe, folder)
+        self.lowered[recipe.quantize.rules] = recipe, get_lowering(recipe.target).lower(model, recipe, folder)
 
     def decode_speeds(self, say: Say) -> dict[tuple[Any, ...], float]:
         """Decoded tokens a second in the host's simulator, by rules: of the median step of all turns.

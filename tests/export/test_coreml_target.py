@@ -213,15 +213,6 @@ def test_an_artifact_that_does_not_fit_its_bundle_is_refused(int4: Lowered) -> N
         artifact.decode(0)
 
 
-def test_recipes_core_ml_cannot_run_are_refused_before_work(int4: Lowered, tmp_path: Path) -> None:
-    int8_inputs = int4.recipe.quantize.model_copy(update={"activations": "int8"})
-    with pytest.raises(EdgekitError, match="Use activations: float"):
-        to_coreml.lower(int4.model, int4.recipe.model_copy(update={"quantize": int8_inputs}), tmp_path)
-    with pytest.raises(EdgekitError, match="Lower prefill_chunk"):
-        to_coreml.lower(int4.model, int4.recipe.model_copy(update={"prefill_chunk": CONTEXT}), tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
 def test_the_simulator_needs_neither_torch_nor_coremltools_imported(int4: Lowered) -> None:
     code = (
         "import sys; from pathlib import Path; from edgekit.simulate.on_coreml import open_artifact;"

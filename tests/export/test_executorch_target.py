@@ -16,13 +16,12 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from edgekit.errors import BundleError, EdgekitError
+from edgekit.errors import BundleError
 from edgekit.export.capture import capture
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
-from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 pytest.importorskip("executorch")
 
@@ -183,31 +182,6 @@ def test_identical_inputs_give_identical_bytes_whatever_the_hash_seed(tmp_path: 
         output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         digests.add(output.split()[-1])
     assert len(digests) == 1
-
-
-@pytest.mark.parametrize(
-    ("quantize", "fault"),
-    [
-        (QuantRecipe(rules=(QuantRule(match="lm_head", bits=8),)), "float activations"),
-        (
-            QuantRecipe(rules=(QuantRule(match="lm_head", bits=8, group_size=32),), activations="int8"),
-            "8 bits in groups",
-        ),
-        (QuantRecipe(rules=(QuantRule(match="lm_head", bits=4, group_size=16),), activations="int8"), "group_size 16"),
-    ],
-)
-def test_what_xnnpack_cannot_run_is_refused_with_the_setting_to_change(
-    quantize: QuantRecipe, fault: str, tmp_path: Path
-) -> None:
-    recipe = small_recipe("int4").model_copy(update={"quantize": quantize})
-    with pytest.raises(EdgekitError, match=f"lm_head for XNNPACK: {fault}"):
-        to_executorch.lower(quantize_model(random_model(LLAMA), quantize), recipe, tmp_path)
-    assert not list(tmp_path.iterdir())
-
-
-def test_a_context_beyond_the_trained_positions_is_refused() -> None:
-    with pytest.raises(EdgekitError, match="context_length too long: 256"):
-        capture(random_model(LLAMA), 256, FusedAttention())
 
 
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:

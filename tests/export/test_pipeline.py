@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edgekit.bundle.load import open_bundle
+from edgekit.bundle.manifest import read_manifest
 from edgekit.errors import BackendMissing, BundleError, ConfigError, EdgekitError
 from edgekit.export.pipeline import export
-from edgekit.export.targets import TARGETS, get_target
+from edgekit.export.targets import get_lowering
+from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe, named_recipes
-from edgekit.simulate import SIMULATORS
+from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.recipes.targets import TARGETS, Needs
+from edgekit.simulate import get_simulator
+from edgekit.verify.check import verify_bundle
 
 RECIPE = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})
 
 
-def test_every_target_has_a_simulator_and_a_default_recipe() -> None:
-    assert set(TARGETS) == set(SIMULATORS)
-    for target in TARGETS:
-        assert find_recipe(None, target).target == target
-        assert get_target(target).ARTIFACT.startswith("model.")
+@pytest.mark.parametrize("name", sorted(TARGETS))
+def test_every_target_has_what_lowers_to_it_what_runs_it_and_recipes(name: str) -> None:
+    lowering = get_lowering(name)
+    assert callable(lowering.problems)
+    assert callable(lowering.lower)
+    assert callable(get_simulator(name).open_artifact)
+    assert find_recipe(None, name).target == name
+    assert {f"{name}_fp32", f"{name}_int4"} <= set(named_recipes())
 
 
 def test_every_recipe_found_loads_under_its_own_name() -> None:
@@ -36,21 +46,36 @@ def test_an_unfit_recipe_name_is_refused(name: str, why: str) -> None:
 
 
 def test_every_reason_against_a_recipe_is_listed_before_any_work(tiny_policy_folder: Path, tmp_path: Path) -> None:
-    rules = RECIPE.quantize.model_validate(
-        {"rules": [{"match": "nothing.*", "bits": 8}, {"match": "*", "bits": 4, "group_size": 48}]}
-    )
-    recipe = RECIPE.model_copy(update={"quantize": rules})
+    rules = [{"match": "nothing.*", "bits": 8}, {"match": "*", "bits": 4, "group_size": 8}]
+    quantize = QuantRecipe.model_validate({"rules": rules, "activations": "int8"})
+    recipe = RECIPE.model_copy(update={"quantize": quantize, "compute": "float16"})
+    stages: list[str] = []
     with pytest.raises(ConfigError) as error:
-        export(tiny_policy_folder, recipe, tmp_path / "out", prompts=[])
-    assert len(error.value.problems) == 2
-    for part in ("matches no weight", "does not divide"):
+        export(tiny_policy_folder, recipe, tmp_path / "out", prompts=[], on_stage=stages.append)
+    assert len(error.value.problems) == 4
+    for part in ("matches no weight", "groups of 8", "onnx takes float or int8_block", "compute: float16"):
         assert part in str(error.value)
+    assert stages == []
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_weight_that_groups_do_not_divide_is_told_of_and_listed_in_the_manifest(
+    tiny_policy_folder: Path, tmp_path: Path
+) -> None:
+    recipe = find_recipe("onnx_int4", "onnx")
+    assert recipe.quantize.rules[0].group_size == 64  # the policy's hidden states have 32 numbers
+    told: list[Fallback] = []
+    out = export(tiny_policy_folder, recipe, tmp_path / "out", prompts=["1 2 -> 3"], on_fallbacks=told.extend)
+    manifest = read_manifest(out)
+    assert told
+    assert [entry.model_dump() for entry in manifest.fallbacks] == [fallback.to_json() for fallback in told]
+    assert {rule.group_size for rule in manifest.export_recipe().quantize.rules} == {32, 64}
+    assert verify_bundle(open_bundle(out), None, [], None, None).passed
+
+
 def test_a_missing_backend_is_said_before_any_work(tiny_policy_folder: Path, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(get_target("onnx"), "missing", lambda: "onnx is not installed. pip install onnx")
-    with pytest.raises(BackendMissing, match="pip install"):
+    monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], needs=Needs("absent", "absent", "onnx")))
+    with pytest.raises(BackendMissing, match=r"cannot export to onnx: absent is not installed\. .*pip install"):
         export(tiny_policy_folder, RECIPE, tmp_path / "out", prompts=[])
 
 
@@ -64,7 +89,7 @@ def test_an_interrupted_export_leaves_nothing_and_keeps_the_earlier_bundle(
     def interrupted(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(get_target("onnx"), "lower", interrupted)
+    monkeypatch.setattr(get_lowering("onnx"), "lower", interrupted)
     with pytest.raises(KeyboardInterrupt):
         export(tiny_policy_folder, RECIPE, out, prompts=["1 2 -> 3"])
     assert (out / "manifest.json").read_text() == "earlier"

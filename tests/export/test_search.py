@@ -9,16 +9,21 @@ import torch
 
 from edgekit.errors import CheckFailed
 from edgekit.export.frontier import Point, choose, draw_frontier, mark_frontier
-from edgekit.export.search import artifact_mb, candidates, compare_recipes, fine_rule
-from edgekit.export.targets import get_target
+from edgekit.export.search import artifact_mb, candidates, compare_recipes
+from edgekit.export.targets import get_lowering
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
-from edgekit.quantize.quantized import quantize_model, recipe_problems
+from edgekit.quantize.quantized import quantize_model, weight_shapes
 from edgekit.quantize.rollouts import record_rollouts
-from edgekit.quantize.sensitivity import Sensitivity, WeightGroup, measure_sensitivity, spend, weight_groups, weight_mb
+from edgekit.quantize.sensitivity import Sensitivity, WeightGroup, measure_sensitivity, spend, weight_groups
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.fit import recipe_problems
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
+from edgekit.recipes.targets import get_target
+from edgekit.recipes.weights import storage_of
+
+STORAGE = storage_of(find_recipe("coreml_int4", "coreml"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +58,7 @@ def test_the_counted_size_is_the_onnx_file_s(rules: list[dict[str, object]], tmp
     plain = find_recipe("onnx_int4", "onnx")
     quantize = plain.quantize.model_validate(plain.quantize.model_dump() | {"rules": rules})
     recipe = plain.model_copy(update={"quantize": quantize, "context_length": 64})
-    path = get_target("onnx").lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
+    path = get_lowering("onnx").lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
     assert artifact_mb(model, recipe) == pytest.approx(path.stat().st_size / 1e6, rel=0.03)
 
 
@@ -62,7 +67,7 @@ def test_the_counted_size_is_the_executorch_file_s_which_holds_a_tied_table_twic
     torch.manual_seed(0)
     model = PolicyModel(ModelConfig(4096, 256, 512, 2, 4, 2, 64, 64)).eval()
     recipe = find_recipe("executorch_int8", "executorch").model_copy(update={"context_length": 64})
-    path = get_target("executorch").lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
+    path = get_lowering("executorch").lower(quantize_model(model, recipe.quantize), recipe, tmp_path)
     assert artifact_mb(model, recipe) == pytest.approx(path.stat().st_size / 1e6, rel=0.05)
 
 
@@ -72,8 +77,8 @@ def test_rounding_more_coarsely_is_felt_more_and_a_second_float_costs_nothing(
     fine, four = QuantRule(match="*", bits=8), QuantRule(match="*", bits=4, group_size=32)
     groups = weight_groups(policy.model, QuantRecipe(rules=(four,)), fine)
     smooth = [WeightGroup(group.name, group.finer, group.finer) for group in groups]
-    coarse = measure_sensitivity(policy, groups, tiny_prompts[:16])
-    finer = measure_sensitivity(policy, smooth, tiny_prompts[:16])
+    coarse = measure_sensitivity(policy, groups, tiny_prompts[:16], STORAGE)
+    finer = measure_sensitivity(policy, smooth, tiny_prompts[:16], STORAGE)
     for rough, same in zip(coarse, finer, strict=True):
         assert rough.divergence > 4 * same.divergence > 0
         assert same.extra_mb == 0.0
@@ -90,7 +95,7 @@ def test_a_group_measured_from_its_own_layer_on_is_as_if_the_whole_model_had_run
     assert [group.name for group in groups][-2:] == ["layer 1 down", "head and embedding"]
     (batch,) = record_rollouts(policy, tiny_prompts[:8])
     before = policy.model(batch.tokens)[batch.responds].log_softmax(-1)
-    for group, found in zip(groups, measure_sensitivity(policy, groups, tiny_prompts[:8]), strict=True):
+    for group, found in zip(groups, measure_sensitivity(policy, groups, tiny_prompts[:8], STORAGE), strict=True):
         twin = quantize_model(policy.model, QuantRecipe(rules=group.rules))
         after = twin(batch.tokens)[batch.responds].log_softmax(-1)
         divergence = float((before.exp() * (before - after)).sum(-1).mean())
@@ -104,7 +109,7 @@ def test_groups_follow_the_recipe_s_tables_and_bits(policy: Policy) -> None:
         ("coreml", ["head and embedding"]),
     ):
         plain = find_recipe(f"{target}_int4", target)
-        groups = weight_groups(policy.model, plain.quantize, fine_rule(target))
+        groups = weight_groups(policy.model, plain.quantize, get_target(target).fine_rule)
         assert [group.name for group in groups if not group.name.startswith("layer ")] == tables
         assert len(groups) == 3 * policy.model.config.num_hidden_layers + 1
         assert all(rule.bits == 8 for group in groups for rule in group.finer)
@@ -121,21 +126,13 @@ def test_spending_takes_the_most_saved_per_megabyte_first() -> None:
     assert spend(found, 0.5) == []
 
 
-def test_a_tied_table_counts_once_and_twice_under_unlike_rules(policy: Policy) -> None:
-    four, eight = QuantRule(match="*", bits=4, group_size=32), QuantRule(match="lm_head", bits=8)
-    table = policy.model.lm_head.weight.numel()
-    rows = policy.model.lm_head.weight.shape[0]
-    both = weight_mb(policy.model, (four,)) * 1e6
-    assert weight_mb(policy.model, (eight, four)) * 1e6 - both == pytest.approx(table + 2 * rows)
-
-
 @pytest.mark.parametrize("target", ["onnx", "executorch", "coreml"])
 def test_every_candidate_fits_its_target_and_the_smallest_come_first(
     target: str, policy: Policy, tiny_prompts: list[str], tmp_path: Path
 ) -> None:
     plain = fitted(find_recipe(f"{target}_int4", target))
-    groups = weight_groups(policy.model, plain.quantize, fine_rule(target))
-    recipes = candidates(policy.model, plain, measure_sensitivity(policy, groups, tiny_prompts[:8]))
+    groups = weight_groups(policy.model, plain.quantize, get_target(target).fine_rule)
+    recipes = candidates(policy.model, plain, measure_sensitivity(policy, groups, tiny_prompts[:8], storage_of(plain)))
     assert {f"{target}_{name}" for name in ("int4", "int4_gptq", "int4_head8_gptq", "int8", "int8_gptq")} <= {
         recipe.name for recipe in recipes
     }
@@ -143,10 +140,10 @@ def test_every_candidate_fits_its_target_and_the_smallest_come_first(
     assert sizes == sorted(sizes)
     assert any("mixed" in recipe.name for recipe in recipes)
     for recipe in recipes:
-        assert not recipe_problems(policy.model, recipe.quantize)
+        assert not recipe_problems(recipe, weight_shapes(policy.model))
         if recipe.quantize.rounding == "nearest":
             (tmp_path / recipe.name).mkdir()
-            get_target(target).lower(quantize_model(policy.model, recipe.quantize), recipe, tmp_path / recipe.name)
+            get_lowering(target).lower(quantize_model(policy.model, recipe.quantize), recipe, tmp_path / recipe.name)
 
 
 def fitted(plain: ExportRecipe) -> ExportRecipe:

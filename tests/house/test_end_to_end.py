@@ -9,9 +9,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from edgekit.cli.app import run_command
-from edgekit.export.targets import TARGETS
-from edgekit.recipes.lookup import named_recipes
-from edgekit.simulate import SIMULATORS
+from edgekit.recipes.targets import TARGETS
 
 pytestmark = pytest.mark.slow
 
@@ -29,11 +27,6 @@ def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str], code: int 
     capsys.readouterr()
     assert run_command([*arguments, "--json"]) == code
     return json.loads(capsys.readouterr().out)
-
-
-def test_every_target_has_a_simulator_and_an_int4_recipe() -> None:
-    assert set(TARGETS) == set(SIMULATORS)
-    assert {f"{target}_int4" for target in TARGETS} <= set(named_recipes())
 
 
 @pytest.mark.parametrize("target", sorted(TARGETS))

@@ -23,8 +23,8 @@ ALLOWED = {
     "rollout": {"policy", "routing"},
     "warm_start": {"rollout", "policy", "routing", "tasks", "train"},
     "train": {"warm_start", "rollout", "policy", "routing", "tasks", "cloud"},
-    "bundle": {"routing"},
-    "simulate": {"routing", "bundle"},
+    "bundle": {"recipes", "routing"},
+    "simulate": {"recipes", "routing", "bundle"},
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
     "hybrid": {"routing", "bundle", "simulate", "cloud", "tasks"},
@@ -34,7 +34,7 @@ ALLOWED = {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment",
     },
-    "cli": {"workflows", "bundle", "simulate", "export", "verify", "train", "warm_start"},
+    "cli": {"workflows", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
 }  # fmt: skip
 
 HEAVY = {

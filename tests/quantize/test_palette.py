@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
 from torch import nn
 
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.quantize.palette import PalettizedEmbedding, PalettizedLinear, palettize_weight
-from edgekit.quantize.quantized import quantize_model, recipe_problems
-from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 
 
@@ -73,11 +70,3 @@ def test_a_recipe_puts_palettes_where_its_rules_say_and_ties_the_table() -> None
     assert isinstance(quantized.lm_head, PalettizedLinear)
     assert isinstance(quantized.model.embed_tokens, PalettizedEmbedding)
     assert quantized.lm_head.indices is quantized.model.embed_tokens.indices
-
-
-def test_groups_of_a_palette_divide_output_channels() -> None:
-    model = PolicyModel(ModelConfig(50, 32, 64, 1, 4, 2, 8, 16))
-    rules = (QuantRule(match="lm_head", bits=4, group_size=16, palette=True),)
-    assert recipe_problems(model, QuantRecipe(rules=rules)) == ["rules[0]: group_size 16 does not divide 50 (lm_head)"]
-    with pytest.raises(ValidationError, match="palette is for coreml only"):
-        ExportRecipe(name="x", description="", target="onnx", precision="int4", quantize=QuantRecipe(rules=rules))

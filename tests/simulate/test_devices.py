@@ -28,7 +28,13 @@ def manifest(
         target=target,
         artifact="model.pte",
         precision="int4",
-        recipe={"name": "test", "quantize": {"rules": rules, "activations": "int8"}},
+        recipe={
+            "name": "test",
+            "description": "",
+            "target": target,
+            "precision": "int4",
+            "quantize": {"rules": rules, "activations": "int8"},
+        },
         model=ModelFacts.model_validate(model),
         runtime=RuntimeFacts(name="x", version="1"),
         files={"model.pte": FileEntry(sha256="0" * 64, size=size), "other.json": FileEntry(sha256="0" * 64, size=9)},
@@ -56,14 +62,17 @@ def test_a_small_model_s_work_is_what_a_person_counts() -> None:
     }  # fmt: skip
     weights = 2 * (64 * 64 * 2 + 32 * 64 * 2 + 3 * 128 * 64)  # q and o, k and v, the MLP; two layers
     blocks = weights // 2 + weights // 32 * 2
-    work = count_workload(manifest(blocks + 2 * 6400, facts, INT4))
+    table = 100 * 64 + 100 * 2  # integers and scales
+    work = count_workload(manifest(blocks + 2 * table, facts, INT4))
     assert work.layer_operations == 2 * weights
-    assert work.weight_bytes == blocks + 6400  # the embedding, stored apart from the head, is read one row a step
-    assert work.artifact_bytes == blocks + 2 * 6400
+    assert work.weight_bytes == blocks + table  # the embedding, stored apart from the head, is read one row a step
+    assert work.artifact_bytes == blocks + 2 * table
     assert work.head_operations == 2 * 6400
     assert work.cache_bytes == 2 * 2 * 2 * 16 * 4
     assert work.attention_operations == 2 * 4 * 4 * 16
-    assert count_workload(manifest(blocks + 6400, facts, INT4)).weight_bytes == blocks + 6400  # stored once
+    once = count_workload(manifest(blocks + 6400, facts, INT4_ALL, target="coreml"))
+    assert once.weight_bytes == blocks + 6400  # one table is both head and embedding
+    assert once.cache_bytes == work.cache_bytes // 2  # of float16 states
 
 
 def test_a_manifest_without_layer_sizes_is_refused_with_the_way_out() -> None:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from edgekit.bundle.manifest import MANIFEST
 from edgekit.cli.app import run_command
 from edgekit.errors import BundleError
 from edgekit.policy.checkpoint import load_policy
+from edgekit.recipes.targets import TARGETS, Needs
 from edgekit.routing.decode_loop import DecodeSession, decode
-from edgekit.simulate import get_simulator, open_simulator
+from edgekit.simulate import open_simulator
 from edgekit.verify.device_check import verify_device
 from edgekit.verify.device_report import DeviceReport, ordered_cases, read_device_report
 
@@ -132,7 +134,7 @@ def test_a_report_that_contradicts_itself_and_a_tokenizer_that_reads_otherwise_a
 
 
 def test_without_the_runtime_here_recorded_decisions_serve(bundle, sound, monkeypatch) -> None:
-    monkeypatch.setattr(get_simulator("onnx"), "missing", lambda: "onnxruntime not installed")
+    monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], needs=Needs("absent", "absent", "onnx")))
     verdict = verify_device(bundle, DeviceReport.model_validate(sound))
     assert (verdict.passed, verdict.simulator, verdict.simulator_runtime) == (True, None, None)
 

@@ -15,8 +15,9 @@ from rich.console import Console
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import MANIFEST, describe_files
 from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.recipes.targets import TARGETS, Needs
 from edgekit.routing.decoder import Decision
-from edgekit.simulate import get_simulator, open_simulator
+from edgekit.simulate import open_simulator
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import verify_bundle
 from edgekit.verify.parity import Thresholds, VerifyReport, compare, find_faults, same_before_decision, wilson_interval
@@ -164,10 +165,10 @@ def test_a_cache_off_by_one_fails_the_lowering_hop(tiny_bundle_folder, policy, p
 
 
 def test_a_missing_runtime_is_not_run_and_never_a_pass(tiny_bundle_folder, policy, problems, monkeypatch) -> None:
-    monkeypatch.setattr(get_simulator("onnx"), "missing", lambda: "onnxruntime not installed")
+    monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], needs=Needs("absent", "absent", "onnx")))
     report = verify_bundle(open_bundle(tiny_bundle_folder), policy, problems, None, None)
     assert (report.passed, report.outcome, report.n) == (False, "NOT_RUN", 0)
-    assert "onnxruntime not installed" in report.faults[0]
+    assert "absent is not installed" in report.faults[0]
     assert report.to_json()["lowering"]["decision_agreement"] is None
     Console(width=100).print(render(report))
 

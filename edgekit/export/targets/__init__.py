@@ -1,4 +1,4 @@
-"""One file per target, the same names in each: ARTIFACT, missing(), runtime(), lower(). A new target is one line."""
+"""One file per target that lowers to it, the same names in each: problems(), lower(). ``Target.lowering`` names it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,22 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from edgekit.errors import EdgekitError
 from edgekit.progress import Say
+from edgekit.recipes.targets import get_target
 
 if TYPE_CHECKING:
-    from edgekit.policy.model import PolicyModel
+    from edgekit.policy.model import ModelConfig, PolicyModel
     from edgekit.recipes.export_recipe import ExportRecipe
 
-TARGETS = {
-    "onnx": "edgekit.export.targets.to_onnx",
-    "executorch": "edgekit.export.targets.to_executorch",
-    "coreml": "edgekit.export.targets.to_coreml",
-}
 
-
-class TargetModule(Protocol):
+class Lowering(Protocol):
     """What a target's file offers."""
 
-    ARTIFACT: str
+    def problems(self, config: ModelConfig, recipe: ExportRecipe) -> list[str]:
+        """Every reason why a model of ``config`` cannot be lowered by ``recipe``; empty if it can.
 
-    def missing(self) -> str | None:
-        """None if this host can lower to the target, else one sentence that says what to install."""
-
-    def runtime(self) -> dict[str, str]:
-        """``name`` and ``version`` of the runtime the artifact is made for."""
+        What the target's record knows is checked before: its integers, activations and settings.
+        """
 
     def lower(
         self,
@@ -41,15 +33,13 @@ class TargetModule(Protocol):
         stop_token_ids: Sequence[int] = (),
         say: Say | None = None,
     ) -> Path:
-        """Write the quantized ``model`` as ``folder/ARTIFACT``; returns that path.
+        """Write the quantized ``model``, against which there are no problems, as the target's artifact in ``folder``.
 
-        ``stop_token_ids`` go into the artifact where its format has a place for them; ``say`` hears each phase
-        of a long lowering.
+        Returns its path. ``stop_token_ids`` go into the artifact where its format has a place for them; ``say`` hears
+        each phase of a long lowering.
         """
 
 
-def get_target(name: str) -> TargetModule:
-    """The target called ``name``. Raises :class:`EdgekitError` for an unknown one."""
-    if name not in TARGETS:
-        raise EdgekitError(f"unknown target: {name}. edgekit exports to {', '.join(TARGETS)}. Choose one.")
-    return cast(TargetModule, import_module(TARGETS[name]))
+def get_lowering(target: str) -> Lowering:
+    """What lowers to ``target``. Raises :class:`EdgekitError` for an unknown one."""
+    return cast(Lowering, import_module(get_target(target).lowering))

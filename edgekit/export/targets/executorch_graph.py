@@ -18,14 +18,12 @@ from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec, TensorArgument
 from torch.fx import Graph, Node
 
-from edgekit.errors import EdgekitError
-
 aten = torch.ops.aten
 Call = Any  # an fx Node whose arguments are known by its operator: fx types them as anything
 
 
 def rewrite(program: ExportedProgram, context_length: int) -> ExportedProgram:
-    """Rewrite ``program`` in place; returns it. Raises EdgekitError for a weight XNNPACK cannot run."""
+    """Rewrite ``program`` in place; returns it."""
     import torch.ao.quantization.fx._decomposed  # registers the quantized operators
 
     rounded: dict[Node, Node] = {}  # q, k and v share one rounded input, and so do gate and up
@@ -91,31 +89,10 @@ def stages(program: ExportedProgram, supported: set[Node]) -> list[list[Node]]:
 def _linear(program: ExportedProgram, node: Call, rounded: dict[Node, Node]) -> Node:
     graph = program.graph
     x, values, scales, bits, activations = node.args
-    _check_linear(program, values, scales, bits, activations)
+    assert activations == "int8", activations
     if x not in rounded:
         rounded[x] = _round_tokens(graph, x)
     return _call(graph, aten.linear.default, rounded[x], _dequantize(program, values, scales, bits))
-
-
-def _check_linear(program: ExportedProgram, values: Call, scales: Call, bits: int, activations: str) -> None:
-    name = program.graph_signature.inputs_to_buffers[values.name].removesuffix(".values").removeprefix("policy.")
-    if activations != "int8":
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: {activations} activations. It runs integer weights on 8-bit activations "
-            "only. Set quantize.activations: int8."
-        )
-    groups = scales.meta["val"].shape[1]
-    if bits == 8 and groups > 1:
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: 8 bits in groups. It has 8 bits per output channel only. "
-            "Set group_size: 0."
-        )
-    group = values.meta["val"].shape[1] // groups
-    if bits == 4 and group % 32:
-        raise EdgekitError(
-            f"cannot lower {name} for XNNPACK: group_size {group}. Its 4-bit groups are multiples of 32. "
-            "Set group_size: 32."
-        )
 
 
 def _round_tokens(graph: Graph, x: Node) -> Node:

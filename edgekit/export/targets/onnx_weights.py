@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edgekit.errors import EdgekitError
 from edgekit.export.targets.onnx_graph import Graph
 from edgekit.policy.activations import runtime_block
 from edgekit.quantize.integers import QuantizedEmbedding, QuantizedLinear
@@ -70,17 +69,6 @@ def embedding(graph: Graph, name: str, module: nn.Module, head: nn.Module, head_
     return graph.node("Gather", [table, ids], name, axis=0)
 
 
-def block_size(group_size: int) -> int:
-    """The MatMulNBits block that divides ``group_size``: a power of two from 16 to 128. EdgekitError if none."""
-    block = runtime_block(group_size)
-    if block < 16:
-        raise EdgekitError(
-            f"cannot pack for ONNX Runtime: group of {group_size} inputs. MatMulNBits needs groups that are "
-            "multiples of 16. Choose another group_size, or 16 or 32 bits for this weight."
-        )
-    return block
-
-
 def pack_values(values: NDArray[np.int8], bits: int, block: int) -> NDArray[np.uint8]:
     """values (out, in) -> (out, in / block, block * bits / 8): offset by 2^(bits-1), 4 bits low nibble first."""
     offset = values.view(np.uint8) + np.uint8(2 ** (bits - 1))  # wraps as two's complement does
@@ -99,11 +87,6 @@ def unpack_values(packed: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
 
 def _integer_linear(graph: Graph, name: str, modules: Sequence[QuantizedLinear], x: str, bias: str) -> str:
     bits, activations = modules[0].bits, modules[0].activations
-    if activations not in ACCURACY_LEVELS:
-        raise EdgekitError(
-            f"cannot pack for ONNX Runtime: activations {activations}. It rounds each block of a vector, not the "
-            "whole. Choose int8_block or float."
-        )
     values, scales, block = _pack(graph, name, [m.values for m in modules], [m.scales for m in modules], bits)
     return graph.node(
         "MatMulNBits",
@@ -122,7 +105,7 @@ def _pack(
 ) -> tuple[str, str, int]:
     """Names of the packed integers (out, blocks, bytes) and scales (out * blocks) of stacked weights; the block."""
     width, groups = values[0].shape[1], scales[0].shape[1]
-    block = block_size(width // groups)
+    block = runtime_block(width // groups)
     out, blocks = sum(v.shape[0] for v in values), width // block
 
     def packed() -> NDArray[np.uint8]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import io
 import json
 import logging
@@ -15,24 +13,16 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import BackendMissing, EdgekitError, install_hint
-from edgekit.policy.model import PolicyModel
+from edgekit.errors import EdgekitError
+from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
-
-ARTIFACT = "model.mlpackage"
-
-
-def missing() -> str | None:
-    """None if coremltools is installed, else a sentence saying how to get it."""
-    if importlib.util.find_spec("coremltools") is None:
-        return f"coremltools is not installed. {install_hint('coreml')}"
-    return None
+from edgekit.recipes.targets.coreml import TARGET
 
 
-def runtime() -> dict[str, str]:
-    """The phone runtime the artifact is made for, and what makes it."""
-    return {"name": "Core ML (iOS 18)", "version": f"coremltools {importlib.metadata.version('coremltools')}"}
+def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:  # noqa: ARG001
+    """None that the target's record does not know: an ML Program takes any sizes."""
+    return []
 
 
 def lower(
@@ -49,15 +39,11 @@ def lower(
     weights and the float16 states key_0, value_0, ...; both take int32 token_ids and position (1,)
     and return logits (1, vocab) float32 of their last token. Equal inputs give equal bytes.
 
-    Raises BackendMissing without coremltools, EdgekitError for a recipe Core ML cannot run.
+    Raises EdgekitError where coremltools refuses the program.
     """
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot export to Core ML: {absent}")
-    _check(model, recipe)
-    target = folder / ARTIFACT
+    target = folder / TARGET.artifact
     with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, _quiet():
-        package = Path(scratch, ARTIFACT)
+        package = Path(scratch, TARGET.artifact)
         try:
             _write_package(_program(model, recipe), package)
         except (NotImplementedError, ValueError, RuntimeError) as error:
@@ -69,24 +55,6 @@ def lower(
             shutil.rmtree(target)
         package.replace(target)
     return target
-
-
-def _check(model: PolicyModel, recipe: ExportRecipe) -> None:
-    if recipe.quantize.activations != "float":
-        raise EdgekitError(
-            f"recipe {recipe.name} does not fit Core ML: activations {recipe.quantize.activations}. "
-            "Its linears take float inputs. Use activations: float."
-        )
-    if recipe.prefill_chunk >= recipe.context_length:
-        raise EdgekitError(
-            f"recipe {recipe.name} does not fit Core ML: prefill_chunk {recipe.prefill_chunk} of a context of "
-            f"{recipe.context_length}. A chunk must leave room to answer. Lower prefill_chunk."
-        )
-    known = model.config.max_position_embeddings
-    if recipe.context_length > known:
-        raise EdgekitError(
-            f"context_length too long: {recipe.context_length}. The policy was trained for {known} positions. Lower it."
-        )
 
 
 def _program(model: PolicyModel, recipe: ExportRecipe) -> Any:

@@ -6,8 +6,6 @@ buffers it mutates. The file's metadata is what ExecuTorch's own LLM runners rea
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
@@ -19,31 +17,20 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.atomic_write import write_file
-from edgekit.errors import BackendMissing, install_hint
 from edgekit.export.capture import capture
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
-from edgekit.policy.model import PolicyModel
+from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.targets.executorch import TARGET
 
-ARTIFACT = "model.pte"
 Metadata = dict[str, int | bool | list[int]]
 
 
-def missing() -> str | None:
-    """None if this host can lower to ExecuTorch, else what to install."""
-    absent = importlib.util.find_spec("executorch") is None
-    return f"executorch is not installed. {install_hint('executorch')}" if absent else None
-
-
-def runtime() -> dict[str, str]:
-    """The runtime the file is made with."""
-    try:
-        version = importlib.metadata.version("executorch")
-    except importlib.metadata.PackageNotFoundError:
-        version = "1.4 or newer"
-    return {"name": "executorch", "version": version}
+def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:  # noqa: ARG001
+    """None that the target's record does not know: XNNPACK and the LLM operators take any sizes."""
+    return []
 
 
 def lower(
@@ -58,12 +45,8 @@ def lower(
 
     One method, ``forward(token_ids (1, tokens) int64, position (1,) int64) -> logits (1, vocab) float32``,
     serves prefill (at most context_length - 1 tokens) and decode. ``stop_token_ids`` and ``say``:
-    see :class:`TargetModule`. Raises BackendMissing without executorch, EdgekitError if XNNPACK cannot run
-    a weight as the recipe has it.
+    see :class:`Lowering`.
     """
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot export to ExecuTorch: {absent}.")
     tell = say or (lambda _: None)
     with _quiet():
         # In this order: the embedding operators load only when the runtime, which the first brings, is there.
@@ -75,7 +58,7 @@ def lower(
         tell("rewriting it for XNNPACK")
         rewrite(program, recipe.context_length)
         data = _compile(program, metadata(model, recipe, stop_token_ids), tell)
-    path = folder / ARTIFACT
+    path = folder / TARGET.artifact
     write_file(path, data)
     return path
 

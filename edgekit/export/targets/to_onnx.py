@@ -6,38 +6,30 @@ and the very integers and scales of the recipe as their weights.
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
-from edgekit.errors import BackendMissing, install_hint
 from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
-from edgekit.policy.model import MLP, Attention, Block, PolicyModel, RMSNorm
+from edgekit.policy.model import MLP, Attention, Block, ModelConfig, PolicyModel, RMSNorm
 from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
+from edgekit.recipes.targets.onnx import TARGET
 
-ARTIFACT = "model.onnx"
-
-
-def missing() -> str | None:
-    """None if this host can lower to ONNX, else what to install."""
-    absent = importlib.util.find_spec("onnx") is None
-    return f"onnx is not installed. {install_hint('onnx')}" if absent else None
+HEAD_UNITS = {"fused": 16, "standard": 8}
+"""What a layout's head_dim must be a multiple of: GroupQueryAttention rotates halves of 8 numbers at a time."""
 
 
-def runtime() -> dict[str, str]:
-    """The runtime the file is made for."""
-    try:
-        version = importlib.metadata.version("onnxruntime")
-    except importlib.metadata.PackageNotFoundError:
-        version = "1.22 or newer"
-    return {"name": "onnxruntime", "version": version}
+def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:
+    """What GroupQueryAttention cannot take."""
+    unit = HEAD_UNITS[recipe.layout]
+    if config.head_dim % unit:
+        return [f"head_dim {config.head_dim}: the {recipe.layout} layout's attention has heads of multiples of {unit}"]
+    return []
 
 
 def lower(
@@ -51,11 +43,8 @@ def lower(
     """Write ``folder/model.onnx`` and return its path.
 
     :class:`FusedLayout` and :class:`StandardLayout` say what goes in and comes out. The context is the recipe's,
-    or the model's where that is shorter. Raises BackendMissing without onnx, EdgekitError if a weight cannot be packed.
+    or the model's where that is shorter.
     """
-    absent = missing()
-    if absent:
-        raise BackendMissing(f"cannot export to ONNX: {absent}.")
     graph = Graph()
     length = min(recipe.context_length, model.cos.shape[0])
     layout: Layout
@@ -64,7 +53,7 @@ def lower(
     else:
         layout = StandardLayout(graph, model.config, model.cos, model.sin)
     build_decoder(graph, model, layout)
-    path = folder / ARTIFACT
+    path = folder / TARGET.artifact
     write_graph(graph, path)
     return path
 

@@ -1,0 +1,22 @@
+"""The targets by name. A new one is its file here, and its line."""
+
+from __future__ import annotations
+
+from edgekit.errors import EdgekitError
+from edgekit.recipes.targets import coreml, executorch, onnx
+from edgekit.recipes.targets.base import Integers, Needs, Runtime, Target
+
+TARGETS: dict[str, Target] = {
+    "onnx": onnx.TARGET,
+    "executorch": executorch.TARGET,
+    "coreml": coreml.TARGET,
+}
+
+__all__ = ["TARGETS", "Integers", "Needs", "Runtime", "Target", "get_target"]
+
+
+def get_target(name: str) -> Target:
+    """The target called ``name``. Raises :class:`EdgekitError` for an unknown one."""
+    if name not in TARGETS:
+        raise EdgekitError(f"unknown target: {name}. edgekit has {', '.join(TARGETS)}. Choose one.")
+    return TARGETS[name]

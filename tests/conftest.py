@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -59,3 +63,17 @@ def tiny_bundle_folder(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPa
     recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})
     out = tmp_path_factory.mktemp("bundle") / "onnx"
     return export(tiny_policy_folder, recipe, out, prompts=TINY_PROMPTS, task="tiny")
+
+
+@pytest.fixture
+def server() -> Iterator[Any]:
+    """An OpenAI-compatible server on loopback that behaves until ``server.modes`` says otherwise."""
+    name = "edgekit_tests_misbehaving"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, Path(__file__).parent / "cloud" / "misbehaving.py")
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    with sys.modules[name].misbehaving_server() as server:
+        yield server

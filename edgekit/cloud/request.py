@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, ErrorKind
 
 
 @dataclass(frozen=True)
@@ -57,15 +57,18 @@ class Price:
         return (usage.prompt_tokens * self.prompt_usd + usage.completion_tokens * self.completion_usd) / 1e6
 
 
+_KINDS = {"key": ErrorKind.UNAUTHORIZED, "time": ErrorKind.TIMED_OUT, "network": ErrorKind.OFFLINE}
+
+
 class CloudError(EdgekitError):
-    """A cloud that did not answer. ``kind`` tells why: key, limit, status, network, time, reply, address or closed.
+    """A cloud that did not answer. ``why``, in a word: key, limit, status, network, time, reply, address or closed.
 
     ``left_device`` is False only if no byte of the request can have left.
     """
 
-    def __init__(self, line: str, kind: str, *, left_device: bool = True) -> None:
-        self.kind, self.left_device = kind, left_device
-        super().__init__(line)
+    def __init__(self, line: str, why: str, *, left_device: bool = True) -> None:
+        self.why, self.left_device = why, left_device
+        super().__init__(line, _KINDS.get(why, ErrorKind.CLOUD_FAILED))
 
 
 class Reply(Protocol):

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, overload
 
 from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
-from edgekit.evaluate.hybrid import HybridAnswer, answer_prompt
+from edgekit.cloud.openai_client import OpenAICloud
+from edgekit.cloud.oracle import TaskChat
+from edgekit.cloud.request import ChatCloud
+from edgekit.hybrid.events import HybridAnswer
+from edgekit.hybrid.session import HybridSession
 from edgekit.tasks import get_task
-from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_source, task_of
+from edgekit.tasks.base import Task
+from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, source_task
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
@@ -45,13 +49,20 @@ def answer(
     "openai:MODEL@BASE_URL", an object with a method ``answer(problem)``, or "none". Raises :class:`EdgekitError` for
     a source or a cloud that edgekit does not know; a cloud that fails is no error, the device then answers.
     """
-    if isinstance(source, Bundle):
-        task = task_of(source.path, task)
-    elif isinstance(source, str | os.PathLike):
-        task = task_of(Path(source), task)
-    chosen = get_task(task or DEFAULT_TASK)
-    asked = open_cloud(cloud, chosen)
-    decider = open_source(source)
+    name = task or (source_task(source) or DEFAULT_TASK)
+    chosen = get_task(name)
+    session = HybridSession(open_device(source), chat_cloud(open_cloud(cloud, chosen), chosen))
     if isinstance(prompt, str):
-        return answer_prompt(decider, prompt, chosen, asked)
-    return [answer_prompt(decider, each, chosen, asked) for each in prompt]
+        return _graded(session.ask(prompt), prompt, chosen)
+    return [_graded(session.ask(each), each, chosen) for each in prompt]
+
+
+def chat_cloud(cloud: Cloud | None, task: Task) -> ChatCloud | None:
+    """``cloud`` as one that takes conversations; a cloud that only knows problems answers those of ``task``."""
+    return cloud if cloud is None or isinstance(cloud, OpenAICloud) else TaskChat(task, cloud)
+
+
+def _graded(answer: HybridAnswer, prompt: str, task: Task) -> HybridAnswer:
+    """``answer`` with whether it is right, where ``prompt`` is a problem of ``task``."""
+    problem = task.parse(prompt)
+    return answer if problem is None else replace(answer, correct=task.grade(problem, answer.answer))

@@ -11,7 +11,8 @@ from edgekit.policy.folder import policy_folder
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
     from edgekit.cloud.client import Cloud
-    from edgekit.evaluate.answers import Decider, StepDecider
+    from edgekit.evaluate.answers import PolicyDecider, StepDecider
+    from edgekit.hybrid.device import Device
     from edgekit.policy.checkpoint import Policy
     from edgekit.tasks.base import Task
 
@@ -80,7 +81,7 @@ def open_bundle(bundle: AnyPath) -> Bundle:
     return load(Path(bundle))
 
 
-def open_source(source: AnyPath | Policy | Bundle) -> Decider:
+def open_source(source: AnyPath | Policy | Bundle) -> PolicyDecider | StepDecider:
     """The run's torch policy, or the bundle's artifact in its simulator."""
     from edgekit.bundle.load import Bundle
     from edgekit.evaluate.answers import PolicyDecider
@@ -102,3 +103,25 @@ def bundle_decider(bundle: Bundle) -> StepDecider:
     facts = bundle.manifest.model
     model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
     return StepDecider(model, bundle.routing, bundle.vocabulary, bundle.encode)
+
+
+def source_task(source: AnyPath | Policy | Bundle) -> str | None:
+    """The task that a source on disk, or an opened bundle, was made for; None for an opened policy."""
+    from edgekit.bundle.load import Bundle
+
+    if isinstance(source, Bundle):
+        return task_of(source.path, None)
+    return task_of(Path(source), None) if isinstance(source, str | os.PathLike) else None
+
+
+def open_device(source: AnyPath | Policy | Bundle) -> Device:
+    """The run's torch policy, or the bundle's artifact in its simulator, as a device model that streams."""
+    from edgekit.evaluate.answers import StepDecider
+    from edgekit.hybrid.device import Device
+    from edgekit.policy.reference import ReferenceModel
+
+    opened = open_source(source)
+    if isinstance(opened, StepDecider):
+        return Device(opened.model, opened.spec, opened.vocabulary, opened.encode)
+    policy = opened.policy
+    return Device(ReferenceModel(policy.model), policy.routing, policy.vocabulary, policy.encode)

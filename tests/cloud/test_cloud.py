@@ -61,7 +61,7 @@ def test_a_streamed_reply_comes_in_pieces_and_says_what_it_used(server: Any) -> 
 
 @pytest.mark.parametrize("how", ["whole", "stream"])
 @pytest.mark.parametrize(
-    ("mode", "why", "kind"),
+    ("mode", "says", "why"),
     [
         ("status:401", "status 401", "key"),
         ("status:403", "status 403", "key"),
@@ -80,12 +80,12 @@ def test_a_streamed_reply_comes_in_pieces_and_says_what_it_used(server: Any) -> 
     ],
 )
 def test_what_a_retry_cannot_mend_is_one_line_after_one_request(
-    server: Any, how: str, mode: str, why: str, kind: str
+    server: Any, how: str, mode: str, says: str, why: str
 ) -> None:
     server.modes = [mode]
-    with pytest.raises(CloudError, match=why) as error:
+    with pytest.raises(CloudError, match=says) as error:
         asked(cloud_at(server, max_bytes=2_000_000), how)
-    assert error.value.kind == kind
+    assert error.value.why == why
     assert KEY not in str(error.value)
     assert "\n" not in str(error.value)
     assert len(server.seen) == 1
@@ -114,7 +114,7 @@ def test_a_wait_longer_than_the_call_may_take_is_not_begun(server: Any) -> None:
     begin = time.monotonic()
     with pytest.raises(CloudError, match="status 429") as error:
         cloud_at(server, seconds=2.0).answer(PROBLEMS[0])
-    assert error.value.kind == "limit"
+    assert error.value.why == "limit"
     assert time.monotonic() - begin < 2.0
 
 
@@ -125,7 +125,7 @@ def test_a_call_ends_in_the_time_it_says(server: Any, how: str, mode: str) -> No
     begin = time.monotonic()
     with pytest.raises(CloudError, match="in time") as error:
         asked(cloud_at(server, seconds=0.6), how)
-    assert error.value.kind == "time"
+    assert error.value.why == "time"
     assert 0.5 < time.monotonic() - begin < 5.0
     assert len(server.seen) == 1
 
@@ -170,7 +170,7 @@ def test_a_server_that_keeps_failing_is_left_alone_and_tried_again_later(server:
             cloud.answer(PROBLEMS[0])
     with pytest.raises(CloudError, match="left alone") as error:
         cloud.answer(PROBLEMS[0])
-    assert (error.value.kind, error.value.left_device, len(server.seen)) == ("closed", False, 2)
+    assert (error.value.why, error.value.left_device, len(server.seen)) == ("closed", False, 2)
     now[0], server.modes = 21.0, ["good"]
     assert cloud.answer(PROBLEMS[0]) == "3 * 7"
     assert cloud.answer(PROBLEMS[0]) == "3 * 7"

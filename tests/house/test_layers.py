@@ -32,7 +32,7 @@ ALLOWED = {
     "experiment": {"rollout", "warm_start", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "workflows": {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
-        "bundle", "simulate", "export", "evaluate", "verify", "experiment",
+        "bundle", "simulate", "export", "evaluate", "verify", "experiment", "hybrid",
     },
     "cli": {"workflows", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
 }  # fmt: skip

@@ -29,12 +29,13 @@ import matplotlib.pyplot as plt
 from edgekit.atomic_write import write_file
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.errors import EdgekitError
-from edgekit.evaluate.answers import SOLO, Decider, PolicyDecider
+from edgekit.evaluate.answers import Decider, PolicyDecider
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy
 from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.routing.decision_rule import SOLO
 from edgekit.simulate.measure import measure
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task

@@ -84,3 +84,9 @@ class BundleError(EdgekitError):
     """A bundle or run cannot be read: missing file, changed byte, newer format."""
 
     kind = ErrorKind.DAMAGED
+
+
+class BadLogits(EdgekitError):
+    """A model, or its artifact, gave what no token can be chosen from."""
+
+    kind = ErrorKind.BAD_LOGITS

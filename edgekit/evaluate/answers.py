@@ -11,8 +11,10 @@ from edgekit.cloud.client import Cloud
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.metrics import EvalReport, summarize
 from edgekit.progress import Progress
+from edgekit.routing.decision_rule import SOLO, largest_margin
 from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
 from edgekit.routing.decoder import Decision
+from edgekit.routing.replay import decision_at
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
 from edgekit.tasks.base import Problem, Task
@@ -21,16 +23,16 @@ if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
 
 
-SOLO = float("-inf")
-"""The marker bias under which nothing is ever handed off."""
-
-
 class Decider(Protocol):
     """Something that decides prompts greedily."""
 
     @property
     def routing(self) -> RoutingSpec:
         """Its routing data."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What its token ids spell."""
 
     def decide(
         self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
@@ -50,6 +52,11 @@ class PolicyDecider:
     def routing(self) -> RoutingSpec:
         """The policy's routing data."""
         return self.policy.routing
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The policy's vocabulary."""
+        return self.policy.vocabulary
 
     def decide(
         self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
@@ -101,19 +108,21 @@ class StepDecider:
         return decisions
 
 
-def solo_decisions(
-    source: Decider, prompts: Sequence[str], natural: Sequence[Decision], on_progress: Progress | None = None
-) -> list[Decision]:
-    """What each prompt would have become had nothing been handed off.
+def decide_both(
+    source: Decider, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
+) -> tuple[list[Decision], list[Decision]]:
+    """(as it decides at ``marker_bias``, None: its own; what each prompt becomes if nothing is handed off by marker).
 
-    The greedy path is the same until it calls, so only prompts that called by marker are decoded again.
+    Decoded once, with the marker forbidden: the other follows from the margins.
     """
-    again = [index for index, decision in enumerate(natural) if decision.reason == "marker"]
-    redone = source.decide([prompts[index] for index in again], SOLO, on_progress) if again else []
-    solo = list(natural)
-    for index, decision in zip(again, redone, strict=True):
-        solo[index] = decision
-    return solo
+    solo = source.decide(prompts, SOLO, on_progress)
+    bias = source.routing.marker_bias if marker_bias is None else marker_bias
+    return [decision_at(decision, bias, source.routing, source.vocabulary) for decision in solo], solo
+
+
+def call_scores(solo: Sequence[Decision]) -> list[float]:
+    """How readily each prompt calls: its largest margin; +inf where it goes to the cloud for want of an answer."""
+    return [math.inf if decision.called else largest_margin(decision.margins, 0.0) for decision in solo]
 
 
 def cloud_correct(
@@ -133,8 +142,7 @@ def cloud_correct(
 class Evaluation:
     """A report and, per problem, whether its solo answer is right and how readily it calls.
 
-    ``scores``: the largest marker margin on the solo path without any bias; +inf where the prompt goes to the
-    cloud for want of an answer.
+    ``scores``: see :func:`call_scores`.
     """
 
     report: EvalReport
@@ -158,13 +166,8 @@ def evaluate(
     if not problems:
         raise EdgekitError("nothing to evaluate: 0 problems. A report needs at least one. Raise --n.")
     prompts = [problem.prompt for problem in problems]
-    natural = source.decide(prompts, marker_bias, on_progress)
-    solo = solo_decisions(source, prompts, natural)
+    natural, solo = decide_both(source, prompts, marker_bias, on_progress)
     local = [task.grade(problem, decision.answer) for problem, decision in zip(problems, solo, strict=True)]
     bias = source.routing.marker_bias if marker_bias is None else marker_bias
     report = summarize(natural, local, cloud_correct(natural, problems, task, cloud), source.routing, bias)
-    scores = [
-        math.inf if alone.called else alone.marker_margin - (bias if alone is first else 0.0)
-        for alone, first in zip(solo, natural, strict=True)
-    ]
-    return Evaluation(report, local, scores)
+    return Evaluation(report, local, call_scores(solo))

@@ -1,8 +1,8 @@
 """Fitting the marker bias to a call fraction on held-out prompts.
 
-The natural greedy path equals the solo path (marker forbidden) until margin + bias passes 0. So the largest
-raw marker margin on a prompt's solo path is its score: the prompt calls exactly if score + bias > 0, and
-minus the (1 - c) quantile of the scores makes the share c call. Nothing is decoded twice.
+The greedy path equals the solo path (marker forbidden) until margin + bias passes 0, however many tokens the
+marker has. So the largest margin on a prompt's solo path is its score: the prompt calls exactly if score + bias > 0,
+and minus the (1 - c) quantile of the scores makes the share c call. Nothing is decoded twice.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from pathlib import Path
 from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.errors import CheckFailed, EdgekitError
-from edgekit.evaluate.answers import SOLO, Decider
+from edgekit.evaluate.answers import Decider, call_scores
 from edgekit.progress import Progress
+from edgekit.routing.decision_rule import SOLO, calls
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec, load_routing
 
@@ -33,11 +34,6 @@ class Calibration:
     reached_fraction: float
     no_answer_fraction: float
     n: int
-
-
-def call_scores(solo: Sequence[Decision]) -> list[float]:
-    """How readily each prompt calls; +inf where it goes to the cloud for want of an answer."""
-    return [math.inf if decision.called else decision.marker_margin for decision in solo]
 
 
 def bias_for(scores: Sequence[float], call_fraction: float) -> float:
@@ -77,7 +73,7 @@ def calibrate(
             "the cloud whatever the bias. Ask for more, or raise max_new_tokens."
         )
     bias = bias_for(scores, call_fraction)
-    reached = sum(score + bias > 0 for score in scores) / n
+    reached = sum(calls(score, bias) for score in scores) / n
     return Calibration(bias, call_fraction, reached, always / n, n)
 
 
@@ -88,12 +84,13 @@ def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, p
     (McNemar's test, 95 %): a crisp policy's margins lie far from 0, and a threshold moved into their midst to
     make up for a few chance flips costs more decisions than it saves.
     """
-    after = quantized.decide(prompts, bias)
-    flips = sum(a.called != b.called for a, b in zip(before, after, strict=True))
+    scores = call_scores(quantized.decide(prompts, SOLO))
+    after = [calls(score, bias) for score in scores]
+    flips = sum(decision.called != called for decision, called in zip(before, after, strict=True))
     wanted = sum(decision.called for decision in before)
-    if abs(sum(decision.called for decision in after) - wanted) <= 1.96 * math.sqrt(flips):
+    if abs(sum(after) - wanted) <= 1.96 * math.sqrt(flips):
         return bias
-    return bias_for(call_scores(quantized.decide(prompts, SOLO)), wanted / len(prompts))
+    return bias_for(scores, wanted / len(prompts))
 
 
 def apply_calibration(routing: RoutingSpec, calibration: Calibration) -> RoutingSpec:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgekit.evaluate.answers import SOLO, PolicyDecider
+from edgekit.evaluate.answers import PolicyDecider
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
+from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.reference import decode_batch
-from edgekit.routing.decoder import Decision, RoutingDecoder
+from edgekit.routing.decoder import Decision
+from edgekit.routing.replay import before_each
 
 ROWS = 32
 """Sequences in a batch: enough to keep two cores busy, few enough for a vocabulary of 50,000."""
@@ -22,13 +23,15 @@ class RolloutBatch:
 
     tokens int64: prompt, then all of the response but its last token, which nothing reads.
     real bool: not padding. chosen int64: the token the policy chose after this one, -1 where it chose none
-    (inside the prompt, in padding). decides bool: of those places, where a marker would have counted.
+    (inside the prompt, in padding). decides bool: of those places, where it decided whether to call. markers: for each
+    of these, row by row, the ids that a marker could go on with.
     """
 
     tokens: Tensor
     real: Tensor
     chosen: Tensor
     decides: Tensor
+    markers: tuple[tuple[int, ...], ...]
 
     @property
     def responds(self) -> Tensor:
@@ -50,21 +53,21 @@ def _collate(policy: Policy, pairs: Sequence[tuple[list[int], Decision]]) -> Rol
     tokens = torch.zeros(len(pairs), width, dtype=torch.int64)
     real, decides = (torch.zeros(len(pairs), width, dtype=torch.bool) for _ in range(2))
     chosen = torch.full((len(pairs), width), -1)
+    markers: list[tuple[int, ...]] = []
     for row, (prompt, decision) in enumerate(pairs):
-        response = decision.token_ids
+        response, first = decision.token_ids, len(prompt) - 1
         read = [*prompt, *response[:-1]]
         tokens[row, : len(read)] = torch.tensor(read)
         real[row, : len(read)] = True
-        chosen[row, len(prompt) - 1 : len(read)] = torch.tensor(response)
-        decides[row, len(prompt) - 1 : len(read)] = torch.tensor(_marker_counts(policy, response))
-    return RolloutBatch(tokens, real, chosen, decides)
+        chosen[row, first : len(read)] = torch.tensor(response)
+        positions = [position for position, _ in decision.margins]
+        decides[row, [first + position for position in positions]] = True
+        markers += _markers_at(policy, response, positions)
+    return RolloutBatch(tokens, real, chosen, decides, tuple(markers))
 
 
-def _marker_counts(policy: Policy, response: Sequence[int]) -> list[bool]:
-    """For each token of ``response``: whether a marker in its place would have been a call."""
-    decoder = RoutingDecoder(policy.routing, policy.vocabulary)
-    counts = []
-    for token in response:
-        counts.append(decoder.marker_counts)
-        decoder.push(token)
-    return counts
+def _markers_at(policy: Policy, response: Sequence[int], positions: Sequence[int]) -> list[tuple[int, ...]]:
+    """The ids that a marker could go on with at each of ``positions``."""
+    room, wanted = policy.routing.max_new_tokens, set(positions)
+    decoders = enumerate(before_each(policy.routing, policy.vocabulary, response))
+    return [tuple(decoder.open_markers(room - at)) for at, decoder in decoders if at in wanted]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from edgekit.quantize.quantized import quantize_model, weight_modules, weight_sh
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.recipes.weights import EMBEDDING, HEAD, Storage, matched_bytes
+from edgekit.routing.decision_rule import calls, contest
 
 PARTS = {"attention": ("self_attn.*",), "gate_up": ("mlp.gate_proj", "mlp.up_proj"), "down": ("mlp.down_proj",)}
 """A layer's weights by what shares their bits: name -> globs below the layer."""
@@ -167,11 +169,11 @@ def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch, entering: l
     logits = model.lm_head(model.model.norm(last[batch.responds]))
     decides = batch.decides[batch.responds]
     rows = torch.arange(len(batch.tokens))[:, None].expand_as(batch.tokens)[batch.responds]
-    firsts = torch.tensor(sorted({ids[0] for ids in policy.routing.marker.token_ids}))
-    others = logits.clone()
-    others[:, firsts] = -torch.inf
-    margins = logits[:, firsts].amax(-1) - others.amax(-1) + policy.routing.marker_bias
-    # Where a marker counts, the margin's sign chooses; elsewhere the largest logit does.
-    calls = firsts[logits[:, firsts].argmax(-1)]
-    chosen = torch.where(decides, torch.where(margins > 0, calls, others.argmax(-1)), logits.argmax(-1))
-    return _Traits(margins[decides], chosen, rows, logits.log_softmax(-1))
+    chosen, margins = logits.argmax(-1), torch.empty(len(batch.markers), dtype=torch.float64)
+    places, bias = decides.nonzero()[:, 0], policy.routing.marker_bias
+    for candidates in set(batch.markers):  # one, unless markers have several tokens
+        same = torch.tensor([markers == candidates for markers in batch.markers])
+        found = contest(logits[places[same]].numpy(), candidates)
+        margins[same] = torch.from_numpy(found.margin + bias)
+        chosen[places[same]] = torch.from_numpy(np.where(calls(found.margin, bias), found.marker, found.other))
+    return _Traits(margins, chosen, rows, logits.log_softmax(-1))

@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import BadLogits, EdgekitError, ErrorKind
+from edgekit.routing.decision_rule import calls, contest, largest_margin
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
@@ -40,7 +41,10 @@ class StepModel(Protocol):
 class DecodeSession:
     """One prompt being decoded greedily. ``marker_bias`` None means the spec's; -inf forbids calling.
 
-    The bias and the margin concern only the places where a marker would count: elsewhere it is text.
+    Whether to call is decided at a marker's first token that the policy would not write by itself, or at its last: up
+    to there the policy's own text is its own. Called, the rest of the marker is written without asking the model, so
+    a bias decides exactly where margin + bias passes 0, however many tokens the marker has. Elsewhere the marker's
+    tokens are text.
     """
 
     spec: RoutingSpec
@@ -49,41 +53,36 @@ class DecodeSession:
     context_length: int
     marker_bias: float | None = None
     on_text: Callable[[str], None] | None = None
-    marker_margin: float = float("-inf")
+    margins: list[tuple[int, float]] = field(default_factory=list)
     logits: list[Logits] | None = None
-    _firsts: NDArray[np.int64] = field(init=False)
+    _weakest: float = float("inf")
     _shown: int = 0
 
     def __post_init__(self) -> None:
         room = self.context_length - self.prompt_tokens
         if room < 1:
             raise EdgekitError(
-                f"prompt too long: {self.prompt_tokens} tokens. The context holds {self.context_length}. Shorten it."
+                f"prompt too long: {self.prompt_tokens} tokens. The context holds {self.context_length}. Shorten it.",
+                ErrorKind.TOO_LONG,
             )
         self._limit = min(self.spec.max_new_tokens, room)
         self._bias = self.spec.marker_bias if self.marker_bias is None else self.marker_bias
-        self._firsts = np.array(sorted({ids[0] for ids in self.spec.marker.token_ids}))
         self._decoder = RoutingDecoder(self.spec, self.vocabulary)
 
     def advance(self, logits: Logits) -> int | None:
-        """Choose the next token from ``logits`` (vocab,); None when the response has ended."""
+        """Choose the next token from ``logits`` (vocab,); None when the response has ended.
+
+        Raises :class:`BadLogits` for logits that are no numbers, or too few of them.
+        """
         if self.logits is not None:
             self.logits.append(np.array(logits, np.float32))
-        token = int(logits.argmax())
-        if self._decoder.marker_counts:
-            firsts = self._firsts
-            biased = np.array(logits, np.float32)
-            biased[firsts] = -np.inf
-            best = int(biased.argmax())
-            margin = float(logits[firsts].max() - biased[best])
-            self.marker_margin = max(self.marker_margin, margin + (0.0 if np.isinf(self._bias) else self._bias))
-            token = int(firsts[int(logits[firsts].argmax())]) if margin + self._bias > 0 else best
-        shown = self._decoder.push(token)
+        chosen = self._choose(logits)
+        shown = "".join(self._decoder.push(token) for token in chosen)
         self._shown += len(shown)
         if shown and self.on_text is not None:
             self.on_text(shown)
         finished = self._decoder.done or len(self._decoder.token_ids) >= self._limit
-        return None if finished else token
+        return None if finished else chosen[-1]
 
     def decision(self) -> Decision:
         """The decision, after ``advance`` returned None; ``on_text`` gets what was still held back."""
@@ -92,7 +91,46 @@ class DecodeSession:
         if rest and self.on_text is not None:
             self.on_text(rest)
         self._shown = len(decision.text)
-        return replace(decision, marker_margin=self.marker_margin, prompt_tokens=self.prompt_tokens)
+        return replace(
+            decision,
+            marker_margin=largest_margin(self.margins, self._bias),
+            prompt_tokens=self.prompt_tokens,
+            margins=tuple(self.margins),
+        )
+
+    def _choose(self, logits: Logits) -> tuple[int, ...]:
+        """The next token, or all that is missing of the marker where the policy calls."""
+        position = len(self._decoder.token_ids)
+        open_markers = self._decoder.open_markers(self._limit - position)
+        check_logits(logits, position, max(open_markers, default=0))
+        if not open_markers:
+            self._weakest = float("inf")
+            return (int(logits.argmax()),)
+        found = contest(logits, list(open_markers))
+        marker, margin = int(found.marker), float(found.margin)
+        self._weakest = min(self._weakest, margin)
+        if margin > 0 and open_markers[marker]:
+            return (marker,)  # its own next word; whether that is a call is decided later
+        decided, self._weakest = self._weakest, float("inf")
+        self.margins.append((position, decided))
+        if not calls(decided, self._bias):
+            return (int(found.other),)
+        return completion(open_markers)
+
+
+def completion(open_markers: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """What is written of a marker once the policy calls: the shortest there is, of several the first listed."""
+    following, rest = min(open_markers.items(), key=lambda item: len(item[1]))
+    return (following, *rest)
+
+
+def check_logits(logits: Logits, position: int, largest_id: int) -> None:
+    """Raise :class:`BadLogits` unless ``logits`` (vocab,) can be chosen from; -inf stands for ids never chosen."""
+    where = f"bad logits: token {position} of the response."
+    if logits.ndim != 1 or len(logits) <= largest_id:
+        raise BadLogits(f"{where} Their shape is {logits.shape}, the marker has id {largest_id}. Export again.")
+    if not np.isfinite(logits.max()):  # NaN wins every maximum
+        raise BadLogits(f"{where} They are not all numbers. The weights or the runtime are broken. Export again.")
 
 
 def decode(model: StepModel, prompt_ids: Sequence[int], session: DecodeSession) -> Decision:

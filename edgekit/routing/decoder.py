@@ -23,8 +23,9 @@ Route = Literal["local", "cloud"]
 class Decision:
     """What the policy did with one prompt.
 
-    ``marker_margin`` is the largest value, over the steps where a marker counts, of its first logit
-    (bias included) minus the best other logit: at or above 0 it called, and near 0 it hesitated.
+    ``margins``: (position in ``token_ids``, the marker's margin there without any bias) for each step at which it was
+    decided whether to call. ``marker_margin``: the largest of them, the bias that it decided with included; above 0 it
+    called, and near 0 it hesitated.
     """
 
     route: Route
@@ -34,6 +35,7 @@ class Decision:
     token_ids: tuple[int, ...]
     marker_margin: float = float("-inf")
     prompt_tokens: int = 0
+    margins: tuple[tuple[int, float], ...] = ()
 
     @property
     def called(self) -> bool:
@@ -95,6 +97,24 @@ class RoutingDecoder:
         else:
             route, reason = self.spec.on_no_answer, "no_answer"
         return Decision(route, reason, self._shown, answer, tuple(self.token_ids))
+
+    def open_markers(self, room: int) -> dict[int, tuple[int, ...]]:
+        """How a marker could go on: the ids that may come next -> the shortest rest of a marker after each.
+
+        A marker may begin where it counts, and goes on where the last tokens are its beginning. One that does not fit
+        in the ``room`` tokens left is none.
+        """
+        found: dict[int, tuple[int, ...]] = {}
+        counts, written = self.marker_counts, len(self.token_ids)
+        for marker in self.spec.marker.token_ids:
+            for begun in range(min(len(marker) - 1, written) + 1):
+                start = written - begun
+                if len(marker) - begun > room or not (counts if begun == 0 else self._line_starts[start]):
+                    continue
+                following, rest = marker[begun], marker[begun + 1 :]
+                if tuple(self.token_ids[start:]) == marker[:begun] and len(rest) <= len(found.get(following, rest)):
+                    found[following] = rest
+        return found
 
     def _completes_marker(self) -> bool:
         for marker in self.spec.marker.token_ids:

@@ -17,7 +17,7 @@ import torch
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.rollout.sampler import sample_groups
-from edgekit.routing.decoder import Decision, RoutingDecoder
+from edgekit.routing.replay import marker_places
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
@@ -71,7 +71,7 @@ def _cut_attempts(
     for number, (problem, group) in enumerate(zip(problems, groups, strict=True)):
         for response in group.responses:
             ids = response.token_ids
-            places = marker_places(policy, response)[:-1]
+            places = marker_places(policy.routing, policy.vocabulary, ids)[:-1]
             fails = not task.grade(problem, response.answer)
             if fails and places and source.random() < config.early_marker_share:
                 ids = ids[: source.choice(places)] + source.choice(policy.routing.marker.token_ids)
@@ -86,14 +86,3 @@ def _backward(model: PolicyModel, batch: Batch, config: TrainConfig, tokens: int
     loss = -log_probs.sum() / tokens
     torch.autograd.backward(loss)
     return loss.item()
-
-
-def marker_places(policy: Policy, response: Decision) -> list[int]:
-    """Positions in ``response`` at which a marker beginning with the next token would have been a call."""
-    decoder = RoutingDecoder(policy.routing, policy.vocabulary)
-    places = []
-    for position, token in enumerate(response.token_ids):
-        if decoder.marker_counts:
-            places.append(position)
-        decoder.push(token)
-    return places

@@ -14,6 +14,7 @@ from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import bias_for, calibrate, matching_bias, store_calibration
 from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.decision_rule import calls
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import Marker, RoutingSpec, load_routing
 
@@ -57,11 +58,10 @@ class Scored:
         self, prompts: list[str], marker_bias: float | None = None, on_progress: object = None
     ) -> list[Decision]:
         bias = self.routing.marker_bias if marker_bias is None else marker_bias
-        margins = [score + (0.0 if bias == -math.inf else bias) for score in self.scores]
-        called = [bias > -math.inf and margin > 0 for margin in margins]
+        called = [calls(score, bias) for score in self.scores]
         return [
-            Decision("cloud" if c else "local", "marker" if c else "answer", "", None, (1,), m)
-            for c, m in zip(called, margins, strict=True)
+            Decision("cloud" if c else "local", "marker" if c else "answer", "", None, (1,), margins=((0, score),))
+            for c, score in zip(called, self.scores, strict=True)
         ]
 
 
@@ -81,7 +81,7 @@ class Silent:
     def decide(
         self, prompts: list[str], marker_bias: float | None = None, on_progress: object = None
     ) -> list[Decision]:
-        return [Decision("cloud", "no_answer", "", None, (1,), -2.0) for _ in prompts]
+        return [Decision("cloud", "no_answer", "", None, (1,), margins=((0, -2.0),)) for _ in prompts]
 
 
 def test_a_fraction_below_the_unanswered_share_fails_the_check() -> None:
@@ -93,3 +93,18 @@ def test_a_fraction_below_the_unanswered_share_fails_the_check() -> None:
 def test_bad_input_is_refused(fraction: float, prompts: list[str]) -> None:
     with pytest.raises(EdgekitError):
         calibrate(Silent(), prompts, fraction)
+
+
+@pytest.mark.parametrize("spellings", [((300, 301, 302),), ((300,), (10, 20)), ((300, 300),)])
+def test_a_marker_of_several_tokens_calls_exactly_that_often_too(
+    spellings: tuple[tuple[int, ...], ...], tiny_policy_folder: Path, tiny_prompts: list[str]
+) -> None:
+    policy = load_policy(tiny_policy_folder)
+    marker = Marker(text=policy.routing.marker.text, token_ids=spellings)
+    policy.routing = policy.routing.model_copy(update={"marker": marker, "max_new_tokens": 24})
+    source = PolicyDecider(policy)
+    for fraction in (0.1, 0.3, 0.6):
+        result = calibrate(source, tiny_prompts, fraction)
+        again = source.decide(tiny_prompts, result.marker_bias)
+        assert sum(d.called for d in again) / len(again) == result.reached_fraction == pytest.approx(fraction)
+        assert {d.reason for d in again if d.called} == {"marker"}

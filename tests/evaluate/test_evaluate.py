@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.evaluate.answers import PolicyDecider, evaluate, solo_decisions
+from edgekit.evaluate.answers import PolicyDecider, decide_both, evaluate
 from edgekit.evaluate.metrics import oracle_overall_accuracy, random_overall_accuracy, summarize
 from edgekit.evaluate.plots import accuracy_curve
 from edgekit.policy.checkpoint import load_policy
@@ -88,8 +88,9 @@ def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_fold
 
 def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_folder, tiny_prompts) -> None:
     source = PolicyDecider(load_policy(tiny_policy_folder))
-    natural = source.decide(tiny_prompts)
-    for before, solo in zip(natural, solo_decisions(source, tiny_prompts, natural), strict=True):
+    natural, alone = decide_both(source, tiny_prompts)
+    assert natural == source.decide(tiny_prompts)
+    for before, solo in zip(natural, alone, strict=True):
         assert solo.reason != "marker"
         shared = before.token_ids[:-1] if before.reason == "marker" else before.token_ids
         assert solo.token_ids[: len(shared)] == shared

@@ -14,8 +14,9 @@ from typing import Literal
 
 from edgekit.atomic_write import link_or_copy, new_directory
 from edgekit.bundle.load import Bundle
-from edgekit.bundle.manifest import MANIFEST, Manifest
-from edgekit.errors import EdgekitError
+from edgekit.bundle.manifest import MANIFEST, TOKENIZER, Manifest
+from edgekit.errors import EdgekitError, ErrorKind
+from edgekit.routing.tokenizer_kinds import phones_lack
 
 Platform = Literal["android", "ios"]
 
@@ -51,6 +52,10 @@ def app_folder(platform: Platform, given: Path | None = None) -> Path:
 def check_runtime(platform: Platform, app: Path, bundle: Bundle) -> tuple[str, str | None]:
     """The app's runtime for ``bundle`` and its pinned version. Raises :class:`EdgekitError` if it cannot read it."""
     manifest = bundle.manifest
+    lacking = phones_lack(bundle.path / TOKENIZER)
+    if lacking is not None:
+        why = f"The apps do not read its tokenizer: {lacking}"
+        raise EdgekitError(f"unreadable for the app: {bundle.path}. {why}.", ErrorKind.UNSUPPORTED)
     if manifest.target == "onnx" and manifest.recipe.get("layout", "fused") != "fused":
         why = f"Its layout is {manifest.recipe['layout']}, the app reads fused"
         raise EdgekitError(f"unreadable for the app: {bundle.path}. {why}. Export it with a recipe of layout fused.")

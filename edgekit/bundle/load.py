@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from tokenizers import Tokenizer
@@ -13,6 +14,7 @@ from edgekit.atomic_write import finish_replacement
 from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, read_conformance
 from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
 from edgekit.errors import BundleError, listed
+from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
@@ -37,7 +39,12 @@ class Bundle:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the rendered ``prompt``, ready for prefill."""
-        return self.tokenizer.encode(self.routing.render(prompt), add_special_tokens=False).ids
+        return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.marks)
+
+    @cached_property
+    def prompt_tokenizer(self) -> PromptTokenizer:
+        """``tokenizer`` for prompts, in which user text is data."""
+        return PromptTokenizer(self.tokenizer)
 
     def conformance(self) -> list[ConformanceCase]:
         """The recorded cases."""
@@ -57,10 +64,7 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
     routing = load_routing(path / ROUTING)
     tokenizer_path = path / TOKENIZER
     vocabulary = load_vocabulary(tokenizer_path, routing)
-    try:
-        tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    except Exception as error:  # tokenizers raises bare Exception
-        raise BundleError(f"unreadable tokenizer: {tokenizer_path}. {error}. Export the bundle again.") from None
+    tokenizer = read_tokenizer(tokenizer_path)
     return Bundle(path, manifest, tokenizer, routing, vocabulary)
 
 

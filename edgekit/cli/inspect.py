@@ -17,11 +17,14 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle directory.")],
     Example: edgekit inspect out/demo/onnx
     """
     from edgekit.bundle.load import open_bundle
+    from edgekit.bundle.manifest import TOKENIZER
+    from edgekit.routing.tokenizer_kinds import phones_lack
 
     opened = open_bundle(bundle)
+    lacking = phones_lack(bundle / TOKENIZER)
     manifest, routing = opened.manifest.model_dump(mode="json"), opened.routing.model_dump(mode="json")
     if json:
-        print_json({"integrity": "ok", "manifest": manifest, "routing": routing})
+        print_json({"integrity": "ok", "phones_lack": lacking, "manifest": manifest, "routing": routing})
         return
     table = Table(title=str(bundle), show_header=False)
     rows = {
@@ -30,6 +33,7 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle directory.")],
         "model": ", ".join(f"{key} {value}" for key, value in manifest["model"].items()),
         "marker": f"{routing['marker']['text']} {routing['marker']['token_ids']}",
         "marker bias": f"{routing['marker_bias']:.3f}, calibrated to {routing['calibrated_call_fraction']}",
+        "phone apps": "read its tokenizer" if lacking is None else f"cannot read its tokenizer: {lacking}",
         "integrity": f"{len(manifest['files'])} files, every size and sha256 as in the manifest",
         "size": f"{sum(entry['size'] for entry in manifest['files'].values()) / 1e6:.2f} MB",
     }

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from edgekit.errors import BundleError
@@ -21,7 +20,9 @@ from edgekit.policy.chat import chat_prompt
 from edgekit.policy.checkpoint import Policy, load_model, read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
+from edgekit.routing.prompt_tokens import tokenizer_of
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
+from edgekit.routing.tokenizer_kinds import require_kind
 from edgekit.routing.vocabulary import Vocabulary
 
 NEW_TOKENS = (MARKER, ANSWER_OPEN, ANSWER_CLOSE)
@@ -47,12 +48,13 @@ def adopt(
     """
     tokenizer_path = folder / "tokenizer.json"
     data = read_json(tokenizer_path)
+    require_kind(data, tokenizer_path)
     model = load_model(folder)
-    plain = Tokenizer.from_str(json.dumps(data))
+    plain = tokenizer_of(json.dumps(data))
     ids = place_tokens(data, NEW_TOKENS)
     model = with_rows(model, max(ids.values()) + 1)
     _spell(model, {token_id: plain.encode(text, add_special_tokens=False).ids for text, token_id in ids.items()})
-    tokenizer = Tokenizer.from_str(json.dumps(data))
+    tokenizer = tokenizer_of(json.dumps(data))
     routing = RoutingSpec.model_validate(
         {
             "marker": Marker(text=MARKER, token_ids=((ids[MARKER],),)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from edgekit.errors import BundleError
 from edgekit.policy.activations import round_inputs
 from edgekit.policy.grid import Grid, load_grid
 from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling, rope_table
+from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
@@ -54,7 +56,12 @@ class Policy:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the rendered ``prompt``, ready for prefill."""
-        return self.tokenizer.encode(self.routing.render(prompt), add_special_tokens=False).ids
+        return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.marks)
+
+    @cached_property
+    def prompt_tokenizer(self) -> PromptTokenizer:
+        """``tokenizer`` for prompts, in which user text is data."""
+        return PromptTokenizer(self.tokenizer)
 
 
 def read_config(path: Path) -> ModelConfig:
@@ -155,7 +162,7 @@ def load_policy(folder: Path) -> Policy:
         round_inputs(model, grid.quantize)
     tokenizer_path = folder / "tokenizer.json"
     vocabulary = load_vocabulary(tokenizer_path, routing)
-    return Policy(model, Tokenizer.from_file(str(tokenizer_path)), routing, vocabulary, grid)
+    return Policy(model, read_tokenizer(tokenizer_path), routing, vocabulary, grid)
 
 
 def load_model(folder: Path) -> PolicyModel:

@@ -1,1 +1,1 @@
-"""The routing-token decoder: numpy and the standard library only, the text the phone apps port."""
+"""The routing-token decoder: the text the phone apps port. numpy and tokenizers, nothing heavier."""

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, TokenId, check_document
+from edgekit.routing.prompt_tokens import Part
 
 ROUTING_VERSION = 1
 PROMPT = "{prompt}"
@@ -46,9 +47,19 @@ class RoutingSpec(BaseModel):
     calibrated_call_fraction: float | None = None
     on_no_answer: Literal["cloud", "local"] = "cloud"
 
+    def parts(self, prompt: str) -> list[Part]:
+        """What the policy continues for the user's ``prompt``: the template around it, told apart from it."""
+        words = [Part(text, is_user=False) for text in self.prompt_template.split(PROMPT)]
+        return words[:1] + [part for word in words[1:] for part in (Part(prompt, is_user=True), word)]
+
     def render(self, prompt: str) -> str:
-        """The text the policy continues for the user's ``prompt``."""
-        return self.prompt_template.replace(PROMPT, prompt)
+        """The same as one text."""
+        return "".join(part.text for part in self.parts(prompt))
+
+    @property
+    def marks(self) -> tuple[str, str, str]:
+        """The texts that mean something to the decoder: the marker, and what an answer stands between."""
+        return self.marker.text, self.answer.open, self.answer.close
 
     def save(self, path: Path) -> None:
         """Write routing.json atomically."""

@@ -64,7 +64,8 @@ class Vocabulary:
         pieces = {token_id: spell(text) for text, token_id in vocabulary.items()}
         for token in added:
             hidden = token["special"] and token["content"] not in visible
-            pieces[token["id"]] = b"" if hidden else token["content"].encode()
+            text = token["content"]
+            pieces[token["id"]] = b"" if hidden else text.encode() if byte_level else _sentencepiece(text)
         return cls(pieces)
 
 

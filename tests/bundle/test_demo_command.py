@@ -14,7 +14,7 @@ from edgekit.bundle.app import ANDROID_BUILD, ANDROID_VERSIONS, IOS_PROJECT, che
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.bundle.manifest import RuntimeFacts
 from edgekit.cli.app import run_command
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, ErrorKind
 
 ROOT = Path(__file__).parents[2]
 
@@ -135,6 +135,15 @@ def test_what_an_app_cannot_run_is_refused_in_one_line(bundle, android, ios) -> 
     (android / ANDROID_VERSIONS).write_text("[versions]\n")
     with pytest.raises(EdgekitError, match="no version of onnxruntime"):
         check_runtime("android", android, bundle)
+
+
+def test_a_tokenizer_that_the_apps_do_not_read_is_refused_in_one_line(bundle, android, tmp_path) -> None:
+    folder = Path(shutil.copytree(bundle.path, tmp_path / "other"))
+    data = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**data, "normalizer": {"type": "Lowercase"}}))
+    with pytest.raises(EdgekitError, match="do not read its tokenizer: normalizer.type: Lowercase") as caught:
+        check_runtime("android", android, replace(bundle, path=folder))
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
 
 
 def test_bad_calls_exit_with_2(tiny_bundle_folder, android, tmp_path, capsys, monkeypatch) -> None:

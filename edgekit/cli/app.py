@@ -21,6 +21,7 @@ from edgekit.cli import (
     inspect,
     make_base,
     run,
+    serve,
     train,
     verify,
 )
@@ -45,6 +46,7 @@ app.command("finetune")(finetune.finetune)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
+app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)

@@ -14,7 +14,11 @@ REASONS = {
     "answer": "the policy answered itself",
     "marker": "the policy called for the cloud",
     "no_answer": "the policy ended without an answer",
-    "offline": "the policy called, but no cloud answered",
+    "too_long": "the prompt is too long for the device",
+    "device_failed": "the device's model failed",
+    "offline": "a hand-off was due, but no cloud answered",
+    "budget": "a hand-off was due, but the budget is spent",
+    "consent": "a hand-off was due, but the prompt was kept here",
 }
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from edgekit.cloud.request import Message
 from edgekit.errors import EdgekitError, ErrorKind
@@ -12,6 +14,9 @@ from edgekit.routing.decode_loop import DecodeSession, Logits, StepModel, decode
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
+
+WAIT_SLICE_S = 0.05
+"""How soon one who waits for the model hears that the user has gone."""
 
 
 class Stopped(Exception):
@@ -30,13 +35,14 @@ class NoChatTemplate(EdgekitError):
 
 @dataclass(frozen=True)
 class Device:
-    """``model`` with what decodes its text. One prompt at a time: a caller with several threads takes turns."""
+    """``model`` with what decodes its text. It decodes one prompt at a time; threads take turns, first come first."""
 
     model: StepModel
     routing: RoutingSpec
     vocabulary: Vocabulary
     encode: Callable[[str], list[int]]
     encode_turns: Callable[[Sequence[Message]], list[int]] | None = None
+    turns: Turns = field(default_factory=lambda: Turns())
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids that the model continues. Raises :class:`TooLong`, :class:`NoChatTemplate`."""
@@ -58,17 +64,63 @@ class Device:
         ids: Sequence[int],
         *,
         marker_bias: float | None = None,
+        max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Decision:
         """Decode greedily; ``marker_bias`` None means routing.json's, -inf forbids calling.
 
+        ``max_new_tokens`` may only lower routing.json's.
+
         Raises :class:`Stopped` within a token of ``stop``, and whatever the runtime raises.
         """
         model = self.model if stop is None else _Stoppable(self.model, stop)
-        length = self.model.context_length
-        session = DecodeSession(self.routing, self.vocabulary, len(ids), length, marker_bias, on_text)
-        return decode(model, ids, session)
+        length, spec = self.model.context_length, self.routing
+        if max_new_tokens is not None:
+            spec = spec.model_copy(update={"max_new_tokens": min(max_new_tokens, spec.max_new_tokens)})
+        with self.turns.take(stop):
+            session = DecodeSession(spec, self.vocabulary, len(ids), length, marker_bias, on_text)
+            return decode(model, ids, session)
+
+
+class Turns:
+    """A lock that goes to whoever waits longest (threading's may starve one)."""
+
+    def __init__(self) -> None:
+        self._lock, self._waiting, self._taken = threading.Lock(), deque[threading.Event](), False
+
+    @contextmanager
+    def take(self, stop: threading.Event | None) -> Iterator[None]:
+        """Wait for the turn. Raises :class:`Stopped` if ``stop`` is set meanwhile."""
+        mine = threading.Event()
+        with self._lock:
+            if self._taken:
+                self._waiting.append(mine)
+            else:
+                self._taken = True
+                mine.set()
+        try:
+            while not mine.wait(WAIT_SLICE_S if stop is not None else None):
+                if stop is not None and stop.is_set() and self._left(mine):
+                    raise Stopped
+            yield
+        finally:
+            if mine.is_set():
+                self._next()
+
+    def _left(self, mine: threading.Event) -> bool:
+        """Leave the row; False if the turn came at the same moment."""
+        with self._lock:
+            if mine.is_set():
+                return False
+            self._waiting.remove(mine)
+            return True
+
+    def _next(self) -> None:
+        with self._lock:
+            self._taken = bool(self._waiting)
+            if self._waiting:
+                self._waiting.popleft().set()
 
 
 class _Stoppable:

@@ -69,14 +69,17 @@ class HybridSession:
         on_event: Callable[[Event], None] | None = None,
         ask_user: AskUser | None = None,
         stop: threading.Event | None = None,
+        max_new_tokens: int | None = None,
     ) -> HybridAnswer:
         """Decide on the device and ask the cloud at most once. Blocks; ``on_event`` hears what happens meanwhile.
+
+        ``max_new_tokens`` bounds what the device writes, where it is less than routing.json's.
 
         Raises :class:`Stopped` soon after ``stop`` is set, :class:`NoChatTemplate` for turns that the policy cannot
         read. A device or a cloud that fails is no error: the other side answers, or the answer says that none did.
         """
         messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
-        run = _Run(self, messages, on_event or (lambda _: None), ask_user, stop)
+        run = _Run(self, messages, on_event or (lambda _: None), ask_user, stop, max_new_tokens)
         return run.answer()
 
 
@@ -90,7 +93,9 @@ class _Run:
         tell: Callable[[Event], None],
         ask_user: AskUser | None,
         stop: threading.Event | None,
+        max_new_tokens: int | None,
     ) -> None:
+        self.max_new_tokens = max_new_tokens
         self.session, self.rules, self.device, self.cloud = session, session.rules, session.device, session.cloud
         self.messages, self.tell, self.ask_user, self.stop = messages, tell, ask_user, stop
         self.ids: list[int] = []
@@ -128,7 +133,11 @@ class _Run:
     def _decide(self, bias: float | None) -> Decision:
         begin = time.perf_counter()
         decision = self.device.decide(
-            self.ids, marker_bias=bias, on_text=lambda text: self.tell(DeviceText(text)), stop=self.stop
+            self.ids,
+            marker_bias=bias,
+            max_new_tokens=self.max_new_tokens,
+            on_text=lambda text: self.tell(DeviceText(text)),
+            stop=self.stop,
         )
         self.local_ms += _since(begin)
         self.tokens += len(decision.token_ids)

@@ -28,13 +28,14 @@ ALLOWED = {
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
     "hybrid": {"routing", "bundle", "simulate", "cloud", "tasks"},
+    "serve": {"hybrid", "cloud", "routing"},
     "verify": {"recipes", "routing", "tasks", "cloud", "policy", "quantize", "bundle", "simulate", "evaluate"},
     "experiment": {"rollout", "warm_start", "train", "policy", "routing", "tasks", "cloud", "evaluate"},
     "workflows": {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment", "hybrid",
     },
-    "cli": {"workflows", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
+    "cli": {"workflows", "serve", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
 }  # fmt: skip
 
 HEAVY = {

@@ -1,0 +1,277 @@
+"""The hybrid server, met by the official client and by those who mean it no good."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from edgekit.cloud.openai_client import CallLimits, OpenAICloud
+from edgekit.cloud.request import Message
+from edgekit.hybrid.audit import AuditLog
+from edgekit.hybrid.budget import Budget, parse_limits
+from edgekit.hybrid.device import Device
+from edgekit.hybrid.session import HandOffRules
+
+SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
+
+
+def cloud_at(server: Any, **limits: float) -> OpenAICloud:
+    return OpenAICloud("m", server.url, "sk-secret", limits=CallLimits(**{"seconds": 20.0, "retries": 0, **limits}))
+
+
+def client_of(served: Any, key: str = "none") -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{served.url}/v1", api_key=key, max_retries=0)
+
+
+def one(prompt: str) -> list[Any]:
+    return [{"role": "user", "content": prompt}]
+
+
+@pytest.fixture(scope="session")
+def prompts(device: Device, tiny_prompts: list[str]) -> dict[bool, str]:
+    """A prompt that the policy hands off (True), and one that it keeps."""
+    return {device.decide(device.prompt_ids([Message("user", prompt)])).called: prompt for prompt in tiny_prompts}
+
+
+def test_the_official_client_works_unchanged(serve: Any, server: Any, prompts: dict[bool, str]) -> None:
+    served = serve(cloud_at(server))
+    client = client_of(served)
+    kept = client.chat.completions.create(model="any", messages=one(prompts[False]), temperature=0.7)
+    assert kept.model_extra is not None
+    assert kept.model_extra["edgekit"]["route"] == "local"
+    assert kept.choices[0].message.content == served.session.ask(prompts[False]).text
+    assert not server.seen
+    called = client.chat.completions.with_raw_response.create(model="any", messages=one(prompts[True]))
+    assert called.headers["x-edgekit-route"] == "cloud"
+    assert called.parse().choices[0].message.content == SAID
+    assert [model.id for model in client.models.list()] == ["tiny"]
+
+
+def test_a_stream_shows_the_device_s_tokens_then_the_cloud_s_and_never_the_marker(
+    serve: Any, server: Any, device: Device, prompts: dict[bool, str]
+) -> None:
+    served = serve(cloud_at(server))
+    chunks = list(client_of(served).chat.completions.create(model="x", messages=one(prompts[True]), stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    decision = device.decide(device.prompt_ids([Message("user", prompts[True])]))
+    assert text.endswith(SAID)
+    assert text.removesuffix(SAID).rstrip("\n") == decision.text.rstrip("\n")
+    assert device.routing.marker.text not in text
+    assert chunks[-1].choices[0].finish_reason == "stop"
+    assert (chunks[-1].model_extra or {})["edgekit"]["reason"] == "marker"
+    assert len(chunks) > 5
+
+
+def events_of(client: openai.OpenAI, prompt: str) -> list[dict[str, Any]]:
+    stream = client.chat.completions.create(
+        model="x", messages=one(prompt), stream=True, extra_body={"edgekit": {"events": True}}
+    )
+    return [
+        {**(chunk.model_extra or {}).get("edgekit", {}), "text": chunk.choices[0].delta.content, "id": chunk.id}
+        for chunk in stream
+    ]
+
+
+def test_who_asks_for_events_sees_which_side_wrote_what(serve: Any, server: Any, prompts: dict[bool, str]) -> None:
+    events = events_of(client_of(serve(cloud_at(server))), prompts[True])
+    at = next(index for index, event in enumerate(events) if event.get("event") == "hand_off")
+    assert all(event.get("side") == "device" for event in events[1:at])
+    assert "".join(event["text"] for event in events[at + 1 :] if event.get("side") == "cloud") == SAID
+    sent = events[at]["request"]
+    assert {key: server.seen[0][key] for key in sent} == sent
+
+
+def test_a_plain_client_s_stream_is_one_text_where_the_cloud_fails(
+    serve: Any, server: Any, prompts: dict[bool, str]
+) -> None:
+    server.modes = ["status:500"]
+    served = serve(cloud_at(server))
+    chunks = list(client_of(served).chat.completions.create(model="x", messages=one(prompts[True]), stream=True))
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+    facts = (chunks[-1].model_extra or {})["edgekit"]
+    assert (facts["route"], facts["reason"], facts["unsure"]) == ("local", "offline", True)
+    assert text == served.session.ask(prompts[True]).text
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_consent_is_asked_for_and_the_word_is_kept(
+    serve: Any, server: Any, prompts: dict[bool, str], says: bool
+) -> None:
+    served = serve(cloud_at(server), HandOffRules(consent="ask"))
+    body = {"messages": one(prompts[True]), "stream": True, "edgekit": {"events": True}}
+    with httpx2.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=30) as reply:
+        seen = []
+        for line in reply.iter_lines():
+            if not line.startswith("data: {"):
+                continue
+            seen.append(json.loads(line[6:]))
+            if seen[-1].get("edgekit", {}).get("event") == "consent":
+                assert not server.seen
+                word = httpx2.post(f"{served.url}/v1/edgekit/consent/{seen[-1]['id']}", json={"allow": says})
+                assert word.status_code == 200
+    assert seen[-1]["edgekit"]["reason"] == ("marker" if says else "consent")
+    assert len(server.seen) == says
+    nobody = httpx2.post(f"{served.url}/v1/edgekit/consent/{seen[-1]['id']}", json={"allow": True})
+    assert nobody.status_code == 404
+
+
+def test_consent_that_nobody_gives_is_a_no(serve: Any, server: Any, prompts: dict[bool, str]) -> None:
+    served = serve(cloud_at(server), HandOffRules(consent="ask"), consent_s=0.2)
+    assert events_of(client_of(served), prompts[True])[-1]["reason"] == "consent"
+    plain = client_of(served).chat.completions.create(model="x", messages=one(prompts[True]))
+    assert (plain.model_extra or {})["edgekit"]["reason"] == "consent"
+    assert not server.seen
+
+
+class Slow:
+    """A device model that takes its time, until told not to."""
+
+    def __init__(self, device: Device, seconds: float) -> None:
+        self._model, self.context_length = device.model, device.model.context_length
+        self.seconds, self.steps = seconds, 0
+
+    def reset(self) -> None:
+        self._model.reset()
+
+    def prefill(self, token_ids: Any) -> Any:
+        return self._model.prefill(token_ids)
+
+    def decode(self, token_id: int) -> Any:
+        self.steps += 1
+        time.sleep(self.seconds)
+        return self._model.decode(token_id)
+
+
+def test_more_than_may_wait_are_told_so_and_the_rest_are_answered(
+    serve: Any, device: Device, tiny_prompts: list[str]
+) -> None:
+    served = serve(device=replace(device, model=Slow(device, 0.02)), queue=4)
+
+    def ask(prompt: str) -> tuple[int, str]:
+        reply = httpx2.post(f"{served.url}/v1/chat/completions", json={"messages": one(prompt)}, timeout=60)
+        return reply.status_code, reply.json().get("choices", [{"message": {"content": ""}}])[0]["message"]["content"]
+
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(ask, tiny_prompts[:16]))
+    codes = [code for code, _ in answers]
+    assert set(codes) == {200, 429}
+    for prompt, (code, text) in zip(tiny_prompts, answers, strict=False):
+        if code == 200:
+            assert text == served.session.ask(prompt).text  # none mixed up
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_stops_its_generation(
+    serve: Any, device: Device, prompts: dict[bool, str], stream: bool
+) -> None:
+    slow = Slow(device, 0.1)
+    served = serve(device=replace(device, model=slow))
+    body = {"messages": one(prompts[False]), "stream": stream}
+    if stream:
+        with httpx2.stream("POST", f"{served.url}/v1/chat/completions", json=body, timeout=30) as reply:
+            next(reply.iter_lines())
+    else:
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.post(f"{served.url}/v1/chat/completions", json=body, timeout=0.4)
+    for _ in range(100):
+        if "edgekit_requests_under_way 0.0" in httpx2.get(f"{served.url}/metrics").text:
+            break
+        time.sleep(0.05)
+    steps = slow.steps
+    time.sleep(0.4)
+    assert slow.steps == steps
+    assert "edgekit_answers_total{" not in httpx2.get(f"{served.url}/metrics").text
+
+
+def test_budgets_hold_over_many_clients(serve: Any, server: Any, prompts: dict[bool, str], tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "b", parse_limits(["5/day"]))
+    served = serve(cloud_at(server), HandOffRules(budget=budget, audit=AuditLog(tmp_path / "log")))
+
+    def ask(_: int) -> str:
+        reply = client_of(served).chat.completions.create(model="x", messages=one(prompts[True]))
+        return (reply.model_extra or {})["edgekit"]["reason"]
+
+    with ThreadPoolExecutor(8) as pool:
+        reasons = list(pool.map(ask, range(24)))
+    assert (reasons.count("marker"), reasons.count("budget")) == (5, 19)
+    assert len(server.seen) == 5
+    state = httpx2.get(f"{served.url}/v1/edgekit/state").json()
+    assert (state["calls"], state["budget_left"]) == (5, {"5/day": 0})
+    lines = httpx2.get(f"{served.url}/v1/edgekit/log").json()["lines"]
+    assert sum(line["event"] == "sent" for line in lines) == 5
+
+
+@pytest.mark.parametrize(
+    ("send", "status"),
+    [
+        ({"content": b"{"}, 400),
+        ({"json": {}}, 400),
+        ({"json": {"messages": []}}, 400),
+        ({"json": {"messages": [{"role": "user"}]}}, 400),
+        ({"json": {"messages": [{"role": "tool", "content": "x"}]}}, 400),
+        ({"json": {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]}}, 400),
+        ({"json": {"messages": [{"role": "user", "content": "x"}], "n": 2}}, 400),
+        ({"json": {"messages": [{"role": "user", "content": "x"}] * 65}}, 400),
+        ({"json": {"messages": [{"role": "user", "content": "x" * 200_001}]}}, 400),
+        ({"json": {"messages": [{"role": "user", "content": "x"}], "edgekit": {"unknown": 1}}}, 400),
+        ({"content": b'{"messages": ' + b"[" * 100_000}, 400),
+        ({"content": b'"' + b"x" * 1_100_000 + b'"'}, 413),
+        ({"content": b"{}", "headers": {"Content-Type": "text/plain"}}, 415),
+        ({"json": {"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}}, 400),
+    ],
+)
+def test_a_bad_request_is_one_line(serve: Any, send: dict[str, Any], status: int) -> None:
+    served = serve()
+    headers = {"Content-Type": "application/json", **send.get("headers", {})}
+    reply = httpx2.post(f"{served.url}/v1/chat/completions", **{**send, "headers": headers})
+    assert reply.status_code == status
+    assert "\n" not in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "prompt", ["", "\x00", "\x1b[31mred", "[/bold]", "x" * 100_000, "<script>alert(1)</script>", "é" * 500]
+)
+def test_any_prompt_is_answered(serve: Any, server: Any, prompt: str) -> None:
+    reply = client_of(serve(cloud_at(server))).chat.completions.create(model="x", messages=one(prompt))
+    assert isinstance(reply.choices[0].message.content, str)
+
+
+def test_other_hosts_other_sites_and_other_keys_are_refused(serve: Any) -> None:
+    served = serve(api_key="the right one")
+    url = f"{served.url}/v1/models"
+    right = {"Authorization": "Bearer the right one"}
+    assert httpx2.get(url, headers=right).status_code == 200
+    assert httpx2.get(url).status_code == 401
+    assert httpx2.get(url, headers={"Authorization": "Bearer the wrong one"}).status_code == 401
+    assert httpx2.get(url, headers={**right, "Host": "evil.example"}).status_code == 421
+    assert httpx2.get(url, headers={**right, "Origin": "https://evil.example"}).status_code == 403
+    assert httpx2.get(f"{served.url}/healthz").json() == {"status": "ok"}
+    page = httpx2.get(served.url)
+    assert page.status_code == 200
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "access-control-allow-origin" not in page.headers
+
+
+def test_shutting_down_finishes_what_runs(serve: Any, device: Device, prompts: dict[bool, str]) -> None:
+    served = serve(device=replace(device, model=Slow(device, 0.05)))
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(client_of(served).chat.completions.create(model="x", messages=one(prompts[False])))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while "under_way 1.0" not in httpx2.get(f"{served.url}/metrics").text:
+        time.sleep(0.01)
+    served.server.should_exit = True
+    thread.join(20)
+    assert answers[0].choices[0].message.content

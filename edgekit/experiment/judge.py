@@ -21,10 +21,10 @@ from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.policy.device import DeviceName, open_device
 from edgekit.progress import Say
 from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
-from edgekit.train.update import training_device
 
 BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
 """Methods that need no attempt to decide, besides the routers that say so themselves."""
@@ -76,14 +76,14 @@ class Candidate:
     seed: int
     exam: Exam
     tell: Say
-    device: str = "cpu"
+    device: DeviceName = "cpu"
     """As in the training settings."""
 
     @cached_property
     def policy(self) -> Policy:
         """The policy; a bias calibrated elsewhere is forgotten."""
         policy = load_policy(self.folder)
-        policy.model.to(training_device(self.device))
+        policy.model.to(open_device(self.device))
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         policy.routing = policy.routing.model_copy(update=natural)
         return policy

@@ -17,6 +17,7 @@ TASKS = {
     "countdown": "countdown.TASK",
     "countdown-easy": "countdown.EASY",
     "countdown-hard": "countdown.HARD",
+    "countdown-reasoning": "countdown.REASONING",
     "arithmetic": "arithmetic.TASK",
     "word-problems": "word_problems.TASK",
     "word-problems-easy": "word_problems.EASY",

@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import combinations
 
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Split
@@ -76,6 +77,39 @@ def random_solution(
         steps.append(Step(left[0], operator, right[0], value))
         pool.append((value, _join(left[1], operator, right[1])))
     return Solution(tuple(steps), pool[0][0], pool[0][1])
+
+
+def solutions_by_value(numbers: Sequence[int], largest_value: int = LARGEST_VALUE) -> dict[int, Solution]:
+    """For each value that ``numbers`` reach through whole numbers from 1 to ``largest_value``, one way to it.
+
+    Of several ways it is the one whose steps take the largest numbers first.
+    """
+    best: dict[int, Solution] = {}
+    for solution in _all_solutions([(number, str(number)) for number in numbers], (), largest_value):
+        known = best.get(solution.value)
+        if known is None or _order(solution) > _order(known):
+            best[solution.value] = solution
+    return best
+
+
+def _all_solutions(pool: Sequence[tuple[int, str]], steps: tuple[Step, ...], largest_value: int) -> Iterator[Solution]:
+    if len(pool) == 1:
+        yield Solution(steps, pool[0][0], pool[0][1])
+        return
+    for one, other in combinations(range(len(pool)), 2):
+        left, right = sorted((pool[one], pool[other]), key=lambda item: item[0], reverse=True)
+        rest = [item for index, item in enumerate(pool) if index not in (one, other)]
+        for operator in "+-*/":
+            value = _whole(left[0], operator, right[0], largest_value)
+            if value is not None:
+                step = Step(left[0], operator, right[0], value)
+                yield from _all_solutions(
+                    [*rest, (value, _join(left[1], operator, right[1]))], (*steps, step), largest_value
+                )
+
+
+def _order(solution: Solution) -> tuple[tuple[int, int, str], ...]:
+    return tuple((step.left, step.right, step.operator) for step in solution.steps)
 
 
 def draw_count(source: random.Random, shares: Mapping[int, float] = SHARES, spent: Collection[int] = ()) -> int:
@@ -199,3 +233,5 @@ TASK = Countdown()
 EASY = Countdown("countdown-easy", {2: 0.65, 3: 0.35}, most={"train": 9_000, "validation": 1_200, "test": 2_500})
 HARD = Countdown("countdown-hard", {3: 0.35, 4: 0.65}, {3: 50, 4: 25}, largest_value=199)
 """No number is above 199, so that each is one token of the built-in policy's tokenizer."""
+REASONING = Countdown("countdown-reasoning", {3: 0.55, 4: 0.45}, {3: 12, 4: 9})
+"""Small numbers, none of two: worth several attempts in a hundred tokens, for a model that writes digit by digit."""

@@ -11,10 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.policy.device import DeviceName
 from edgekit.rollout.server import server_address
 from edgekit.tasks import resolve_task
 from edgekit.train.reward import reward_problems
-from edgekit.warm_start.bases import WarmStart, absolute_base
+from edgekit.warm_start.bases import absolute_base, is_pretrained
+from edgekit.warm_start.kinds import WarmStart, check_task, read_settings
 
 PRESETS = Path(__file__).parent / "presets"
 Estimator = Literal["unbiased", "dr_grpo", "grpo"]
@@ -29,7 +31,10 @@ class TrainConfig(BaseModel):
     """"builtin", "smollm2", a policy folder, or a pretrained model, which is warm-started first: a Hugging Face
     folder, or a name on the hub as Qwen/Qwen2.5-1.5B-Instruct, with @REVISION if need be."""
     warm_start: WarmStart = "answers"
-    """How: with the task's own right answers and no reasoning, or with the model's own right "attempts"."""
+    """How: with the task's own right "answers" and no reasoning, with the model's own right "attempts", or with a
+    teacher's "traces" of several attempts at a problem, then the answer or the marker (countdown only)."""
+    warm_start_settings: dict[str, Any] = Field(default_factory=dict)
+    """Lengths, rates and shares of the warm start other than its own defaults."""
     instruction: str | None = None
     """A pretrained base's system prompt. None: edgekit's, which explains the format; empty: none."""
     algorithm: Literal["gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only"] = "gapg"
@@ -72,8 +77,8 @@ class TrainConfig(BaseModel):
     """DA-GRPO's lambda before the first step."""
     call_price_rate: float = Field(default=0.01, ge=0)
     """DA-GRPO's eta: how fast lambda follows the call rate's distance from ``call_fraction``."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: a CUDA GPU where torch has one."""
+    device: DeviceName = "auto"
+    """auto: a CUDA GPU where torch has one. The warm start runs there too."""
     bfloat16: bool = False
     """Whether rollouts and update multiply in bfloat16: faster where the processor can; weights stay float32."""
     rows_per_rollout: int = Field(default=512, ge=1)
@@ -107,6 +112,7 @@ class TrainConfig(BaseModel):
             resolve_task(self.task)
         except EdgekitError as error:
             faults.append(f"task: {str(error).rstrip('.')}")
+        faults += self._warm_start_problems()
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
         if self.alpha_e and self.algorithm in ("da_grpo", "task_only"):
             faults.append(f"alpha_e: {self.algorithm} has no reward for a hand-off to add it to")
@@ -123,6 +129,20 @@ class TrainConfig(BaseModel):
         if faults:
             raise ValueError("; ".join(faults))
         return self
+
+    def _warm_start_problems(self) -> list[str]:
+        if not is_pretrained(self.base):
+            return [f"warm_start_settings: {self.base} is not warm-started"] if self.warm_start_settings else []
+        faults = []
+        for check in (
+            lambda: read_settings(self.warm_start, self.warm_start_settings),
+            lambda: check_task(self.warm_start, self.task),
+        ):
+            try:
+                check()
+            except EdgekitError as error:
+                faults.append(str(error).rstrip("."))
+        return faults
 
     def to_yaml(self) -> str:
         """The configuration as a YAML document that :func:`load_config` reads back."""

@@ -22,6 +22,7 @@ from edgekit.cloud.client import Cloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.folder_lock import lock_folder
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
+from edgekit.policy.device import open_device
 from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import Group, sample_groups
 from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
@@ -36,7 +37,7 @@ from edgekit.train.metrics import StepMetrics, append_line, append_metrics, trun
 from edgekit.train.parallel import ALONE, Ranks, check_shares
 from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.reward import Outcome, emitted_call, well_formed
-from edgekit.train.update import PolicyUpdate, training_device
+from edgekit.train.update import PolicyUpdate
 from edgekit.warm_start.bases import run_base
 
 # What a (seed, step) pair is used for; each use has its own stream.
@@ -149,7 +150,7 @@ class _Run:
         self.task = get_task(config.task)
         base = self.ranks.from_first(lambda: run_base(config))
         self.policy = load_policy(base)
-        self.policy.model.to(training_device(config.device))
+        self.policy.model.to(open_device(config.device))
         # A bias calibrated for the base says nothing about the policy trained here.
         natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
         self.policy.routing = self.policy.routing.model_copy(update=natural)

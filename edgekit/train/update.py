@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import torch
 
-from edgekit.errors import EdgekitError
 from edgekit.policy.model import PolicyModel
 from edgekit.train.batches import Sample, batches
 from edgekit.train.config import TrainConfig
@@ -59,11 +58,3 @@ class PolicyUpdate:
         """Bring the policy's own weights up to date with the adapters, where there are any."""
         if self.model is not self.policy_model:
             merge_adapters(self.model, self.policy_model)
-
-
-def training_device(name: str) -> torch.device:
-    """The device that ``name`` (auto, cpu or cuda) means here. Raises :class:`EdgekitError` if it is missing."""
-    present = torch.cuda.is_available()
-    if name == "cuda" and not present:
-        raise EdgekitError("no device: cuda. torch finds no GPU here. Use device=cpu, or install torch with CUDA.")
-    return torch.device("cuda" if present and name != "cpu" else "cpu")

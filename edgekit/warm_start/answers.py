@@ -10,62 +10,69 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks.base import Problem, Task
 from edgekit.warm_start.supervised import Example, fit
+from edgekit.warm_start.work import Work, checkpoints, once
 
 
-@dataclass(frozen=True)
-class TeachConfig:
+class AnswersSettings(BaseModel):
     """Lengths of the rounds. The defaults suit a model of some 100 million parameters on a few CPU cores."""
 
-    batch_size: int = 16
-    answer_steps: int = 440
-    learning_rate: float = 2e-4
-    attempts: int = 500
-    marker_steps: int = 70
-    marker_learning_rate: float = 1e-4
-    marker_after_wrong: float = 0.95
-    marker_after_right: float = 0.02
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    batch_size: int = Field(default=16, ge=1)
+    answer_steps: int = Field(default=440, ge=1)
+    learning_rate: float = Field(default=2e-4, gt=0)
+    attempts: int = Field(default=500, ge=2)
+    marker_steps: int = Field(default=70, ge=1)
+    marker_learning_rate: float = Field(default=1e-4, gt=0)
+    marker_after_wrong: float = Field(default=0.95, ge=0, le=1)
+    marker_after_right: float = Field(default=0.02, ge=0, le=1)
 
 
-def teach_marker(
-    policy: Policy, task: Task, *, seed: int = 0, config: TeachConfig | None = None, on_progress: Progress | None = None
+def teach_answers(
+    policy: Policy,
+    task: Task,
+    settings: AnswersSettings,
+    *,
+    seed: int = 0,
+    work: Work | None = None,
+    on_progress: Progress | None = None,
 ) -> None:
     """Teach ``policy``, in place, to answer ``task`` in its format and to call where it tends to fail.
 
-    The same arguments and thread count give the same weights. ``on_progress`` is called with (steps done,
-    steps in all, a note).
+    The same arguments, device and thread count give the same weights, also where ``work`` lets it go on after it was
+    killed. ``on_progress`` hears of the steps done.
     """
-    config = config or TeachConfig()
     report = on_progress or (lambda *_: None)
-    total = config.answer_steps + config.marker_steps
+    total = settings.answer_steps + settings.marker_steps
     source = random.Random(f"teach-marker/{seed}")
-    shown = config.answer_steps * config.batch_size
-    problems = task.problems("train", shown + config.attempts, seed)
-    known = problems[: len(problems) - min(config.attempts, len(problems) // 2)]
+    shown = settings.answer_steps * settings.batch_size
+    problems = task.problems("train", shown + settings.attempts, seed)
+    known = problems[: len(problems) - min(settings.attempts, len(problems) // 2)]
     examples = [answer_example(policy, task, problem) for problem in known]
-    batches = _batches((examples * -(-shown // len(examples)))[:shown], config.batch_size)  # few are shown again
-    losses = fit(policy.model, batches, config.answer_steps, config.learning_rate)
-    for done, loss in enumerate(losses, 1):
+    batches = _batches((examples * -(-shown // len(examples)))[:shown], settings.batch_size)  # few are shown again
+    kept = checkpoints(work, "answers")
+    for done, loss in fit(policy.model, batches, settings.answer_steps, settings.learning_rate, kept):
         report(done, total, f"answers: loss {loss:.3f}")
     unseen = problems[len(known) :]
-    report(config.answer_steps, total, f"attempting {len(unseen)} problems")
-    right = attempt(policy, task, unseen, seed)
-    shares = (config.marker_after_wrong, config.marker_after_right)
+    report(settings.answer_steps, total, f"attempting {len(unseen)} problems")
+    right = once(work, "right", lambda: attempt(policy, task, unseen, seed))
+    shares = (settings.marker_after_wrong, settings.marker_after_right)
     examples = [
         marker_example(policy, problem) if source.random() < shares[ok] else answer_example(policy, task, problem)
         for problem, ok in zip(unseen, right, strict=True)
     ]
-    drawn = (source.sample(examples, min(config.batch_size, len(examples))) for _ in range(config.marker_steps))
-    losses = fit(policy.model, drawn, config.marker_steps, config.marker_learning_rate)
+    drawn = (source.sample(examples, min(settings.batch_size, len(examples))) for _ in range(settings.marker_steps))
+    kept = checkpoints(work, "marker")
     note = f"own attempts {sum(right) / max(1, len(right)):.0%} right"
-    for done, loss in enumerate(losses, config.answer_steps + 1):
-        report(done, total, f"{note}; marker: loss {loss:.3f}")
+    for done, loss in fit(policy.model, drawn, settings.marker_steps, settings.marker_learning_rate, kept):
+        report(settings.answer_steps + done, total, f"{note}; marker: loss {loss:.3f}")
 
 
 def attempt(policy: Policy, task: Task, problems: Sequence[Problem], seed: int) -> list[bool]:

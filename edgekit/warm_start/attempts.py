@@ -8,73 +8,105 @@ marker tied to the model's own failures survives reinforcement learning, one sho
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
-from edgekit.tasks.base import Task
-from edgekit.train.reward import emitted_call
+from edgekit.tasks.base import Problem, Task
 from edgekit.warm_start.supervised import Example, fit
+from edgekit.warm_start.work import Work, checkpoints, once
+
+
+class AttemptsSettings(BaseModel):
+    """How many problems are attempted and how what came of them is learned, each example once a round."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    attempts: int = Field(default=512, ge=1)
+    at_once: int = Field(default=64, ge=1)
+    rounds: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=1e-5, gt=0)
+    marker_after_wrong: float = Field(default=0.5, ge=0, le=1)
+    marker_after_right: float = Field(default=0.03, ge=0, le=1)
 
 
 @dataclass(frozen=True)
-class AttemptsConfig:
-    """How many problems are attempted and how what came of them is learned, each example once a round."""
+class Attempt:
+    """One own response to a problem."""
 
-    attempts: int = 512
-    at_once: int = 64
-    rounds: int = 2
-    batch_size: int = 4
-    learning_rate: float = 1e-5
-    marker_after_wrong: float = 0.5
-    marker_after_right: float = 0.03
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    right: bool
+    called: bool
 
 
-def teach_from_attempts(
+def teach_attempts(
     policy: Policy,
     task: Task,
+    settings: AttemptsSettings,
     *,
     seed: int = 0,
-    config: AttemptsConfig | None = None,
+    work: Work | None = None,
     on_progress: Progress | None = None,
 ) -> None:
     """Teach ``policy``, in place, to write what it wrote when it was right or called, and to call where it was wrong.
 
-    The same arguments, device and thread count give the same weights. ``on_progress`` is called with (steps done,
-    steps in all, a note). Raises :class:`EdgekitError` if no attempt is right.
+    The same arguments, device and thread count give the same weights, also where ``work`` lets it go on after it was
+    killed. ``on_progress`` hears of the problems attempted, then of the steps done. Raises :class:`EdgekitError` if
+    no attempt is right.
     """
-    config = config or AttemptsConfig()
     report = on_progress or (lambda *_: None)
     source = random.Random(f"own-attempts/{seed}")
     marker = tuple(policy.tokenizer.encode(policy.routing.marker.text, add_special_tokens=False).ids)
-    problems = task.problems("train", config.attempts, seed)
-    examples, solved = [], 0
-    for begin in range(0, len(problems), config.at_once):
-        report(begin, len(problems), f"own attempts: {solved} of {begin} right")
-        batch = problems[begin : begin + config.at_once]
-        prompts = [policy.encode(problem.prompt) for problem in batch]
-        groups = sample_groups(policy, prompts, 1, temperature=1.0, seed=seed, first=begin)
-        for problem, group in zip(batch, groups, strict=True):
-            (response,) = group.responses
-            right = task.grade(problem, response.answer)
-            solved += right
-            if source.random() < (config.marker_after_right if right else config.marker_after_wrong):
-                examples.append(_example(group.prompt_ids, marker))
-            elif right or emitted_call(response):
-                examples.append(_example(group.prompt_ids, response.token_ids))
+    problems = task.problems("train", settings.attempts, seed)
+    attempts: list[Attempt] = []
+    for begin in range(0, len(problems), settings.at_once):
+        report(begin, len(problems), f"own attempts: {sum(one.right for one in attempts)} of {begin} right")
+        batch = problems[begin : begin + settings.at_once]
+        attempts += _attempts(policy, task, batch, seed, begin, work)
+    solved = sum(one.right for one in attempts)
     if not solved:
         raise EdgekitError(
             f"warm start failed: none of {len(problems)} own attempts at {task.name} is right. There is nothing to "
             "keep. Use warm_start=answers, a larger model or an easier task."
         )
+    examples = []
+    for one in attempts:
+        if source.random() < (settings.marker_after_right if one.right else settings.marker_after_wrong):
+            examples.append(_example(one.prompt_ids, marker))
+        elif one.right or one.called:
+            examples.append(_example(one.prompt_ids, one.token_ids))
     batches = []
-    for _ in range(config.rounds):
+    for _ in range(settings.rounds):
         order = source.sample(examples, len(examples))
-        batches += [order[begin : begin + config.batch_size] for begin in range(0, len(order), config.batch_size)]
-    for done, loss in enumerate(fit(policy.model, batches, len(batches), config.learning_rate), 1):
+        batches += [order[begin : begin + settings.batch_size] for begin in range(0, len(order), settings.batch_size)]
+    kept = checkpoints(work, "learning")
+    for done, loss in fit(policy.model, batches, len(batches), settings.learning_rate, kept):
         report(done, len(batches), f"own attempts {solved / len(problems):.0%} right; loss {loss:.3f}")
+
+
+def _attempts(
+    policy: Policy, task: Task, problems: Sequence[Problem], seed: int, begin: int, work: Work | None
+) -> list[Attempt]:
+    """One response to each of ``problems``, the ``begin``-th and those after it."""
+    prompts = [policy.encode(problem.prompt) for problem in problems]
+
+    def responses() -> list[tuple[tuple[int, ...], bool, bool]]:
+        groups = sample_groups(policy, prompts, 1, temperature=1.0, seed=seed, first=begin)
+        decisions = [group.responses[0] for group in groups]
+        right = [task.grade(p, d.answer) for p, d in zip(problems, decisions, strict=True)]
+        return [(d.token_ids, ok, d.reason == "marker") for d, ok in zip(decisions, right, strict=True)]
+
+    written = once(work, f"attempts-{begin}", responses)
+    return [
+        Attempt(tuple(prompt), tuple(ids), right, called)
+        for prompt, (ids, right, called) in zip(prompts, written, strict=True)
+    ]
 
 
 def _example(prompt: tuple[int, ...], response: tuple[int, ...]) -> Example:

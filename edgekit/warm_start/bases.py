@@ -5,42 +5,49 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import torch
+from typing import Any, Protocol
 
 import edgekit.policy
 from edgekit.atomic_write import new_directory
 from edgekit.policy.adopt import adopt
-from edgekit.policy.checkpoint import save_policy
+from edgekit.policy.checkpoint import Policy, load_policy, save_policy
+from edgekit.policy.device import DeviceName, open_device
+from edgekit.policy.grid import Grid
 from edgekit.policy.hub import hub_folder, is_hub_name
 from edgekit.policy.smollm2 import GGUF_SHA256, cache_folder, smollm2_folder
-from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_content
-from edgekit.warm_start.answers import TeachConfig, teach_marker
-from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
-
-if TYPE_CHECKING:
-    from edgekit.train.config import TrainConfig
-
-WarmStart = Literal["answers", "attempts"]
+from edgekit.warm_start.kinds import KINDS, WarmStart, read_settings
+from edgekit.warm_start.work import Work, unfinished
 
 NAMED_BASES = ("builtin", "smollm2")
-RECIPE_VERSION = 2
-"""Raise it when the warm start's code changes what it makes, so that no older cached one is taken."""
-MAX_NEW_TOKENS = 12
-# Without the chat format a prompt is half as long, and so is the training.
-SMOLLM2_TEMPLATE = "{prompt} ="
-_OR_CALL = f"If you cannot solve it, write {MARKER} on a line of its own instead of an answer."
-INSTRUCTIONS: dict[WarmStart, str] = {
-    "answers": f"Solve the task. Give only the final answer between {ANSWER_OPEN} and {ANSWER_CLOSE}. {_OR_CALL}",
-    "attempts": "Solve the task. Reason step by step between <think> and </think>, then give only the final answer "
-    f"between {ANSWER_OPEN} and {ANSWER_CLOSE}. {_OR_CALL}",
-}
-"""The system prompt of a pretrained model, by how it is warm-started."""
+
+
+class Start(Protocol):
+    """What says where training starts: a training configuration does.
+
+    An ``instruction`` None means edgekit's, ``max_new_tokens`` None the warm start's own.
+    """
+
+    @property
+    def base(self) -> str: ...
+    @property
+    def task(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def warm_start(self) -> WarmStart: ...
+    @property
+    def warm_start_settings(self) -> Mapping[str, Any]: ...
+    @property
+    def instruction(self) -> str | None: ...
+    @property
+    def max_new_tokens(self) -> int | None: ...
+    @property
+    def device(self) -> DeviceName: ...
 
 
 def is_pretrained(base: str) -> bool:
@@ -55,73 +62,102 @@ def absolute_base(base: str) -> str:
     return base if base in NAMED_BASES or is_hub_name(base) else str(Path(base).resolve())
 
 
-def run_base(config: TrainConfig, on_progress: Progress | None = None) -> Path:
-    """The policy folder that ``config`` starts from, made if need be."""
-    return base_folder(
-        config.base,
-        config.task,
-        config.seed,
-        on_progress,
-        warm_start=config.warm_start,
-        instruction=config.instruction,
-        max_new_tokens=config.max_new_tokens,
+def builtin_base() -> Path:
+    """The folder of the policy that edgekit comes with."""
+    return Path(edgekit.policy.__file__).parent / "base"
+
+
+def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | None = None) -> Path:
+    """The policy folder that ``start`` names; a pretrained model is warm-started and cached on first use.
+
+    "smollm2" and models of the hub are downloaded before. A warm start that was killed goes on where it was. The
+    cached one is taken for the same model, task, kind and version of warm start, settings, prompt and seed, whatever
+    the device. With ``grid``, a kind that can goes on on it, from the floats' warm start. ``on_progress`` is told
+    while there is something to make. Raises :class:`EdgekitError` if the weights cannot be had.
+    """
+    if start.base == "builtin":
+        return builtin_base()
+    if not is_pretrained(start.base):
+        return Path(start.base)
+    if on_progress is not None:
+        on_progress(0, 1, "reading the model")
+    source, identity = _source(start.base)
+    if (source / "routing.json").is_file():  # a policy on the hub
+        return source
+    kind, settings = KINDS[start.warm_start], read_settings(start.warm_start, start.warm_start_settings)
+    task = get_task(start.task)
+    template = kind.template if start.base == "smollm2" else None  # without a chat format a prompt is half as long
+    instruction = kind.instruction if start.instruction is None else start.instruction or None
+    limit = start.max_new_tokens or kind.max_new_tokens
+    told = settings.model_dump(mode="json")
+    on_grid = told.pop("on_grid", None)
+    made_of = {
+        "model": identity,
+        "task": task_content(start.task),
+        "kind": [start.warm_start, kind.version],
+        "settings": told,
+        "prompt": template or instruction,
+        "max_new_tokens": limit,
+        "seed": start.seed,
+    }
+    name = f"{start.base if start.base == 'smollm2' else _last(start.base, source)}-{_plain(task.name)}"
+
+    def adopted() -> Policy:
+        return adopt(source, max_new_tokens=limit, prompt_template=template, instruction=instruction)
+
+    def teach(policy: Policy, work: Work) -> None:
+        kind.teach(policy, task, settings, seed=start.seed, work=work, on_progress=on_progress)
+
+    folder = _made_once(f"{name}-{_key(made_of)}", start.device, adopted, teach)
+    if grid is None or kind.settle is None:
+        return folder
+
+    def settle(policy: Policy, work: Work) -> None:
+        assert kind.settle is not None
+        kind.settle(policy, task, settings, grid.quantize, seed=start.seed, work=work, on_progress=on_progress)
+        policy.grid = grid
+
+    made_of |= {"on_grid": on_grid, "grid": grid.quantize.model_dump(mode="json")}
+    return _made_once(
+        f"{name}-{_plain(grid.recipe)}-{_key(made_of)}", start.device, partial(load_policy, folder), settle
     )
 
 
-def base_folder(
-    base: str,
-    task: str,
-    seed: int,
-    on_progress: Progress | None = None,
-    *,
-    warm_start: WarmStart = "answers",
-    instruction: str | None = None,
-    max_new_tokens: int | None = None,
+def _made_once(
+    name: str, device: DeviceName, begin: Callable[[], Policy], teach: Callable[[Policy, Work], None]
 ) -> Path:
-    """The policy folder that ``base`` names. A pretrained model is warm-started and cached on first use.
-
-    "smollm2" and models of the hub are downloaded before. ``instruction`` None means edgekit's. ``on_progress`` is
-    called with (steps done, steps in all, a note) while there is something to make. Raises :class:`EdgekitError` if
-    the weights cannot be had.
-    """
-    if base == "builtin":
-        return Path(edgekit.policy.__file__).parent / "base"
-    if not is_pretrained(base):
-        return Path(base)
-    if on_progress is not None:
-        on_progress(0, 1, "reading the model")
-    source, identity, template = _source(base)
-    if (source / "routing.json").is_file():  # a policy on the hub
-        return source
-    asked = INSTRUCTIONS[warm_start] if instruction is None else instruction or None
-    limit = max_new_tokens or MAX_NEW_TOKENS
-    answers, attempts = TeachConfig(), AttemptsConfig()
-    teaching = answers if warm_start == "answers" else attempts
-    content = task_content(task)
-    recipe = [RECIPE_VERSION, identity, template, asked, limit, content, seed, warm_start, asdict(teaching)]
-    key = hashlib.sha256(json.dumps(recipe).encode()).hexdigest()[:16]
-    name = base.rpartition("/")[2] if is_hub_name(base) else base if template is not None else source.name
-    folder = cache_folder() / f"{name}-{re.sub(r'[^A-Za-z0-9_-]+', '-', get_task(task).name)}-{key}"
+    """The policy folder of that name in the cache; made, if it is not there, of what ``begin`` gives."""
+    folder = cache_folder() / name
     if not (folder / "routing.json").is_file():
-        policy = adopt(source, max_new_tokens=limit, prompt_template=template, instruction=asked)
-        policy.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        if warm_start == "answers":
-            teach_marker(policy, get_task(task), seed=seed, config=answers, on_progress=on_progress)
-        else:
-            teach_from_attempts(policy, get_task(task), seed=seed, config=attempts, on_progress=on_progress)
-        with new_directory(folder, marker_file="routing.json", private=True) as new:
-            save_policy(policy, new)
+        with unfinished(folder.with_name(f"{name}.unfinished")) as work:
+            policy = begin()
+            policy.model.to(open_device(device))
+            teach(policy, work)
+            with new_directory(folder, marker_file="routing.json", private=True) as new:
+                save_policy(policy, new)
     return folder
 
 
-def _source(base: str) -> tuple[Path, str, str | None]:
-    """The model's folder, what tells it from others, and its prompt template if not its chat format."""
+def _key(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _last(base: str, source: Path) -> str:
+    return base.rpartition("/")[2] if is_hub_name(base) else source.name
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", name)
+
+
+def _source(base: str) -> tuple[Path, str]:
+    """The model's folder, and what tells it from others."""
     if base == "smollm2":
-        return smollm2_folder(), GGUF_SHA256, SMOLLM2_TEMPLATE
+        return smollm2_folder(), GGUF_SHA256
     if is_hub_name(base):
         folder = hub_folder(base)
-        return folder, f"{base}@{folder.name}", None
-    return Path(base), _fingerprint(Path(base)), None
+        return folder, f"{base}@{folder.name}"
+    return Path(base), _fingerprint(Path(base))
 
 
 def _fingerprint(folder: Path) -> str:

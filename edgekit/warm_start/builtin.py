@@ -90,14 +90,12 @@ def make_base(
     policy = new_policy(seed, config)
     total = config.trace_steps + config.attempt_steps
     traces = (_solver_batch(config, source) for _ in range(config.trace_steps))
-    for done, loss in enumerate(_fit(policy, traces, config.trace_steps, config.learning_rate), 1):
+    for done, loss in _fit(policy, traces, config.trace_steps, config.learning_rate):
         report(done, total, f"loss {loss:.3f}")
     attempts = _own_attempts(policy, config, seed, source)
     batches = (source.sample(attempts, min(config.batch_size, len(attempts))) for _ in range(config.attempt_steps))
-    for done, loss in enumerate(
-        _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate), config.trace_steps + 1
-    ):
-        report(done, total, f"loss {loss:.3f}")
+    for done, loss in _fit(policy, batches, config.attempt_steps, config.attempt_learning_rate):
+        report(config.trace_steps + done, total, f"loss {loss:.3f}")
     save_policy(policy, out)
     return policy
 
@@ -210,7 +208,9 @@ def relabel(
     )
 
 
-def _fit(policy: Policy, batches: Iterable[list[Trace]], steps: int, learning_rate: float) -> Iterator[float]:
+def _fit(
+    policy: Policy, batches: Iterable[list[Trace]], steps: int, learning_rate: float
+) -> Iterator[tuple[int, float]]:
     return optimize(
         policy.model,
         batches,

@@ -5,15 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.policy.model import PolicyModel, attention
+from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.padding import pad_right
+from edgekit.quantize.grid import GridWeights
+from edgekit.warm_start.work import EVERY, Checkpoints
 
 Batch = TypeVar("Batch")
+ROWS = 8
+"""Examples that go through the model at a time."""
 
 
 @dataclass(frozen=True)
@@ -24,20 +30,44 @@ class Example:
     learned: tuple[int, ...]
 
 
-def fit(model: PolicyModel, batches: Iterable[Sequence[Example]], steps: int, learning_rate: float) -> Iterator[float]:
-    """Fit ``model`` to ``batches``; yields each step's loss per learned token.
+def fit(
+    model: PolicyModel,
+    batches: Iterable[Sequence[Example]],
+    steps: int,
+    learning_rate: float,
+    checkpoints: Checkpoints | None = None,
+    grid: GridWeights | None = None,
+    *,
+    warm_up_steps: int = 20,
+) -> Iterator[tuple[int, float]]:
+    """Fit ``model`` to ``batches``; yields (steps done, the step's loss per learned token).
 
-    Products are taken in bfloat16; the weights stay float32.
+    Products are taken in bfloat16; the weights stay float32. With ``grid``, which ``model`` is on, the floats behind
+    it are fitted.
     """
 
     def backward(batch: Sequence[Example]) -> float:
-        with torch.autocast(model.cos.device.type, torch.bfloat16):
-            logits, targets = learned_logits(model, batch)
-        loss = F.cross_entropy(logits.float(), targets)
-        torch.autograd.backward(loss)
-        return loss.item()
+        learned = sum(sum(example.learned) for example in batch)
+        loss = 0.0
+        for rows in _alike(batch):
+            with torch.autocast(model.cos.device.type, torch.bfloat16):
+                logits, targets = learned_logits(model, rows)
+            part = F.cross_entropy(logits.float(), targets, reduction="sum") / learned
+            torch.autograd.backward(part)
+            loss += part.item()
+        return loss
 
-    yield from optimize(model, batches, backward, steps, learning_rate, warm_up_steps=20, fused=True)
+    return optimize(
+        model if grid is None else grid.latent,
+        batches,
+        backward,
+        steps,
+        learning_rate,
+        warm_up_steps=warm_up_steps,
+        fused=True,
+        checkpoints=checkpoints,
+        refresh=None if grid is None else grid.round,
+    )
 
 
 def optimize(
@@ -49,44 +79,48 @@ def optimize(
     *,
     warm_up_steps: int,
     fused: bool,
-) -> Iterator[float]:
-    """AdamW with warm-up and cosine decay; ``backward`` adds a batch's gradient and returns its loss, which is yielded.
+    checkpoints: Checkpoints | None = None,
+    refresh: Callable[[], None] | None = None,
+) -> Iterator[tuple[int, float]]:
+    """AdamW with warm-up and cosine decay over ``steps`` ``batches``; yields (steps done, the step's loss).
 
-    ``fused`` updates all weights in one pass, which pays on large models and rounds differently.
+    ``backward`` adds a batch's gradient and returns its loss. ``fused`` updates all weights in one pass, which pays
+    on large models and rounds differently. With ``checkpoints`` it goes on where it was interrupted, bit for bit,
+    and passes over the batches seen before. ``refresh`` is called whenever the weights have changed.
     """
     model.train()
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01, fused=fused
     )
-    for index, batch in enumerate(batches):
+    refresh = refresh or (lambda: None)
+    before = 0 if checkpoints is None else checkpoints.restore(model, optimizer)
+    refresh()
+    for index, batch in enumerate(islice(batches, before, None), before):
         pace = min(1.0, (index + 1) / warm_up_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
         optimizer.param_groups[0]["lr"] = learning_rate * pace
         optimizer.zero_grad(set_to_none=True)
         loss = backward(batch)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        yield loss
+        refresh()
+        if checkpoints is not None and ((index + 1) % EVERY == 0 or index + 1 == steps):
+            checkpoints.save(index + 1, model, optimizer)
+        yield index + 1, loss
     model.eval()
 
 
 def learned_logits(model: PolicyModel, batch: Sequence[Example]) -> tuple[Tensor, Tensor]:
-    """Logits (n, vocab) and ids (n,) of the batch's learned tokens.
-
-    The examples stand one after another in a single row and each sees only itself, so that none is padded.
-    """
+    """Logits (n, vocab) and ids (n,) of the batch's learned tokens."""
     device = model.cos.device
-    ids = torch.tensor([token for example in batch for token in example.ids], device=device)
-    learned = torch.tensor([flag for example in batch for flag in example.learned], device=device).bool()
-    lengths = torch.tensor([len(example.ids) for example in batch], device=device)
-    owner = torch.arange(len(batch), device=device).repeat_interleave(lengths)
-    index = torch.arange(len(ids), device=device)
-    positions = index - (lengths.cumsum(0) - lengths)[owner]
-    mask = (owner[:, None] == owner[None, :]) & (index[None, :] <= index[:, None])
+    # Right padding needs no mask: nothing after a sequence is read.
+    ids = pad_right([example.ids for example in batch]).to(device)
+    learned = pad_right([example.learned for example in batch])[:, 1:].bool().to(device)
+    hidden = model.hidden(ids, *causal(ids, None))
+    return model.lm_head(hidden[:, :-1][learned]), ids[:, 1:][learned]
 
-    def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attention(q, k, v, mask)
 
-    hidden = model.hidden(ids[None], positions[None], attend)[0]
-    # A token is predicted where the one before it stands; an example's first is never learned.
-    where = learned.nonzero()[:, 0]
-    return model.lm_head(hidden[where - 1]), ids[where]
+def _alike(batch: Sequence[Example]) -> list[Sequence[Example]]:
+    """``batch`` in parts of about :data:`ROWS` examples of like length, so that little is padded."""
+    rows = sorted(batch, key=lambda example: len(example.ids))
+    size = -(-len(rows) // max(1, round(len(rows) / ROWS)))
+    return [rows[begin : begin + size] for begin in range(0, len(rows), size)]

@@ -29,7 +29,7 @@ from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.experiment.thresholds import fit_threshold, hands_off, with_forced
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.tasks import get_task
-from edgekit.warm_start.bases import base_folder
+from edgekit.warm_start.bases import builtin_base
 
 COUNTDOWN = get_task("countdown")
 FRACTIONS = (0.2, 0.5)
@@ -95,7 +95,7 @@ def candidate(tmp_path: Path, *, n_validation: int = 30, n_test: int = 15, accur
     cloud = RememberedCloud(OracleCloud(COUNTDOWN, accuracy), tmp_path / "cloud_answers.jsonl")
     draw = COUNTDOWN.problems
     exam = Exam(COUNTDOWN, draw("validation", n_validation, 7), draw("test", n_test, 7), draw("train", 10, 7), cloud)
-    return Candidate(base_folder("builtin", "countdown", 0), 0, exam, print)
+    return Candidate(builtin_base(), 0, exam, print)
 
 
 # --- thresholds -------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ ALLOWED = {
     "recipes": set(),
     "quantize": {"recipes", "policy", "routing"},
     "rollout": {"policy", "routing"},
-    "warm_start": {"rollout", "policy", "routing", "tasks", "train"},
+    "warm_start": {"recipes", "quantize", "rollout", "policy", "routing", "tasks"},
     "train": {"warm_start", "rollout", "policy", "routing", "tasks", "cloud"},
     "bundle": {"recipes", "routing"},
     "simulate": {"recipes", "routing", "bundle"},
@@ -35,7 +35,7 @@ ALLOWED = {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment", "hybrid",
     },
-    "cli": {"workflows", "serve", "recipes", "routing", "bundle", "simulate", "export", "verify", "train", "warm_start"},
+    "cli": {"workflows", "serve", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
 }  # fmt: skip
 
 HEAVY = {

@@ -1,9 +1,7 @@
-"""A pretrained model made into a routing policy: teaching the marker, and SmolLM2 from its package."""
+"""SmolLM2 from its package."""
 
 from __future__ import annotations
 
-import copy
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -12,105 +10,8 @@ import torch
 
 from edgekit.errors import EdgekitError
 from edgekit.policy import smollm2
-from edgekit.policy.checkpoint import Policy, load_model, load_policy, state_tensors
+from edgekit.policy.checkpoint import load_model
 from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, cache_folder, download, smollm2_folder, unpermute
-from edgekit.tasks import get_task
-from edgekit.warm_start import bases
-from edgekit.warm_start.answers import TeachConfig, answer_example, attempt, marker_example, teach_marker
-from edgekit.warm_start.supervised import fit, learned_logits
-
-BASE = bases.base_folder("builtin", "countdown", 0)
-TASK = get_task("arithmetic")
-SHORT = TeachConfig(batch_size=8, answer_steps=3, attempts=12, marker_steps=3)
-
-
-@pytest.fixture
-def policy(tiny_policy_folder: Path) -> Policy:
-    return load_policy(tiny_policy_folder)
-
-
-def test_unpadded_rows_give_each_examples_own_logits(policy: Policy) -> None:
-    batch = [answer_example(policy, TASK, problem) for problem in TASK.problems("train", 5, 0)]
-    with torch.inference_mode():
-        logits, targets = learned_logits(policy.model, batch)
-        begin = 0
-        for example in batch:
-            count = sum(example.learned)
-            alone = policy.model(torch.tensor([example.ids]))[0, -count - 1 : -1]
-            torch.testing.assert_close(logits[begin : begin + count], alone, rtol=1e-4, atol=1e-4)
-            assert tuple(targets[begin : begin + count].tolist()) == example.ids[-count:]
-            begin += count
-    assert begin == len(targets)
-
-
-def test_examples_learn_the_response_alone_and_the_marker_as_one_token(policy: Policy) -> None:
-    problem = TASK.problems("train", 1, 0)[0]
-    prompt = len(policy.encode(problem.prompt))
-    answer, marker = answer_example(policy, TASK, problem), marker_example(policy, problem)
-    assert answer.learned[:prompt] == (0,) * prompt
-    assert all(answer.learned[prompt:])
-    assert marker.ids[prompt:] == policy.routing.marker.token_ids[0]
-
-
-def test_fitting_lowers_the_loss_and_leaves_float32_weights(policy: Policy) -> None:
-    batch = [answer_example(policy, TASK, problem) for problem in TASK.problems("train", 8, 0)]
-    losses = list(fit(policy.model, [batch] * 40, 40, 3e-3))
-    assert losses[-1] < 0.6 * losses[0]
-    assert {parameter.dtype for parameter in policy.model.parameters()} == {torch.float32}
-
-
-def test_the_same_seed_teaches_the_same_weights(policy: Policy) -> None:
-    made = []
-    for seed in (0, 0, 1):
-        taught = copy.deepcopy(policy)
-        seen: list[int] = []
-        teach_marker(taught, TASK, seed=seed, config=SHORT, on_progress=lambda done, *_, seen=seen: seen.append(done))
-        assert seen == [1, 2, 3, 3, 4, 5, 6]
-        made.append(state_tensors(taught.model))
-    assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
-    assert any(not torch.equal(tensor, made[2][name]) for name, tensor in made[0].items())
-
-
-def test_the_marker_follows_the_policys_own_failures(policy: Policy) -> None:
-    # Random weights never answer rightly, so nearly every attempt teaches the marker.
-    problems = TASK.problems("train", 20, 0)
-    assert not any(attempt(policy, TASK, problems, 0))
-    config = TeachConfig(batch_size=8, answer_steps=1, attempts=40, marker_steps=100, marker_learning_rate=5e-3)
-    teach_marker(policy, TASK, config=config)
-    from edgekit.policy.reference import decode_batch
-
-    decisions = decode_batch(policy, [policy.encode(problem.prompt) for problem in problems], marker_bias=0.0)
-    assert sum(decision.reason == "marker" for decision in decisions) > 15
-
-
-def test_any_model_folder_is_a_base_warm_started_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    sizes = {
-        "hidden_size": 32,
-        "intermediate_size": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "num_key_value_heads": 1,
-    }
-    model = transformers.Qwen2ForCausalLM(transformers.Qwen2Config(**sizes, vocab_size=1000, eos_token_id=7))
-    model.save_pretrained(tmp_path / "mine")
-    shutil.copy(BASE / "tokenizer.json", tmp_path / "mine")
-    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(bases, "TeachConfig", lambda: SHORT)
-    seen: list[str] = []
-    folder = bases.base_folder(str(tmp_path / "mine"), "arithmetic", 0, lambda *call: seen.append(call[2]))
-    assert len(seen) > 5
-    assert folder.is_relative_to(tmp_path / "cache")
-    assert load_policy(folder).routing.marker.token_ids[0][0] < 1000
-    seen.clear()
-    assert bases.base_folder(str(tmp_path / "mine"), "arithmetic", 0, lambda *call: seen.append(call[2])) == folder
-    assert seen == ["reading the model"]
-    assert bases.base_folder(str(tmp_path / "mine"), "arithmetic", 1) != folder
-    assert bases.base_folder(str(folder), "arithmetic", 0) == folder
-
-
-# --- the package ------------------------------------------------------------------------------------
 
 
 def test_without_a_package_index_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from edgekit.tasks.base import Split
 from edgekit.tasks.collection import Collection
 from edgekit.tasks.grading import RULES
 from edgekit.train.config import TrainConfig, load_config
-from edgekit.warm_start.answers import TeachConfig, teach_marker
+from edgekit.warm_start.answers import AnswersSettings, teach_answers
 from edgekit.workflows.source import task_of
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
@@ -177,11 +177,10 @@ def test_a_file_s_lines_are_problems_graded_by_its_rule(lines_task: str) -> None
 
 
 def test_a_warm_start_works_with_fewer_problems_than_it_would_like(lines_task: str, tiny_policy_folder: Path) -> None:
-    config = TeachConfig(batch_size=64, answer_steps=4, attempts=300, marker_steps=2)
+    settings = AnswersSettings(batch_size=64, answer_steps=4, attempts=300, marker_steps=2)
     notes: list[str] = []
-    teach_marker(
-        load_policy(tiny_policy_folder), get_task(lines_task), config=config, on_progress=lambda *a: notes.append(a[2])
-    )
+    policy = load_policy(tiny_policy_folder)
+    teach_answers(policy, get_task(lines_task), settings, on_progress=lambda *a: notes.append(a[2]))
     assert len(notes) == 4 + 1 + 2
     assert notes[4] == f"attempting {len(get_task(lines_task).problems('train', 1000, 0)) // 2} problems"
 

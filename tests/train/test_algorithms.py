@@ -28,7 +28,7 @@ from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.plots import write_report
 from edgekit.train.reward import Outcome, RewardScale
-from edgekit.warm_start.bases import base_folder
+from edgekit.warm_start.bases import builtin_base
 
 ALGORITHMS = ("gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only")
 RIGHT, WRONG = Outcome(False, True, True, 5), Outcome(False, False, True, 10)
@@ -224,7 +224,7 @@ def test_early_exposure_gives_the_marker_a_chance_before_the_attempt_and_is_the_
     pool = task.problems("train", 200, 0)
 
     def taught() -> Policy:
-        policy = load_policy(base_folder("builtin", "countdown", 0))
+        policy = load_policy(builtin_base())
         teach_early_marker(policy, policy.model, task, pool, config, seed=1)
         return policy
 
@@ -236,7 +236,7 @@ def test_early_exposure_gives_the_marker_a_chance_before_the_attempt_and_is_the_
 
     policy, again = taught(), taught()
     assert all(torch.equal(a, b) for a, b in zip(policy.model.parameters(), again.model.parameters(), strict=True))
-    before = at_the_start(load_policy(base_folder("builtin", "countdown", 0)))
+    before = at_the_start(load_policy(builtin_base()))
     assert before < 1e-4
     assert at_the_start(policy) > 100 * before
     cloud = OracleCloud(task)

@@ -28,14 +28,14 @@ from safetensors.torch import save_file
 from edgekit.policy.checkpoint import load_policy
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
-from edgekit.warm_start.bases import base_folder
+from edgekit.warm_start.bases import builtin_base
 from edgekit.train.batches import samples_of
 from edgekit.train.config import load_config
 from edgekit.train.parallel import join
 from edgekit.train.update import PolicyUpdate
 
 problems = get_task("countdown").problems("train", 4, 0)
-policy = load_policy(base_folder("builtin", "countdown", 0))
+policy = load_policy(builtin_base())
 prompts = [policy.encode(problem.prompt) for problem in problems]
 with join(os.environ) as ranks:
     share = ranks.share(prompts)

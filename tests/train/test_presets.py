@@ -17,7 +17,6 @@ from edgekit.train.config import TrainConfig, load_config, preset_names
 from edgekit.train.loop import train
 from edgekit.train.pool import training_pool
 from edgekit.warm_start import bases
-from edgekit.warm_start.answers import TeachConfig
 
 # The hub's config.json of each model, without what edgekit does not read.
 LLAMA3_ROPE = {
@@ -115,10 +114,16 @@ def test_a_small_model_of_the_same_kind_takes_a_step_through_the_preset(
     transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(
-        bases, "TeachConfig", lambda: TeachConfig(batch_size=4, answer_steps=8, attempts=8, marker_steps=4)
-    )
-    overrides = [f"base={folder}", "task=arithmetic", "warm_start=answers", "steps=1", "prompts_per_step=4", "eval_n=4"]
+    short = "warm_start_settings={batch_size: 4, answer_steps: 8, attempts: 8, marker_steps: 4}"
+    overrides = [
+        short,
+        f"base={folder}",
+        "task=arithmetic",
+        "warm_start=answers",
+        "steps=1",
+        "prompts_per_step=4",
+        "eval_n=4",
+    ]
     settings = load_config(name, [*overrides, "train_pool=16", "max_new_tokens=24", "rows_per_rollout=8"])
     run = tmp_path / "run"
     train(settings, run, cloud=OracleCloud(get_task("arithmetic")))

@@ -21,7 +21,7 @@ from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config, preset_names
 from edgekit.train.loop import read_run_config, train
 from edgekit.train.metrics import StepMetrics
-from edgekit.warm_start.bases import base_folder
+from edgekit.warm_start.bases import builtin_base
 
 TINY = [
     "steps=6",
@@ -125,7 +125,7 @@ def test_metrics_hold_the_budget_and_the_evaluations(finished: Path) -> None:
 
 
 def test_training_moves_the_weights_and_leaves_no_bias_in_the_policy(finished: Path) -> None:
-    base, trained = load_policy(base_folder("builtin", "countdown", 0)), load_policy(finished / "policy")
+    base, trained = load_policy(builtin_base()), load_policy(finished / "policy")
     changed = [not torch.equal(a, b) for a, b in zip(base.model.parameters(), trained.model.parameters(), strict=True)]
     assert all(changed)
     assert trained.routing.marker_bias == 0

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.policy.device import open_device
 from edgekit.policy.model import PolicyModel, bfloat16_copy
 from edgekit.policy.reference import decode_batch
 from edgekit.rollout.sampler import sample_groups
@@ -25,8 +26,8 @@ from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.head import chosen_log_probs
 from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
-from edgekit.train.update import PolicyUpdate, training_device
-from edgekit.warm_start.bases import base_folder
+from edgekit.train.update import PolicyUpdate
+from edgekit.warm_start.bases import builtin_base
 
 TINY = ["steps=4", "prompts_per_step=6", "group_size=3", "train_pool=24", "checkpoint_every=2", "eval_n=0"]
 LORA = ["lora_rank=4", "learning_rate=1e-2"]
@@ -34,7 +35,7 @@ LORA = ["lora_rank=4", "learning_rate=1e-2"]
 
 @pytest.fixture
 def policy() -> Policy:
-    return load_policy(base_folder("builtin", "countdown", 0))
+    return load_policy(builtin_base())
 
 
 def some_samples(n: int = 24) -> list[Sample]:
@@ -202,8 +203,8 @@ def test_unknown_targets_and_a_missing_gpu_are_named(policy: Policy) -> None:
         PolicyUpdate(policy.model, load_config("quick", [*LORA, "lora_targets=[wings]"]))
     if not torch.cuda.is_available():
         with pytest.raises(EdgekitError, match="no device: cuda"):
-            training_device("cuda")
-        assert training_device("auto").type == "cpu"
+            open_device("cuda")
+        assert open_device("auto").type == "cpu"
 
 
 def test_a_run_with_adapters_goes_on_bit_for_bit_from_a_checkpoint_of_adapters_alone(tmp_path: Path) -> None:

@@ -26,11 +26,11 @@ from edgekit.tasks import get_task
 from edgekit.train.config import load_config
 from edgekit.train.reward import emitted_call
 from edgekit.warm_start import bases
-from edgekit.warm_start.answers import TeachConfig
-from edgekit.warm_start.attempts import AttemptsConfig, teach_from_attempts
+from edgekit.warm_start.attempts import AttemptsSettings, teach_attempts
+from edgekit.warm_start.kinds import KINDS
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-BASE = bases.base_folder("builtin", "countdown", 0)
+BASE = bases.builtin_base()
 
 # --- the hub ----------------------------------------------------------------------------------------
 
@@ -148,9 +148,10 @@ def test_a_policy_on_the_hub_is_taken_as_it_is_and_a_model_is_warm_started(
     downloaded = tmp_path / COMMIT
     shutil.copytree(BASE, downloaded)
     monkeypatch.setattr(bases, "hub_folder", lambda _: downloaded)
-    monkeypatch.setattr(bases, "AttemptsConfig", lambda: AttemptsConfig(attempts=16, at_once=8))
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    config = load_config("quick", ["base=me/tiny", "warm_start=attempts", "instruction=''", "max_new_tokens=24"])
+    given = ["base=me/tiny", "instruction=''", "max_new_tokens=24"]
+    few = "warm_start_settings={attempts: 16, at_once: 8}"
+    config = load_config("quick", [*given, "warm_start=attempts", few])
     assert bases.run_base(config) == downloaded
     (downloaded / "routing.json").unlink()
     (downloaded / "chat_template.jinja").write_text("Use {{ messages[-1].content }}\n\n")
@@ -158,9 +159,8 @@ def test_a_policy_on_the_hub_is_taken_as_it_is_and_a_model_is_warm_started(
     assert made.name.startswith("tiny-countdown-")
     routing = load_policy(made).routing
     assert (routing.max_new_tokens, routing.prompt_template) == (24, "Use {prompt}\n")
-    short = TeachConfig(batch_size=2, answer_steps=2, attempts=4, marker_steps=1)
-    monkeypatch.setattr(bases, "TeachConfig", lambda: short)
-    other = config.model_copy(update={"instruction": f"Or {MARKER}", "warm_start": "answers"})
+    short = "warm_start_settings={batch_size: 2, answer_steps: 2, attempts: 4, marker_steps: 1}"
+    other = load_config("quick", [*given, f"instruction=Or {MARKER}", short])
     assert bases.run_base(other) != made
     assert load_policy(bases.run_base(other)).routing.prompt_template == f"Use Or {MARKER}\n\n{{prompt}}\n"
 
@@ -250,10 +250,10 @@ def test_a_chat_template_that_cannot_be_used_is_named(template: str, tmp_path: P
 
 
 def test_the_instruction_names_the_format_and_the_marker() -> None:
-    for text in bases.INSTRUCTIONS.values():
-        assert MARKER in text
-        assert ANSWER_OPEN in text
-    assert "<think>" in bases.INSTRUCTIONS["attempts"]
+    for kind in KINDS.values():
+        assert MARKER in kind.instruction
+        assert ANSWER_OPEN in kind.instruction
+    assert "<think>" in KINDS["attempts"].instruction
 
 
 # --- own attempts -----------------------------------------------------------------------------------
@@ -272,9 +272,9 @@ def test_own_attempts_teach_more_asking_and_keep_what_is_answered_as_right_as_be
         return calls / len(drawn), right / max(1, len(drawn) - calls)
 
     calls_before, right_before = measure()
-    config = AttemptsConfig(attempts=128, batch_size=16, learning_rate=1e-3, rounds=4)
+    settings = AttemptsSettings(attempts=128, batch_size=16, learning_rate=1e-3, rounds=4)
     notes: list[str] = []
-    teach_from_attempts(policy, task, seed=0, config=config, on_progress=lambda *call: notes.append(call[2]))
+    teach_attempts(policy, task, settings, seed=0, on_progress=lambda *call: notes.append(call[2]))
     calls_after, right_after = measure()
     assert calls_after > calls_before + 0.08
     assert right_after > right_before - 0.08
@@ -284,4 +284,4 @@ def test_own_attempts_teach_more_asking_and_keep_what_is_answered_as_right_as_be
 
 def test_a_model_that_solves_nothing_has_nothing_to_keep(tiny_policy_folder: Path) -> None:
     with pytest.raises(EdgekitError, match=r"none of 8 own attempts at countdown is right\. .*warm_start=answers"):
-        teach_from_attempts(load_policy(tiny_policy_folder), get_task("countdown"), config=AttemptsConfig(attempts=8))
+        teach_attempts(load_policy(tiny_policy_folder), get_task("countdown"), AttemptsSettings(attempts=8))

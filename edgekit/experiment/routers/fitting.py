@@ -81,7 +81,7 @@ def train_classifier(
     steps, rate, warm_up = settings.epochs * steps_per_epoch, settings.learning_rate, settings.warm_up_steps
     losses = optimize(model, drawn(), backward, steps, rate, warm_up_steps=warm_up, fused=False)
     best, kept, since = math.inf, None, 0
-    for step, _ in enumerate(losses, start=1):
+    for step, _ in losses:
         if step % steps_per_epoch:
             continue
         model.eval()

@@ -1,0 +1,91 @@
+"""The ways to warm-start a pretrained model, by name: what each can be told, what it writes, and what does it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import BaseModel, ValidationError
+
+from edgekit.errors import ConfigError, EdgekitError
+from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
+from edgekit.tasks import get_task
+from edgekit.tasks.countdown import Countdown
+from edgekit.warm_start.answers import AnswersSettings, teach_answers
+from edgekit.warm_start.attempts import AttemptsSettings, teach_attempts
+from edgekit.warm_start.traces import TracesSettings, settle_traces, teach_traces
+
+WarmStart = Literal["answers", "attempts", "traces"]
+_ENDING = (
+    f"give only the final answer between {ANSWER_OPEN} and {ANSWER_CLOSE}. "
+    f"If you cannot solve it, write {MARKER} on a line of its own instead of an answer."
+)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One way to warm-start.
+
+    version: raised when its code changes what it makes, so that no older cached one is taken.
+    template: the prompt's where the model's chat format is not used.
+    instruction: the system prompt in a chat format.
+    teach: (policy, task, settings, seed=, work=, on_progress=), changes the policy in place.
+    tasks: what a task must be for it.
+    settle: (policy, task, settings, recipe, seed=, work=, on_progress=), goes on on a recipe's grid; None: it does not,
+        and a run on a grid puts the warm-started policy there itself.
+    """
+
+    version: int
+    settings: type[BaseModel]
+    template: str
+    instruction: str
+    max_new_tokens: int
+    teach: Callable[..., None]
+    tasks: type = object
+    settle: Callable[..., None] | None = None
+
+
+KINDS: dict[WarmStart, Kind] = {
+    "answers": Kind(
+        version=3,
+        settings=AnswersSettings,
+        template="{prompt} =",
+        instruction=f"Solve the task. {_ENDING[0].upper()}{_ENDING[1:]}",
+        max_new_tokens=12,
+        teach=teach_answers,
+    ),
+    "attempts": Kind(
+        version=3,
+        settings=AttemptsSettings,
+        template="{prompt} =",
+        instruction=f"Solve the task. Reason step by step between <think> and </think>, then {_ENDING}",
+        max_new_tokens=12,
+        teach=teach_attempts,
+    ),
+    "traces": Kind(
+        version=1,
+        settings=TracesSettings,
+        template="{prompt}\n",
+        instruction=f"Solve the task. Make attempts, a line each, that end in yes or no; then {_ENDING}",
+        max_new_tokens=160,
+        teach=teach_traces,
+        tasks=Countdown,
+        settle=settle_traces,
+    ),
+}
+
+
+def read_settings(kind: WarmStart, given: Mapping[str, Any]) -> BaseModel:
+    """The settings of ``kind`` with those ``given``. Raises :class:`ConfigError` listing every problem."""
+    try:
+        return KINDS[kind].settings.model_validate(dict(given))
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        raise ConfigError(f"warm_start_settings of {kind}", faults) from None
+
+
+def check_task(kind: WarmStart, task: str) -> None:
+    """Raises :class:`EdgekitError` if ``kind`` cannot warm-start for the task of that name."""
+    if KINDS[kind].tasks is not object and not isinstance(get_task(task), KINDS[kind].tasks):
+        raise EdgekitError(f"warm_start {kind}: {task} is not a kind of countdown. Its teacher knows no other task.")

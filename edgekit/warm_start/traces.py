@@ -1,0 +1,172 @@
+"""A warm start on search: attempts at a Countdown problem, their results and verdicts, then the answer or the marker.
+
+A teacher writes the traces from a seed, of training problems only. An attempt is a line of steps that use every
+number once, and "yes" or "no", as its last result is the target or not:
+
+    7+5=12,12*3=36 no
+    7*5=35,35-3=32 yes
+    <answer>(7*5)-3</answer>
+
+No two attempts of a trace come to the same value, and those that fail tend to come near the target, so that the
+policy learns to try something else each time. Among the many attempts that may stand at a place, the one that succeeds
+is the likeliest, so that decoding greedily tends to it where the policy sees it. A trace whose attempts are spent ends
+in the marker, or now and then in the answer that came nearest: reinforcement learning has both to compare.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edgekit.policy.checkpoint import Policy
+from edgekit.progress import Progress
+from edgekit.quantize.grid import GridWeights
+from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.routing.spec import RoutingSpec
+from edgekit.tasks.base import Problem
+from edgekit.tasks.countdown import (
+    Countdown,
+    Solution,
+    draw_count,
+    draw_numbers,
+    random_solution,
+    solutions_by_value,
+    split_of,
+)
+from edgekit.warm_start.supervised import Example, fit
+from edgekit.warm_start.work import Work, checkpoints
+
+
+class OnGrid(BaseModel):
+    """How long, after the floats, a warm start goes on on a recipe's grid, where the run has one."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    steps: int = Field(default=24, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+
+
+class TracesSettings(BaseModel):
+    """How long the warm start on traces is, and what its traces are like."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    steps: int = Field(default=240, ge=1)
+    batch_size: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    warm_up: int = Field(default=8, ge=1)
+    """Steps in which the learning rate rises."""
+    longest: int = Field(default=15, ge=3)
+    """The most arithmetic steps in a trace: with 3 numbers that is 7 attempts, with 4 it is 5."""
+    at_once: float = Field(default=0.4, ge=0, le=1)
+    """The share of traces whose first attempt succeeds."""
+    spent: float = Field(default=0.2, ge=0, le=1)
+    """The share of traces whose attempts all fail. In the others the failures before success are drawn evenly."""
+    marker_after_spent: float = Field(default=0.8, ge=0, le=1)
+    on_grid: OnGrid = OnGrid()
+
+
+def teach_traces(
+    policy: Policy,
+    task: Countdown,
+    settings: TracesSettings,
+    *,
+    seed: int = 0,
+    work: Work | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Teach ``policy``, in place, to search.
+
+    The same arguments, device and thread count give the same weights, also where ``work`` lets it go on after it was
+    killed. ``on_progress`` hears of the steps done.
+    """
+    batches = (trace_batch(policy, task, settings, seed, step) for step in range(settings.steps))
+    kept = checkpoints(work, "traces")
+    for done, loss in fit(
+        policy.model, batches, settings.steps, settings.learning_rate, kept, warm_up_steps=settings.warm_up
+    ):
+        if on_progress is not None:
+            on_progress(done, settings.steps, f"traces: loss {loss:.3f}")
+
+
+def settle_traces(
+    policy: Policy,
+    task: Countdown,
+    settings: TracesSettings,
+    recipe: QuantRecipe,
+    *,
+    seed: int = 0,
+    work: Work | None = None,
+    on_progress: Progress | None = None,
+) -> None:
+    """Put ``policy``, taught before, on ``recipe``'s grid, in place, and go on teaching it there, on further traces.
+
+    Arguments and promises as for :func:`teach_traces`.
+    """
+    begin, steps, rate = settings.steps, settings.on_grid.steps, settings.on_grid.learning_rate
+    batches = (trace_batch(policy, task, settings, seed, begin + step) for step in range(steps))
+    grid = GridWeights(policy.model.requires_grad_(True), recipe)
+    kept = checkpoints(work, "traces-on-grid")
+    for done, loss in fit(policy.model, batches, steps, rate, kept, grid, warm_up_steps=settings.warm_up):
+        if on_progress is not None:
+            on_progress(done, steps, f"traces on the grid: loss {loss:.3f}")
+
+
+def trace_batch(policy: Policy, task: Countdown, settings: TracesSettings, seed: int, step: int) -> list[Example]:
+    """The traces of ``step`` (from 0), which depend on ``seed`` and ``step`` alone."""
+    source = random.Random(f"traces/{seed}/{step}")
+    problems = [draw_problem(task, source) for _ in range(settings.batch_size)]
+    return [trace_example(policy, task, problem, settings, source) for problem in problems]
+
+
+def draw_problem(task: Countdown, source: random.Random) -> Problem:
+    """A problem of the training split, as often as the task asks for its kind."""
+    while True:
+        numbers = draw_numbers(draw_count(source, task.shares), source, task.largest_number)
+        solution = random_solution(numbers, source, task.largest_value)
+        if solution is not None and split_of(numbers, solution.value) == "train":
+            return task.problem(numbers, solution.value)
+
+
+def trace_example(
+    policy: Policy, task: Countdown, problem: Problem, settings: TracesSettings, source: random.Random
+) -> Example:
+    """The prompt and a trace of ``problem`` as tokens; the trace is learned."""
+    prompt = policy.encode(problem.prompt)
+    trace = write_trace(policy.routing, task, problem, settings, source)
+    ids = policy.tokenizer.encode(trace, add_special_tokens=False).ids
+    return Example((*prompt, *ids), (*[0] * len(prompt), *[1] * len(ids)))
+
+
+def write_trace(
+    routing: RoutingSpec, task: Countdown, problem: Problem, settings: TracesSettings, source: random.Random
+) -> str:
+    """The teacher's response to ``problem``: attempts that fail, then one that succeeds or none."""
+    numbers, target = problem.data["numbers"], problem.data["target"]
+    attempts = solutions_by_value(numbers, task.largest_value)
+    right = attempts.pop(target)
+    most = settings.longest // (len(numbers) - 1)
+    chance = source.random()
+    count = 0 if chance < settings.at_once else most if chance > 1 - settings.spent else source.randint(1, most - 1)
+    failed = _draw_near(list(attempts.values()), target, count, source)
+    lines = "".join(f"{_attempt(solution)} no\n" for solution in failed)
+    if len(failed) < most:
+        return f"{lines}{_attempt(right)} yes\n{_answer(routing, right)}"
+    if source.random() < settings.marker_after_spent:
+        return lines + routing.marker.text
+    return lines + _answer(routing, min(failed, key=lambda solution: abs(solution.value - target)))
+
+
+def _attempt(solution: Solution) -> str:
+    return ",".join(f"{step.left}{step.operator}{step.right}={step.value}" for step in solution.steps)
+
+
+def _draw_near(attempts: Sequence[Solution], target: int, count: int, source: random.Random) -> list[Solution]:
+    """At most ``count`` of ``attempts``, none twice, the nearer to ``target`` the likelier."""
+    # The largest of uniform ** (1 / weight) are a weighted draw without replacement (Efraimidis and Spirakis, 2006).
+    keys = {s.value: source.random() ** (1 + abs(s.value - target)) for s in attempts}
+    return sorted(attempts, key=lambda solution: -keys[solution.value])[:count]
+
+
+def _answer(routing: RoutingSpec, solution: Solution) -> str:
+    return f"{routing.answer.open}{solution.expression.replace(' ', '')}{routing.answer.close}"

@@ -1,0 +1,99 @@
+"""The teacher's search traces: every line true, no attempt twice."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.routing.decoder import Decision, RoutingDecoder
+from edgekit.tasks.base import Problem
+from edgekit.tasks.countdown import REASONING, solutions_by_value, split_of
+from edgekit.warm_start.bases import builtin_base
+from edgekit.warm_start.traces import TracesSettings, draw_problem, trace_batch, trace_example, write_trace
+
+POLICY = load_policy(builtin_base())
+LINE = re.compile(r"(?P<steps>\d+[-+*/]\d+=\d+(,\d+[-+*/]\d+=\d+)*) (?P<verdict>yes|no)")
+
+
+def drawn(seed: int, **given: float) -> tuple[Problem, str]:
+    source = random.Random(seed)
+    problem = draw_problem(REASONING, source)
+    return problem, write_trace(POLICY.routing, REASONING, problem, TracesSettings(**given), source)
+
+
+def decided(policy: Policy, text: str) -> Decision:
+    decoder = RoutingDecoder(policy.routing.model_copy(update={"max_new_tokens": 999}), policy.vocabulary)
+    for token in policy.tokenizer.encode(text, add_special_tokens=False).ids:
+        decoder.push(token)
+    return decoder.finish()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6))
+def test_every_line_is_true_and_no_attempt_comes_to_a_value_twice(seed: int) -> None:
+    problem, text = drawn(seed)
+    numbers, target = problem.data["numbers"], problem.data["target"]
+    *lines, ending = text.split("\n")
+    values = []
+    for line in lines:
+        match = LINE.fullmatch(line)
+        assert match is not None, line
+        pool = sorted(numbers)
+        for step in match["steps"].split(","):
+            left, operator, right, value = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", step).groups()  # type: ignore[union-attr]
+            operands = int(left), int(right)
+            exact = {"+": sum(operands), "-": operands[0] - operands[1], "*": operands[0] * operands[1]}
+            assert int(value) == exact.get(operator, operands[0] / operands[1])
+            for operand in operands:
+                pool.remove(operand)
+            pool.append(int(value))
+        assert len(pool) == 1
+        assert (match["verdict"] == "yes") == (pool[0] == target)
+        values.append(pool[0])
+    assert len(set(values)) == len(values)
+    assert target not in values[:-1]
+    decision = decided(POLICY, text)
+    assert decision.called == (ending == POLICY.routing.marker.text)
+    if not decision.called:
+        assert REASONING.grade(problem, decision.answer) == (values[-1] == target)
+
+
+@pytest.mark.parametrize(("shares", "ends"), [((1.0, 0.0), {"yes"}), ((0.0, 1.0), {"no"})])
+def test_the_shares_say_how_traces_end(shares: tuple[float, float], ends: set[str]) -> None:
+    found = set()
+    for seed in range(20):
+        problem, text = drawn(seed, at_once=shares[0], spent=shares[1], marker_after_spent=1.0)
+        if len(solutions_by_value(problem.data["numbers"])) > 7:  # else the attempts run out before they are spent
+            found |= {"no" if decided(POLICY, text).called else "yes"}
+    assert found == ends
+
+
+def test_a_batch_depends_on_its_step_alone_and_has_training_problems_only(tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    given = TracesSettings(batch_size=4)
+    assert trace_batch(policy, REASONING, given, 0, 5) == trace_batch(policy, REASONING, given, 0, 5)
+    assert trace_batch(policy, REASONING, given, 0, 5) != trace_batch(policy, REASONING, given, 0, 6)
+    source = random.Random(0)
+    for _ in range(50):
+        problem = draw_problem(REASONING, source)
+        assert split_of(problem.data["numbers"], problem.data["target"]) == "train"
+        example = trace_example(policy, REASONING, problem, given, source)
+        prompt = len(policy.encode(problem.prompt))
+        assert not any(example.learned[:prompt])
+        assert all(example.learned[prompt:])
+
+
+@given(st.lists(st.integers(1, 12), min_size=2, max_size=4), st.integers(20, 99))
+@settings(deadline=None, max_examples=40)
+def test_each_value_has_one_way_that_uses_every_number_once(numbers: list[int], largest: int) -> None:
+    for value, solution in solutions_by_value(numbers, largest).items():
+        assert value == solution.value == solution.steps[-1].value
+        assert len(solution.steps) == len(numbers) - 1
+        assert all(1 <= step.value <= largest and step.left >= step.right for step in solution.steps)
+        assert REASONING.grade(REASONING.problem(numbers, value), solution.expression)

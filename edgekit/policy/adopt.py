@@ -65,7 +65,7 @@ def adopt(
             "on_no_answer": on_no_answer,
         }
     )
-    vocabulary = Vocabulary.from_tokenizer_data(data, visible=NEW_TOKENS)
+    vocabulary = Vocabulary.from_tokenizer_data(data, visible=routing.delimiters)
     return Policy(model, tokenizer, routing, vocabulary)
 
 

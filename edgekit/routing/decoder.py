@@ -5,6 +5,10 @@ It works token by token and needs no framework; Kotlin and Swift port it line fo
 A call for the cloud is one of ``marker.token_ids``, generated whole, with nothing but white space
 before it on its line and not inside an answer. The same text spelled with other tokens, quoted in
 the middle of a line, or cut off by the length limit is not a call. The marker's text is never shown.
+
+The answer is what stands between the first answer delimiters outside a thought. Within <think> and </think>, and after
+a <think> that nothing closes, the answer's delimiters are text like any other: a policy may speak of them. The marker
+is a call there too, so that a policy need not think to the end before it asks.
 """
 
 from __future__ import annotations
@@ -13,10 +17,11 @@ import codecs
 from dataclasses import dataclass, field
 from typing import Literal
 
-from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.spec import THOUGHT_CLOSE, THOUGHT_OPEN, RoutingSpec
 from edgekit.routing.vocabulary import Vocabulary
 
 Route = Literal["local", "cloud"]
+Passage = Literal["text", "thought", "answer"]
 
 
 @dataclass(frozen=True)
@@ -51,18 +56,40 @@ class RoutingDecoder:
     vocabulary: Vocabulary
     token_ids: list[int] = field(default_factory=list)
     reason: str | None = None
-    _shown: str = ""
-    _held: str = ""
-    _text: str = ""
+    _passage: Passage = "text"
+    _read: str = ""
+    _answer: str | None = None
+    _line_is_blank: bool = True
     _line_starts: list[bool] = field(default_factory=list)
+    _shown: list[str] = field(default_factory=list)
+    _tail: str = ""
+    _held: str = ""
 
     def __post_init__(self) -> None:
+        answer = self.spec.answer
         self._utf8 = codecs.getincrementaldecoder("utf-8")("replace")
+        # From each passage: the delimiters that end it, and where they lead.
+        self._ends: dict[Passage, tuple[tuple[str, Passage], ...]] = {
+            "text": ((answer.open, "answer"), (THOUGHT_OPEN, "thought")),
+            "thought": ((THOUGHT_CLOSE, "text"),),
+            "answer": ((answer.close, "text"),),
+        }
+        self._longest_mark = max(len(mark) for ends in self._ends.values() for mark, _ in ends)
+        if self.spec.begins_in_thought:
+            self._passage = "thought"
 
     @property
     def done(self) -> bool:
         """True once a stop token, the marker or a closed answer has ended the response."""
         return self.reason is not None
+
+    @property
+    def marker_counts(self) -> bool:
+        """Whether a marker beginning with the next token is a call: at a line's start, outside an answer.
+
+        Half a character is already text.
+        """
+        return self._line_is_blank and self._passage != "answer" and not self._utf8.getstate()[0]
 
     def push(self, token_id: int) -> str:
         """Take one generated token; returns text now safe to show. Tokens after the end are ignored."""
@@ -78,8 +105,7 @@ class RoutingDecoder:
             self.reason = "stop"
             return self._show(self._utf8.decode(b"", final=True), final=True)
         fresh = self._utf8.decode(self.vocabulary[token_id])
-        surplus = self._close_answer(fresh)
-        return self._show(fresh[: len(fresh) - surplus], final=self.done)
+        return self._show(fresh[: self._follow(fresh)], final=self.done)
 
     def finish(self) -> Decision:
         """The decision; call once the stream has ended, by itself or by the length limit.
@@ -88,15 +114,14 @@ class RoutingDecoder:
         """
         if not self.done:
             self._show(self._utf8.decode(b"", final=True), final=False)
-        answer = self._answer() if self.reason != "marker" else None
         if self.reason == "marker":
             route: Route = "cloud"
             reason = "marker"
-        elif answer is not None:
+        elif self._answer is not None:
             route, reason = "local", "answer"
         else:
             route, reason = self.spec.on_no_answer, "no_answer"
-        return Decision(route, reason, self._shown, answer, tuple(self.token_ids))
+        return Decision(route, reason, "".join(self._shown), self._answer, tuple(self.token_ids))
 
     def open_markers(self, room: int) -> dict[int, tuple[int, ...]]:
         """How a marker could go on: the ids that may come next -> the shortest rest of a marker after each.
@@ -119,58 +144,55 @@ class RoutingDecoder:
     def _completes_marker(self) -> bool:
         for marker in self.spec.marker.token_ids:
             start = len(self.token_ids) - len(marker)
-            if start >= 0 and tuple(self.token_ids[start:]) == marker and self._line_starts[start]:
+            if start >= 0 and self._line_starts[start] and tuple(self.token_ids[start:]) == marker:
                 return True
         return False
 
-    @property
-    def marker_counts(self) -> bool:
-        """Whether a marker beginning with the next token is a call: at a line's start, outside an answer.
+    def _follow(self, fresh: str) -> int:
+        """Read ``fresh`` up to the answer's end, if it holds that, else all of it; returns how many characters."""
+        for count, character in enumerate(fresh, start=1):
+            self._line_is_blank = character == "\n" or (self._line_is_blank and character.isspace())
+            self._read += character
+            ended = [(mark, to) for mark, to in self._ends[self._passage] if self._read.endswith(mark)]
+            if not ended:
+                continue
+            mark, following = ended[0]
+            if self._passage == "answer":
+                self._answer = self._without_marker(self._read[: -len(mark)]).strip()
+                self.reason = "answer"
+                return count
+            self._passage, self._read = following, ""
+        if self._passage != "answer":
+            self._read = self._read[-self._longest_mark :]
+        return len(fresh)
 
-        Half a character is already text.
-        """
-        inside = self._text.rfind(self.spec.answer.open) > self._text.rfind(self.spec.answer.close)
-        half_character = bool(self._utf8.getstate()[0])
-        return not inside and not half_character and not self._text.rpartition("\n")[2].strip()
-
-    def _close_answer(self, fresh: str) -> int:
-        """Append ``fresh``; if it closes the answer, end there and return how many characters came after."""
-        self._text += fresh
-        answer = self.spec.answer
-        opened = self._text.find(answer.open)
-        closed = self._text.find(answer.close, opened + len(answer.open)) if opened >= 0 else -1
-        if closed < 0:
-            return 0
-        self.reason = "answer"
-        surplus = len(self._text) - (closed + len(answer.close))
-        self._text = self._text[: len(self._text) - surplus]
-        return surplus
-
-    def _answer(self) -> str | None:
-        _, opened, rest = self._text.partition(self.spec.answer.open)
-        inside, closed, _ = rest.partition(self.spec.answer.close)
-        while self.spec.marker.text in inside:
-            inside = inside.replace(self.spec.marker.text, "")
-        return inside.strip() if opened and closed else None
+    def _without_marker(self, text: str) -> str:
+        while self.spec.marker.text in text:
+            text = text.replace(self.spec.marker.text, "")
+        return text
 
     def _show(self, fresh: str, *, final: bool) -> str:
         """Add ``fresh`` to what is shown, holding back a tail that may become the marker's text.
 
         A marker's text is dropped once whole. ``final`` shows the tail: nothing can complete it.
         """
-        marker, before = self.spec.marker.text, len(self._shown)
+        marker, safe = self.spec.marker.text, ""
+        if not self._held and marker[0] not in self._tail and marker[0] not in fresh:
+            safe, self._tail, fresh = fresh, (self._tail + fresh)[-len(marker) :], ""
         for character in fresh:
             self._held += character
-            whole = self._shown + self._held
-            if whole.endswith(marker):
+            end = (self._tail + self._held)[-len(marker) :]
+            if end == marker:
                 self._held = self._held[: max(0, len(self._held) - len(marker))]
-                whole = self._shown + self._held
-            tail = min(self._marker_tail(whole[-len(marker) :]), len(self._held))
-            self._shown += self._held[: len(self._held) - tail]
-            self._held = self._held[len(self._held) - tail :]
+                end = (self._tail + self._held)[-len(marker) :]
+            cut = len(self._held) - min(self._marker_tail(end), len(self._held))
+            safe += self._held[:cut]
+            self._tail = (self._tail + self._held[:cut])[-len(marker) :]
+            self._held = self._held[cut:]
         if final:
-            self._shown, self._held = self._shown + self._held, ""
-        return self._shown[before:]
+            safe, self._held = safe + self._held, ""
+        self._shown.append(safe)
+        return safe
 
     def _marker_tail(self, text: str) -> int:
         """Length of the longest end of ``text`` that begins the marker's text without completing it."""

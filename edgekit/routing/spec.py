@@ -16,6 +16,9 @@ from edgekit.routing.prompt_tokens import Part
 ROUTING_VERSION = 1
 PROMPT = "{prompt}"
 
+THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
+"""What a policy thinks stands between them."""
+
 
 class Marker(BaseModel):
     """The call-for-cloud marker: its text, and the token id sequences that count as emitting it."""
@@ -60,6 +63,17 @@ class RoutingSpec(BaseModel):
     def marks(self) -> tuple[str, str, str]:
         """The texts that mean something to the decoder: the marker, and what an answer stands between."""
         return self.marker.text, self.answer.open, self.answer.close
+
+    @property
+    def begins_in_thought(self) -> bool:
+        """Whether the prompt template leaves a thought open, so that a response begins within it."""
+        _, _, before_response = self.prompt_template.rpartition("{prompt}")
+        return before_response.rfind(THOUGHT_OPEN) > before_response.rfind(THOUGHT_CLOSE)
+
+    @property
+    def delimiters(self) -> tuple[str, ...]:
+        """The texts that the decoder must see, special tokens or not: the marker, an answer's and a thought's ends."""
+        return (self.marker.text, self.answer.open, self.answer.close, THOUGHT_OPEN, THOUGHT_CLOSE)
 
     def save(self, path: Path) -> None:
         """Write routing.json atomically."""

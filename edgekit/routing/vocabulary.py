@@ -71,5 +71,4 @@ class Vocabulary:
 
 def load_vocabulary(tokenizer_json: Path, routing: RoutingSpec) -> Vocabulary:
     """The id-to-bytes table the routing decoder needs for ``routing``."""
-    visible = (routing.marker.text, routing.answer.open, routing.answer.close)
-    return Vocabulary.from_tokenizer_json(tokenizer_json, visible=visible)
+    return Vocabulary.from_tokenizer_json(tokenizer_json, visible=routing.delimiters)

@@ -86,16 +86,32 @@ class Oracle:
 
     def _line_start(self, before: Sequence[int]) -> bool:
         text, half = decode_utf8(self._raw(before), final=False)
-        opened, closed = (len(text.rsplit(self.routing["answer"][side], 1)[0]) for side in ("open", "close"))
-        opened = -1 if self.routing["answer"]["open"] not in text else opened
-        closed = -1 if self.routing["answer"]["close"] not in text else closed
-        return not half and opened <= closed and all(c in BLANKS for c in text.split("\n")[-1])
+        inside = self._answer_in(text) is not None
+        return not half and not inside and all(c in BLANKS for c in text.split("\n")[-1])
+
+    def _answer_in(self, text: str) -> tuple[int, int] | None:
+        """Where the answer's inside begins and ends (-1: not yet), None if no answer is begun outside a thought."""
+        opening, closing = self.routing["answer"]["open"], self.routing["answer"]["close"]
+        template = self.routing["prompt_template"].split("{prompt}")[-1]
+        at, thinks = 0, "<think>" in template.split("</think>")[-1]
+        while True:
+            if thinks:
+                end = text.find("</think>", at)
+                if end < 0:
+                    return None
+                at, thinks = end + len("</think>"), False
+            opened, thought = (text.find(mark, at) for mark in (opening, "<think>"))
+            if opened >= 0 and (thought < 0 or opened + len(opening) <= thought + len("<think>")):
+                begin = opened + len(opening)
+                return begin, text.find(closing, begin)
+            if thought < 0:
+                return None
+            at, thinks = thought + len("<think>"), True
 
     def _closed_at(self, text: str) -> int:
         """Where the first answer ends, 0 if none does."""
-        before, opened, rest = text.partition(self.routing["answer"]["open"])
-        inside, closed, _ = rest.partition(self.routing["answer"]["close"])
-        return len(before + opened + inside + closed) if opened and closed else 0
+        found = self._answer_in(text)
+        return 0 if found is None or found[1] < 0 else found[1] + len(self.routing["answer"]["close"])
 
     def _shown(self, ids: Sequence[int], ending: str) -> str:
         """What the user has seen after ``ids``. Whole markers are taken out as they come together."""
@@ -118,7 +134,9 @@ class Oracle:
         end = self._closed_at(text)
         if not end:
             return None
-        inside = text[:end].split(self.routing["answer"]["open"], 1)[1][: -len(self.routing["answer"]["close"])]
+        found = self._answer_in(text)
+        assert found is not None
+        inside = text[found[0] : found[1]]
         while self.routing["marker"]["text"] in inside:
             inside = inside.replace(self.routing["marker"]["text"], "")
         return inside.strip(BLANKS)

@@ -30,10 +30,11 @@ LINE, SPACE, HELLO = 3, 4, 16
 FIRST_BYTE = 100  # id 100 + b spells the byte b
 ABOUT = (
     "Cases of the routing-token decoder, for every language's port. Push token_ids one by one, then finish. A case may "
-    "override on_no_answer, stop_token_ids, answer, and the marker's text and token_ids (as marker_text and "
-    "marker_token_ids) of routing. streamed, where given, is what each push returns; token_count, where given, is how "
-    "many tokens the decision holds (else all). byte_pieces are hexadecimal; a token id in neither table spells "
-    "nothing. Text is compared code point by code point. make_decoder_cases.py writes the cases named generated."
+    "override on_no_answer, stop_token_ids, answer, prompt_template, and the marker's text and token_ids (as "
+    "marker_text and marker_token_ids) of routing. streamed, where given, is what each push returns; token_count, "
+    "where given, is how many tokens the decision holds (else all). byte_pieces are hexadecimal; a token id in neither "
+    "table spells nothing. Text is compared code point by code point. make_decoder_cases.py writes the cases named "
+    "generated."
 )
 # Text that is awkward to split, to compare or to search, from id 40 on.
 TEXTS = (
@@ -43,10 +44,25 @@ TEXTS = (
     "</answer>\n<answer>", "<answer><answer>", "\n<unknown> I", "<<<", "\U0001f468\u200d\U0001f469\u200d\U0001f467",
     "a", "b", "aa", "ab", "\U0001f198", "[", "]", "[[", "call", "ask\n", "me", "12", " 3",
 )  # fmt: skip
+# What a policy thinks, in whole tokens and in pieces, from id 400 on: a byte's token comes before.
+THOUGHTS = (
+    "<think>", "</think>", "<thi", "nk>", "</th", "ink>", "<think>\n", "\n</think>\n\n", "think", "<think></think>",
+    "The answer goes between <answer> and </answer>.", "<think>hm", "</think><answer>7</answer>",
+)  # fmt: skip
 RAW = ("e282", "82ac", "f09f", "9880", "f09f98", "80", "c3a9c3", "a9", "e2", "0ae2", "3ce2", "ff", "c0af", "eda080")
-FIRST_TEXT, FIRST_RAW = 40, 84
+FIRST_TEXT, FIRST_RAW, FIRST_THOUGHT = 40, 84, 400
 ID_OF = {text: FIRST_TEXT + index for index, text in enumerate(TEXTS)}
-SOUP = [*range(23), *ID_OF.values(), *range(FIRST_RAW, FIRST_RAW + len(RAW)), 30, 31, 32, 33, 999]
+ID_OF |= {text: FIRST_THOUGHT + index for index, text in enumerate(THOUGHTS)}
+SOUP = [
+    *range(23),
+    *range(FIRST_TEXT, FIRST_TEXT + len(TEXTS)),
+    *range(FIRST_RAW, FIRST_RAW + len(RAW)),
+    30,
+    31,
+    32,
+    33,
+    999,
+]
 # Ill-formed UTF-8 and its neighbours.
 SEQUENCES = (
     "c0af", "c1bf", "c280", "dfbf", "c2", "c241", "c2c2", "e08080", "e09fbf", "e0a080", "e0a0", "e0a041", "e18080",
@@ -56,6 +72,9 @@ SEQUENCES = (
 )  # fmt: skip
 # Python waits for the third byte of an encoded surrogate before it replaces the first: when text streams, not which.
 SURROGATE = re.compile(rb"\xed[\xa0-\xbf]")
+
+
+OVERRIDES = ("on_no_answer", "stop_token_ids", "answer", "prompt_template")
 
 
 def spell(data: bytes) -> list[int]:
@@ -131,6 +150,59 @@ def written() -> Iterator[tuple[str, list[int], dict[str, Any]]]:
         yield f"cut after {cut} of the tokens of an answer", [LINE, *answer][:cut], {"on_no_answer": "local"}
 
 
+def thoughts(random_: random.Random) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
+    """Delimiters within <think> and </think> are text; the marker is a call there too."""
+    think, close, quote = ID_OF["<think>"], ID_OF["</think>"], ID_OF["The answer goes between <answer> and </answer>."]
+    answer, begun = [ANSWER, 8, END], {"prompt_template": "{prompt}\n<think>\n"}
+    yield "delimiters in a thought are text", [think, quote, 5, close, LINE, *answer], {}
+    yield "delimiter tokens in a thought are text", [think, ANSWER, 7, END, close, LINE, *answer], {}
+    yield "an answer in a thought that nothing closes is none", [think, *answer, STOP], {}
+    yield "an answer in a thought, cut off", [think, LINE, *answer], {"on_no_answer": "local"}
+    yield "a marker in a thought is a call", [think, LINE, MARKER], {}
+    yield "a marker after an answer opened in a thought is a call", [think, ANSWER, 8, LINE, MARKER], {}
+    yield "a marker quoted in a thought is no call", [think, HELLO, MARKER, close, *answer], {}
+    yield "a marker right after a thought's opening is no call", [think, MARKER, close, *answer], {}
+    yield "a marker after a thought on its line is no call", [think, close, MARKER, LINE, *answer], {}
+    yield "a marker on the line after a thought", [think, close, LINE, MARKER], {}
+    yield "a thought in an answer is text", [ANSWER, think, 8, close, END], {}
+    yield "a thought opened in an answer stays text", [ANSWER, think, END], {}
+    yield "a thought within a thought", [think, think, quote, close, LINE, *answer], {}
+    yield "a second thought", [think, quote, close, HELLO, think, quote, close, LINE, *answer], {}
+    yield "a thought's end without its beginning", [HELLO, close, LINE, *answer], {}
+    yield (
+        "a thought's delimiters in pieces",
+        [ID_OF["<thi"], ID_OF["nk>"], quote, ID_OF["</th"], ID_OF["ink>"], *answer],
+        {},
+    )
+    yield "a thought's beginning only", [ID_OF["<thi"], ID_OF["think"], quote], {}
+    yield "an empty thought in one token", [ID_OF["<think></think>"], *answer], {}
+    yield "a thought closed and answered in one token", [think, quote, ID_OF["</think><answer>7</answer>"]], {}
+    yield "a stop token in a thought", [think, quote, STOP], {}
+    yield "the prompt begins the thought", [quote, ID_OF["\n</think>\n\n"], *answer], begun
+    yield "the prompt begins a thought that nothing closes", [quote, *answer], begun
+    yield "the prompt begins a thought with a call in it", [LINE, MARKER], begun
+    yield "the prompt holds an empty thought", answer, {"prompt_template": "{prompt}\n<think>\n\n</think>\n\n"}
+    yield (
+        "the instruction speaks of thoughts",
+        answer,
+        {"prompt_template": "Reason between </think> and <think>. {prompt}"},
+    )
+    yield (
+        "an answer's opening that is a thought's",
+        [think, 8, END],
+        {"answer": {"open": "<think>", "close": "</answer>"}},
+    )
+    yield (
+        "an answer's opening that holds a thought's",
+        [ID_OF["<think>hm"], 8, END, close, LINE, *answer],
+        {"answer": {"open": "<think>hm", "close": "</answer>"}},
+    )
+    alphabet = [*(ID_OF[text] for text in THOUGHTS), MARKER, STOP, LINE, HELLO, ANSWER, 8, END, 9, 10, 30, 19, 20]
+    for number in range(80):
+        overrides = begun if number % 4 == 3 else {}
+        yield f"thoughts {number + 1}", random_.choices(alphabet, k=random_.randint(3, 14)), overrides
+
+
 def sequences_of_markers(random_: random.Random) -> Iterator[tuple[str, list[int], dict[str, Any]]]:
     """Several marker id sequences, overlapping and nested."""
     sets = [
@@ -204,7 +276,7 @@ def soups(random_: random.Random, whole: dict[bytes, list[int]]) -> Iterator[tup
 
 def routing_of(routing: dict[str, Any], case: dict[str, Any]) -> dict[str, Any]:
     """``routing`` with the case's overrides."""
-    changed = {key: case[key] for key in ("on_no_answer", "stop_token_ids", "answer") if key in case}
+    changed = {key: case[key] for key in OVERRIDES if key in case}
     marker = {key: case.get(f"marker_{key}", routing["marker"][key]) for key in ("text", "token_ids")}
     return {**routing, **changed, "marker": marker}
 
@@ -228,7 +300,7 @@ def make(data: dict[str, Any]) -> str:
     """The file's text: ``data``'s hand-written cases, then the generated ones."""
     kept = [case for case in data["cases"] if not case["name"].startswith(GENERATED)]
     low = {int(i): text for i, text in data["pieces"].items() if int(i) < FIRST_TEXT}
-    texts = low | {FIRST_TEXT + index: text for index, text in enumerate(TEXTS)}
+    texts = low | {token: text for text, token in ID_OF.items()}
     raw = {int(i): text for i, text in data["byte_pieces"].items() if int(i) < FIRST_TEXT}
     raw |= {FIRST_RAW + index: text for index, text in enumerate(RAW)}
     raw |= {FIRST_BYTE + byte: f"{byte:02x}" for byte in range(256)}
@@ -237,11 +309,11 @@ def make(data: dict[str, Any]) -> str:
     pieces = pieces_of(data)
     whole: dict[bytes, list[int]] = {}
     for i, piece in pieces.items():
-        if piece and i != MARKER and i < FIRST_BYTE:
+        if piece and i != MARKER and i < FIRST_BYTE:  # of thoughts none: they have their own cases
             whole.setdefault(piece, []).append(i)
     random_ = random.Random(20240)
     makers = [written(), sequences_of_markers(random_), other_markers(random_), other_answers(random_)]
-    for made in [*makers, broken_text(random_), soups(random_, whole)]:
+    for made in [*makers, broken_text(random_), soups(random_, whole), thoughts(random_)]:
         for name, ids, overrides in made:
             case = {"name": GENERATED + name, "token_ids": ids, **overrides}
             seen = observe(routing_of(routing, case), pieces, ids)

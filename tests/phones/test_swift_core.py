@@ -15,9 +15,9 @@ IOS = ROOT / "ios_demo"
 CORE = IOS / "Sources" / "EdgeCore"
 KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
 SHARED = {
-    "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecodeLoop", "DeviceReport", "Errors",
-    "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "RoutingDecoder", "RoutingSpec", "SelfTest",
-    "Tokenizer", "Utf8Decoder", "Vocabulary",
+    "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecisionRule", "DecodeLoop",
+    "DeviceReport", "Errors", "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "Replay",
+    "RoutingDecoder", "RoutingSpec", "SelfTest", "Tokenizer", "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
 
 

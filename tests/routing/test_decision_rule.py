@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +41,14 @@ SPELLINGS = [
     ((8, 5), (5,)),
     ((5, 6), (5, 6, 7)),
 ]
+
+
+def test_the_shared_cases_are_what_is_decided() -> None:
+    path = Path(__file__).parents[1] / "conformance" / "make_decision_cases.py"
+    found = importlib.util.spec_from_file_location(path.stem, path)
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+    assert script.make() == script.CASES.read_text()
 
 
 def spec(markers: tuple[tuple[int, ...], ...], limit: int = 12) -> RoutingSpec:

@@ -19,6 +19,7 @@ CASES = json.loads((Path(__file__).parents[1] / "conformance" / "decoder_cases.j
 SPEC = RoutingSpec.model_validate(CASES["routing"])
 PIECES = {int(i): text.encode() for i, text in CASES["pieces"].items()}
 PIECES |= {int(i): bytes.fromhex(text) for i, text in CASES["byte_pieces"].items()}
+OVERRIDES = ("on_no_answer", "stop_token_ids", "answer", "prompt_template")
 MARKER, STOP = 2, 21
 
 
@@ -32,7 +33,7 @@ def run(
 
 @pytest.mark.parametrize("case", CASES["cases"], ids=lambda case: case["name"])
 def test_shared_case(case: dict) -> None:
-    changes = {key: case[key] for key in ("on_no_answer", "stop_token_ids", "answer") if key in case}
+    changes = {key: case[key] for key in OVERRIDES if key in case}
     marker = {key: case.get(f"marker_{key}", getattr(SPEC.marker, key)) for key in ("text", "token_ids")}
     spec = RoutingSpec.model_validate(SPEC.model_dump() | changes | {"marker": marker})
     decision, streamed = run(case["token_ids"], spec)

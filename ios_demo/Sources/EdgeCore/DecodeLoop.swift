@@ -15,16 +15,19 @@ public protocol StepModel: AnyObject {
 
 /// One prompt being decoded greedily. A bias of -infinity forbids calling.
 ///
-/// The bias and the margin concern only the places where a marker would count: elsewhere it is text.
+/// Whether to call is decided at a marker's first token that the policy would not write by itself, or at its last: up
+/// to there the policy's own text is its own. Called, the rest of the marker is written without asking the model, so
+/// a bias decides exactly where margin + bias passes 0, however many tokens the marker has. Elsewhere the marker's
+/// tokens are text.
 public struct DecodeSession {
     private let promptTokens: Int
     private let limit: Int
     private let bias: Double
-    private let firsts: [Int]
     private let onText: ((String) -> Void)?
     private var decoder: RoutingDecoder
+    private var margins: [MarkerMargin] = []
+    private var weakest = Double.infinity
     private var shown = 0
-    public private(set) var markerMargin = -Double.infinity
 
     /// `markerBias` nil means the spec's. Throws ``EdgeError`` if the prompt leaves no room to answer.
     public init(
@@ -34,27 +37,25 @@ public struct DecodeSession {
         let room = contextLength - promptTokens
         if room < 1 {
             throw EdgeError(
-                "prompt too long: \(promptTokens) tokens. The context holds \(contextLength). Shorten it.")
+                "prompt too long: \(promptTokens) tokens. The context holds \(contextLength). Shorten it.", .tooLong)
         }
         self.promptTokens = promptTokens
         self.onText = onText
         limit = min(spec.maxNewTokens, room)
         bias = markerBias ?? spec.markerBias
-        firsts = Set(spec.marker.tokenIds.map { $0[0] }).sorted()
         decoder = RoutingDecoder(spec: spec, vocabulary: vocabulary)
     }
 
     /// Chooses the next token from `logits`; nil when the response has ended.
+    ///
+    /// Throws ``EdgeError`` for logits that are no numbers, or too few of them.
     public mutating func advance(_ logits: [Float]) throws -> Int? {
-        guard let highest = firsts.last, highest < logits.count else {
-            throw EdgeError(
-                "logits too short: \(logits.count) values. The marker's ids go beyond. Export the bundle again.")
-        }
-        let token = decoder.markerCounts ? choose(logits) : argmax(logits) { _ in true }
-        let fresh = decoder.push(token)
+        var fresh = ""
+        let chosen = try choose(logits)
+        for id in chosen { fresh += decoder.push(id) }
         shown += fresh.unicodeScalars.count
         if !fresh.isEmpty { onText?(fresh) }
-        return decoder.isDone || decoder.tokenIds.count >= limit ? nil : token
+        return decoder.isDone || decoder.tokenIds.count >= limit ? nil : chosen.last
     }
 
     /// The decision, after `advance` returned nil; `onText` gets what was still held back.
@@ -63,28 +64,51 @@ public struct DecodeSession {
         let rest = decision.text.unicodeScalars.dropFirst(shown)
         if !rest.isEmpty { onText?(String(rest)) }
         shown = decision.text.unicodeScalars.count
-        decision.markerMargin = markerMargin
+        decision.markerMargin = DecisionRule.largestMargin(margins, bias)
         decision.promptTokens = promptTokens
+        decision.margins = margins
         return decision
     }
 
-    /// Marker or the best other token, where a marker counts; keeps the largest margin.
-    private mutating func choose(_ logits: [Float]) -> Int {
-        let best = argmax(logits) { !firsts.contains($0) }
-        let marker = argmax(logits) { firsts.contains($0) }
-        let margin = Double(logits[marker] - logits[best])
-        markerMargin = max(markerMargin, margin + (bias.isInfinite ? 0 : bias))
-        return margin + bias > 0 ? marker : best
+    /// The next token, or all that is missing of the marker where the policy calls.
+    private mutating func choose(_ logits: [Float]) throws -> [Int] {
+        let position = decoder.tokenIds.count
+        let open = decoder.openMarkers(room: limit - position)
+        try check(logits, position, open.map(\.next).max() ?? 0)
+        if open.isEmpty {
+            weakest = .infinity
+            return [DecisionRule.largest(logits) { _ in true }]
+        }
+        let found = DecisionRule.contest(logits, Set(open.map(\.next)))
+        weakest = min(weakest, found.margin)
+        if found.margin > 0, let own = open.first(where: { $0.next == found.marker }), !own.rest.isEmpty {
+            return [found.marker]  // its own next word; whether that is a call is decided later
+        }
+        let decided = weakest
+        weakest = .infinity
+        margins.append(MarkerMargin(position: position, margin: decided))
+        return DecisionRule.calls(decided, bias) ? completion(of: open) : [found.other]
     }
 
-    /// The first index of the largest value among those that count.
-    private func argmax(_ logits: [Float], where counts: (Int) -> Bool) -> Int {
-        var best = -1
-        for (index, value) in logits.enumerated() where (best < 0 || value > logits[best]) && counts(index) {
-            best = index
+    /// Refuses what no token can be chosen from; -infinity stands for ids never chosen.
+    private func check(_ logits: [Float], _ position: Int, _ largestId: Int) throws {
+        let why: String
+        if logits.count <= largestId {
+            why = "There are \(logits.count), the marker has id \(largestId)"
+        } else if logits.contains(where: \.isNaN) || !(logits.max() ?? .nan).isFinite {
+            why = "They are not all numbers"
+        } else {
+            return
         }
-        return max(best, 0)
+        throw EdgeError(
+            "bad logits: token \(position) of the response. \(why). Export the bundle again.", .badLogits)
     }
+}
+
+/// What is written of a marker once the policy calls: the shortest there is, of several the first listed.
+func completion(of open: [OpenMarker]) -> [Int] {
+    guard let shortest = open.min(by: { $0.rest.count < $1.rest.count }) else { return [] }
+    return [shortest.next] + shortest.rest
 }
 
 /// Decodes one prompt on `model` from an empty cache.

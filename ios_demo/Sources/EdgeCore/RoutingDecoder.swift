@@ -5,9 +5,9 @@ public enum Route: String, Sendable {
 
 /// What the policy did with one prompt.
 ///
-/// `markerMargin` is the largest value, over the steps where a marker counts, of its first logit (bias
-/// included) minus the best other logit: at or above 0 it called, and near 0 it hesitated.
-public struct Decision: Sendable {
+/// `margins` holds the marker's margin at each step at which it was decided whether to call. `markerMargin` is the
+/// largest of them, the bias that it decided with included: above 0 it called, and near 0 it hesitated.
+public struct Decision: Sendable, Equatable {
     public var route: Route
     public var reason: String
     public var text: String
@@ -15,6 +15,7 @@ public struct Decision: Sendable {
     public var tokenIds: [Int]
     public var markerMargin = -Double.infinity
     public var promptTokens = 0
+    public var margins: [MarkerMargin] = []
 
     /// True if the prompt goes to the cloud.
     public var called: Bool { route == .cloud }
@@ -25,26 +26,40 @@ public struct Decision: Sendable {
 /// A call for the cloud is one of the marker's token id sequences, generated whole, with nothing but white
 /// space before it on its line and not inside an answer. The same text spelled with other tokens, quoted in
 /// the middle of a line, or cut off by the length limit is not a call. The marker's text is never shown.
+///
+/// The answer is what stands between the first answer delimiters outside a thought. Within <think> and </think>, and
+/// after a <think> that nothing closes, the answer's delimiters are text like any other: a policy may speak of them.
+/// The marker is a call there too, so that a policy need not think to the end before it asks.
 public struct RoutingDecoder {
     private let spec: RoutingSpec
     private let vocabulary: Vocabulary
     private let marker: Text
-    private let open: Text
-    private let close: Text
+    private let ends: [Passage: [(mark: Text, leadsTo: Passage)]]
     public private(set) var tokenIds: [Int] = []
     public private(set) var reason: String?
     private var utf8 = Utf8Decoder()
     private var shown: Text = []
     private var held: Text = []
-    private var text: Text = []
+    private var passage: Passage
+    private var read: Text = []
+    private var lineIsBlank = true
+    private var answer: String?
     private var lineStarts: [Bool] = []
+
+    private enum Passage {
+        case text, thought, answer
+    }
 
     public init(spec: RoutingSpec, vocabulary: Vocabulary) {
         self.spec = spec
         self.vocabulary = vocabulary
         marker = spec.marker.text.text
-        open = spec.answer.open.text
-        close = spec.answer.close.text
+        ends = [  // from each passage: the delimiters that end it, and where they lead
+            .text: [(spec.answer.open.text, .answer), (RoutingSpec.thoughtOpen.text, .thought)],
+            .thought: [(RoutingSpec.thoughtClose.text, .text)],
+            .answer: [(spec.answer.close.text, .text)],
+        ]
+        passage = spec.beginsInThought ? .thought : .text
     }
 
     /// True once a stop token, the marker or a closed answer has ended the response.
@@ -65,8 +80,7 @@ public struct RoutingDecoder {
             return show(utf8.decode([], final: true), final: true)
         }
         let fresh = utf8.decode(vocabulary[id])
-        let surplus = closeAnswer(fresh)
-        return show(Array(fresh.dropLast(surplus)), final: isDone)
+        return show(Array(fresh.prefix(follow(fresh))), final: isDone)
     }
 
     /// The decision; call once the stream has ended, by itself or by the length limit.
@@ -76,7 +90,6 @@ public struct RoutingDecoder {
         if !isDone {
             _ = show(utf8.decode([], final: true), final: false)
         }
-        let answer = reason == "marker" ? nil : self.answer()
         let route: Route
         let why: String
         if reason == "marker" {
@@ -92,10 +105,28 @@ public struct RoutingDecoder {
     /// Whether a marker beginning with the next token is a call: at a line's start, outside an answer.
     ///
     /// Half a character is already text.
-    public var markerCounts: Bool {
-        let isInside = (text.lastIndex(of: open) ?? -1) > (text.lastIndex(of: close) ?? -1)
-        let line = text.lastIndex(of: "\n").map { text[($0 + 1)...] } ?? text[...]
-        return !isInside && !utf8.isInsideCharacter && line.allSatisfy(\.isSpace)
+    public var markerCounts: Bool { lineIsBlank && passage != .answer && !utf8.isInsideCharacter }
+
+    /// How a marker could go on: the ids that may come next, each with the shortest rest of a marker after it.
+    ///
+    /// A marker may begin where it counts, and goes on where the last tokens are its beginning. One that does not fit
+    /// in the `room` tokens left is none.
+    func openMarkers(room: Int) -> [OpenMarker] {
+        var found: [OpenMarker] = []
+        for ids in spec.marker.tokenIds {
+            for begun in 0...min(ids.count - 1, tokenIds.count) {
+                let start = tokenIds.count - begun
+                if ids.count - begun > room || !(begun == 0 ? markerCounts : lineStarts[start]) { continue }
+                if !tokenIds[start...].elementsEqual(ids.prefix(begun)) { continue }
+                let open = OpenMarker(next: ids[begun], rest: Array(ids.dropFirst(begun + 1)))
+                if let same = found.firstIndex(where: { $0.next == open.next }) {
+                    if open.rest.count <= found[same].rest.count { found[same] = open }
+                } else {
+                    found.append(open)
+                }
+            }
+        }
+        return found
     }
 
     private func completesMarker() -> Bool {
@@ -105,27 +136,27 @@ public struct RoutingDecoder {
         }
     }
 
-    /// Appends `fresh`; if it closes the answer, ends there and returns how many characters came after.
-    private mutating func closeAnswer(_ fresh: Text) -> Int {
-        text += fresh
-        guard let opened = text.firstIndex(of: open),
-            let closed = text.firstIndex(of: close, from: opened + open.count)
-        else { return 0 }
-        reason = "answer"
-        let surplus = text.count - (closed + close.count)
-        text.removeLast(surplus)
-        return surplus
-    }
-
-    private func answer() -> String? {
-        guard let opened = text.firstIndex(of: open) else { return nil }
-        var inside = Array(text[(opened + open.count)...])
-        guard let closed = inside.firstIndex(of: close) else { return nil }
-        inside.removeLast(inside.count - closed)
-        while inside.firstIndex(of: marker) != nil {
-            inside = removingMarkers(inside)
+    /// Reads `fresh` up to the answer's end, if it holds that, else all of it; returns how many characters.
+    private mutating func follow(_ fresh: Text) -> Int {
+        for (index, character) in fresh.enumerated() {
+            lineIsBlank = character == "\n" || (lineIsBlank && character.isSpace)
+            read.append(character)
+            guard let end = ends[passage]?.first(where: { read.suffix($0.mark.count).elementsEqual($0.mark) }) else {
+                continue
+            }
+            if passage == .answer {
+                var inside = Text(read.dropLast(end.mark.count))
+                while inside.firstIndex(of: marker) != nil {
+                    inside = removingMarkers(inside)
+                }
+                answer = String(inside.stripped())
+                reason = "answer"
+                return index + 1
+            }
+            passage = end.leadsTo
+            read = []
         }
-        return String(inside.stripped())
+        return fresh.count
     }
 
     /// Without the marker's text, each occurrence from the left, as Python's `str.replace`.
@@ -173,4 +204,10 @@ public struct RoutingDecoder {
         }
         return 0
     }
+}
+
+/// How a marker could go on: the id that may come next, and what would still be missing after it.
+struct OpenMarker {
+    let next: Int
+    let rest: [Int]
 }

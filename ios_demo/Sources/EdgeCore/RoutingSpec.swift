@@ -18,6 +18,9 @@ public struct Marker: Sendable, Equatable {
 public struct RoutingSpec: Sendable, Equatable {
     public static let knownVersion = 1
     private static let prompt = "{prompt}"
+    /// What a policy thinks stands between them.
+    static let thoughtOpen = "<think>"
+    static let thoughtClose = "</think>"
 
     public var marker: Marker
     public var answer = AnswerFormat()
@@ -33,6 +36,17 @@ public struct RoutingSpec: Sendable, Equatable {
     public func render(_ prompt: String) -> String {
         promptTemplate.replacingOccurrences(of: Self.prompt, with: prompt, options: .literal)
     }
+
+    /// Whether the prompt template leaves a thought open, so that a response begins within it.
+    var beginsInThought: Bool {
+        let template = promptTemplate.text
+        guard let prompt = template.lastIndex(of: Self.prompt.text) else { return false }
+        let before = Array(template[(prompt + Self.prompt.text.count)...])
+        return (before.lastIndex(of: Self.thoughtOpen.text) ?? -1) > (before.lastIndex(of: Self.thoughtClose.text) ?? -1)
+    }
+
+    /// The texts that the decoder must see, special tokens or not: the marker, an answer's and a thought's ends.
+    var delimiters: [String] { [marker.text, answer.open, answer.close, Self.thoughtOpen, Self.thoughtClose] }
 
     /// Reads routing.json. Throws ``EdgeError`` naming the fault.
     public static func load(_ url: URL) throws -> RoutingSpec {

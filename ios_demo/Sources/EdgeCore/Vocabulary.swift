@@ -17,7 +17,7 @@ public struct Vocabulary: Sendable {
 
     /// From a parsed tokenizer.json, as the routing decoder of `spec` needs it.
     public init(tokenizer: JsonFields, spec: RoutingSpec) throws {
-        let visible = [spec.marker.text, spec.answer.open, spec.answer.close]
+        let visible = spec.delimiters
         let words = try tokenizer.fields("model").fields("vocab")
         let steps = ["pre_tokenizer", "decoder"].compactMap { tokenizer.members[$0] }
         let isByteLevel = steps.contains { $0.mentions("ByteLevel") }

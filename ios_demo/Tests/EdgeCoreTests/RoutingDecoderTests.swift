@@ -32,6 +32,7 @@ final class RoutingDecoderTests: XCTestCase {
         var spec = try RoutingSpec(shared.fields("routing"))
         if item.has("on_no_answer") { spec.onNoAnswer = try Route.named(item.text("on_no_answer")) }
         if item.has("stop_token_ids") { spec.stopTokenIds = try item.tokenIds("stop_token_ids") }
+        if item.has("prompt_template") { spec.promptTemplate = try item.text("prompt_template") }
         if item.has("marker_text") { spec.marker.text = try item.text("marker_text") }
         if item.has("marker_token_ids") { spec.marker.tokenIds = try item.tokenIdLists("marker_token_ids") }
         if item.has("answer") {

@@ -17,8 +17,11 @@ interface StepModel {
 /**
  * One prompt being decoded greedily. [markerBias] null means the spec's; minus infinity forbids calling.
  *
- * The bias and the margin concern only the places where a marker would count: elsewhere it is text.
- * [onText] gets the visible text as it grows. Throws [EdgekitException] for a prompt longer than the context.
+ * Whether to call is decided at a marker's first token that the policy would not write by itself, or at its last: up
+ * to there the policy's own text is its own. Called, the rest of the marker is written without asking the model, so
+ * a bias decides exactly where margin + bias passes 0, however many tokens the marker has. Elsewhere the marker's
+ * tokens are text. [onText] gets the visible text as it grows. Throws [EdgekitException] for a prompt longer than the
+ * context.
  */
 class DecodeSession(
     spec: RoutingSpec,
@@ -30,9 +33,9 @@ class DecodeSession(
 ) {
     private val limit: Int
     private val bias = markerBias ?: spec.markerBias
-    private val firsts = spec.marker.tokenIds.map { it[0] }.distinct().sorted().toIntArray()
     private val decoder = RoutingDecoder(spec, vocabulary)
-    private var markerMargin = Double.NEGATIVE_INFINITY
+    private val margins = ArrayList<MarkerMargin>()
+    private var weakest = Double.POSITIVE_INFINITY
     private var shown = 0
 
     init {
@@ -40,18 +43,23 @@ class DecodeSession(
         if (room < 1) {
             throw EdgekitException(
                 "prompt too long: $promptTokens tokens. The context holds $contextLength. Shorten it.",
+                ErrorKind.TOO_LONG,
             )
         }
         limit = minOf(spec.maxNewTokens, room)
     }
 
-    /** Choose the next token from [logits]; null when the response has ended. */
+    /**
+     * Choose the next token from [logits]; null when the response has ended.
+     *
+     * Throws [EdgekitException] for logits that are no numbers, or too few of them.
+     */
     fun advance(logits: FloatArray): Int? {
-        val token = if (decoder.markerCounts) chooseWithMarker(logits) else largest(logits) { true }
-        val fresh = decoder.push(token)
+        val chosen = choose(logits)
+        val fresh = chosen.joinToString("", transform = decoder::push)
         shown += fresh.length
         if (fresh.isNotEmpty()) onText(fresh)
-        return if (decoder.done || decoder.tokenIds.size >= limit) null else token
+        return if (decoder.done || decoder.tokenIds.size >= limit) null else chosen.last()
     }
 
     /** The decision, after [advance] returned null; [onText] gets what was still held back. */
@@ -60,31 +68,46 @@ class DecodeSession(
         val rest = decision.text.substring(shown)
         if (rest.isNotEmpty()) onText(rest)
         shown = decision.text.length
-        return decision.copy(markerMargin = markerMargin, promptTokens = promptTokens)
+        val margin = DecisionRule.largestMargin(margins, bias)
+        return decision.copy(markerMargin = margin, promptTokens = promptTokens, margins = margins.toList())
     }
 
-    private fun chooseWithMarker(logits: FloatArray): Int {
-        val best = largest(logits) { it !in firsts }
-        var first = firsts[0]
-        for (candidate in firsts) if (logits[candidate] > logits[first]) first = candidate
-        // The difference is taken in float32, as every port does, so that margins agree to the bit.
-        val margin = (logits[first] - logits[best]).toDouble()
-        markerMargin = maxOf(markerMargin, margin + if (bias.isInfinite()) 0.0 else bias)
-        return if (margin + bias > 0) first else best
-    }
-
-    /** The first index of the largest logit among those [allowed]. */
-    private inline fun largest(logits: FloatArray, allowed: (Int) -> Boolean): Int {
-        var best = 0
-        var value = Float.NEGATIVE_INFINITY
-        for (index in logits.indices) {
-            if (logits[index] > value && allowed(index)) {
-                best = index
-                value = logits[index]
-            }
+    /** The next token, or all that is missing of the marker where the policy calls. */
+    private fun choose(logits: FloatArray): List<Int> {
+        val position = decoder.tokenIds.size
+        val openMarkers = decoder.openMarkers(limit - position)
+        checkLogits(logits, position, openMarkers.keys.maxOrNull() ?: 0)
+        if (openMarkers.isEmpty()) {
+            weakest = Double.POSITIVE_INFINITY
+            return listOf(DecisionRule.largest(logits) { true })
         }
-        return best
+        val found = DecisionRule.contest(logits, openMarkers.keys)
+        weakest = minOf(weakest, found.margin)
+        // Its own next word: whether that is a call is decided later.
+        if (found.margin > 0 && openMarkers.getValue(found.marker).isNotEmpty()) return listOf(found.marker)
+        val decided = weakest
+        weakest = Double.POSITIVE_INFINITY
+        margins.add(MarkerMargin(position, decided))
+        return if (DecisionRule.calls(decided, bias)) completion(openMarkers) else listOf(found.other)
     }
+}
+
+/** What is written of a marker once the policy calls: the shortest there is, of several the first listed. */
+internal fun completion(openMarkers: Map<Int, List<Int>>): List<Int> {
+    val (following, rest) = openMarkers.entries.minBy { it.value.size }
+    return listOf(following) + rest
+}
+
+/** Refuses what no token can be chosen from; minus infinity stands for ids never chosen. */
+private fun checkLogits(logits: FloatArray, position: Int, largestId: Int) {
+    val why = when {
+        logits.size <= largestId -> "There are ${logits.size}, the marker has id $largestId"
+        logits.any { it.isNaN() } || !logits.max().isFinite() -> "They are not all numbers"
+        else -> return
+    }
+    throw EdgekitException(
+        "bad logits: token $position of the response. $why. Export the bundle again.", ErrorKind.BAD_LOGITS,
+    )
 }
 
 /** Decode one prompt on [model] from an empty cache. */

@@ -16,8 +16,8 @@ enum class Route(val text: String) {
 /**
  * What the policy did with one prompt.
  *
- * [markerMargin] is the largest value, over the steps where a marker counts, of its first logit (bias
- * included) minus the best other logit: at or above 0 it called, and near 0 it hesitated.
+ * [margins] holds the marker's margin at each step at which it was decided whether to call. [markerMargin] is the
+ * largest of them, the bias that it decided with included: above 0 it called, and near 0 it hesitated.
  */
 data class Decision(
     val route: Route,
@@ -27,6 +27,7 @@ data class Decision(
     val tokenIds: List<Int>,
     val markerMargin: Double = Double.NEGATIVE_INFINITY,
     val promptTokens: Int = 0,
+    val margins: List<MarkerMargin> = emptyList(),
 ) {
     /** True if the prompt goes to the cloud. */
     val called: Boolean get() = route == Route.CLOUD
@@ -38,14 +39,26 @@ data class Decision(
  * A call for the cloud is one of the marker's token id sequences, generated whole, with nothing but white
  * space before it on its line and not inside an answer. The same text spelled with other tokens, quoted in
  * the middle of a line, or cut off by the length limit is not a call. The marker's text is never shown.
+ *
+ * The answer is what stands between the first answer delimiters outside a thought. Within <think> and </think>, and
+ * after a <think> that nothing closes, the answer's delimiters are text like any other: a policy may speak of them.
+ * The marker is a call there too, so that a policy need not think to the end before it asks.
  */
 class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Vocabulary) {
     private val utf8 = Utf8Decoder()
     private val ids = ArrayList<Int>()
     private val lineStarts = ArrayList<Boolean>()
-    private val text = StringBuilder()
+    private val read = StringBuilder()
     private val shown = StringBuilder()
     private val held = StringBuilder()
+    private val ends = mapOf(
+        Passage.TEXT to listOf(spec.answer.open to Passage.ANSWER, RoutingSpec.THOUGHT_OPEN to Passage.THOUGHT),
+        Passage.THOUGHT to listOf(RoutingSpec.THOUGHT_CLOSE to Passage.TEXT),
+        Passage.ANSWER to listOf(spec.answer.close to Passage.TEXT),
+    ) // from each passage: the delimiters that end it, and where they lead
+    private var passage = if (spec.beginsInThought) Passage.THOUGHT else Passage.TEXT
+    private var lineIsBlank = true
+    private var answer: String? = null
     private var reason: String? = null
 
     val tokenIds: List<Int> get() = ids
@@ -55,11 +68,27 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
 
     /** Whether a marker beginning with the next token is a call: at a line's start, outside an answer. */
     val markerCounts: Boolean
-        get() {
-            val isInside = text.lastIndexOf(spec.answer.open) > text.lastIndexOf(spec.answer.close)
-            // Half a character is already text.
-            return !isInside && !utf8.isInsideCharacter && isBlank(text, text.lastIndexOf("\n") + 1)
+        get() = lineIsBlank && passage != Passage.ANSWER && !utf8.isInsideCharacter // half a character is already text
+
+    /**
+     * How a marker could go on: the ids that may come next, each with the shortest rest of a marker after it.
+     *
+     * A marker may begin where it counts, and goes on where the last tokens are its beginning. One that does not fit
+     * in the [room] tokens left is none.
+     */
+    fun openMarkers(room: Int): Map<Int, List<Int>> {
+        val found = LinkedHashMap<Int, List<Int>>()
+        for (marker in spec.marker.tokenIds) {
+            for (begun in 0..minOf(marker.size - 1, ids.size)) {
+                val start = ids.size - begun
+                if (marker.size - begun > room || !(if (begun == 0) markerCounts else lineStarts[start])) continue
+                if (ids.subList(start, ids.size) != marker.subList(0, begun)) continue
+                val rest = marker.subList(begun + 1, marker.size)
+                if (rest.size <= (found[marker[begun]] ?: rest).size) found[marker[begun]] = rest
+            }
         }
+        return found
+    }
 
     /** Take one generated token; returns text now safe to show. Tokens after the end are ignored. */
     fun push(tokenId: Int): String {
@@ -76,8 +105,7 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
             return show(utf8.decode(NOTHING, final = true), final = true)
         }
         val fresh = utf8.decode(vocabulary[tokenId])
-        val surplus = closeAnswer(fresh)
-        return show(fresh.dropLast(surplus), final = done)
+        return show(fresh.take(follow(fresh)), final = done)
     }
 
     /**
@@ -87,7 +115,7 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
      */
     fun finish(): Decision {
         if (!done) show(utf8.decode(NOTHING, final = true), final = false)
-        val answer = if (reason != "marker") answer() else null
+        val answer = answer
         return when {
             reason == "marker" -> Decision(Route.CLOUD, "marker", shown.toString(), null, ids.toList())
             answer != null -> Decision(Route.LOCAL, "answer", shown.toString(), answer, ids.toList())
@@ -100,29 +128,27 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
         start >= 0 && ids.subList(start, ids.size) == marker && lineStarts[start]
     }
 
-    /** Append [fresh]; if it closes the answer, end there and return how many characters came after. */
-    private fun closeAnswer(fresh: String): Int {
-        text.append(fresh)
-        val opened = text.indexOf(spec.answer.open)
-        if (opened < 0) return 0
-        val closed = text.indexOf(spec.answer.close, opened + spec.answer.open.length)
-        if (closed < 0) return 0
-        reason = "answer"
-        val end = closed + spec.answer.close.length
-        val surplus = text.length - end
-        text.setLength(end)
-        return surplus
+    /** Read [fresh] up to the answer's end, if it holds that, else all of it; returns how many characters. */
+    private fun follow(fresh: String): Int {
+        fresh.forEachIndexed { index, character ->
+            lineIsBlank = character == '\n' || (lineIsBlank && isSpace(character))
+            read.append(character)
+            val (mark, following) = ends.getValue(passage).firstOrNull { read.endsWith(it.first) } ?: return@forEachIndexed
+            if (passage == Passage.ANSWER) {
+                answer = withoutMarker(read.substring(0, read.length - mark.length)).trim(::isSpace)
+                reason = "answer"
+                return index + 1
+            }
+            passage = following
+            read.setLength(0)
+        }
+        return fresh.length
     }
 
-    private fun answer(): String? {
-        val opened = text.indexOf(spec.answer.open)
-        if (opened < 0) return null
-        val begin = opened + spec.answer.open.length
-        val closed = text.indexOf(spec.answer.close, begin)
-        if (closed < 0) return null
-        var inside = text.substring(begin, closed)
+    private fun withoutMarker(text: String): String {
+        var inside = text
         while (spec.marker.text in inside) inside = inside.replace(spec.marker.text, "")
-        return inside.trim(::isSpace)
+        return inside
     }
 
     /**
@@ -165,10 +191,10 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
         return 0
     }
 
+    private enum class Passage { TEXT, THOUGHT, ANSWER }
+
     private companion object {
         val NOTHING = ByteArray(0)
-
-        fun isBlank(text: CharSequence, from: Int): Boolean = (from until text.length).all { isSpace(text[it]) }
 
         /** Python's str.isspace: what Kotlin calls white space differs between the JVM and Android. */
         fun isSpace(character: Char): Boolean = when (character) {

@@ -23,8 +23,22 @@ data class RoutingSpec(
     /** The text the policy continues for the user's [prompt]. */
     fun render(prompt: String): String = promptTemplate.replace(PROMPT, prompt)
 
+    /** Whether the prompt template leaves a thought open, so that a response begins within it. */
+    val beginsInThought: Boolean
+        get() {
+            val before = promptTemplate.substringAfterLast(PROMPT)
+            return before.lastIndexOf(THOUGHT_OPEN) > before.lastIndexOf(THOUGHT_CLOSE)
+        }
+
+    /** The texts that the decoder must see, special tokens or not: the marker, an answer's and a thought's ends. */
+    val delimiters: Set<String> get() = setOf(marker.text, answer.open, answer.close, THOUGHT_OPEN, THOUGHT_CLOSE)
+
     companion object {
         const val VERSION = 1L
+
+        /** What a policy thinks stands between them. */
+        const val THOUGHT_OPEN = "<think>"
+        const val THOUGHT_CLOSE = "</think>"
         private const val PROMPT = "{prompt}"
 
         /** Read routing.json. Throws [EdgekitException] naming the fault. */

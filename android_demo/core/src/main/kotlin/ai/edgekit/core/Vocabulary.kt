@@ -15,7 +15,7 @@ class Vocabulary(private val pieces: Map<Int, ByteArray>) {
 
         /** The id-to-bytes table the routing decoder needs for [routing], from a parsed tokenizer.json. */
         fun of(tokenizer: JsonFields, routing: RoutingSpec): Vocabulary {
-            val visible = setOf(routing.marker.text, routing.answer.open, routing.answer.close)
+            val visible = routing.delimiters
             val parts = listOf("pre_tokenizer", "decoder").map { tokenizer.members[it] }
             val isByteLevel = "ByteLevel" in Json.write(parts)
             val vocabulary = tokenizer.fields("model").fields("vocab")

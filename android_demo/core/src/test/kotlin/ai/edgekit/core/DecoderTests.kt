@@ -28,7 +28,7 @@ private fun fromHexadecimal(text: String) = text.chunked(2).map { it.toInt(16).t
 private fun spec(routing: JsonFields, case: JsonFields): RoutingSpec {
     val marker = routing.fields("marker").members.toMutableMap()
     val members = routing.members.toMutableMap()
-    for (name in listOf("on_no_answer", "stop_token_ids", "answer")) {
+    for (name in listOf("on_no_answer", "stop_token_ids", "answer", "prompt_template")) {
         if (name in case) members[name] = case.members[name]
     }
     if ("marker_text" in case) marker["text"] = case.members["marker_text"]

@@ -11,11 +11,11 @@ typealias Tests = Map<String, () -> Unit>
  * machine that has only a Kotlin compiler.
  *
  * Usage: TestMainKt REPOSITORY [FOLDER...]. Shared cases are read from REPOSITORY/tests/conformance and from
- * every FOLDER: decoder_cases*.json, tokenizer_cases*.json, logits_cases*.json. Device reports are left in the first.
+ * every FOLDER: decoder_cases*.json, decision_cases*.json, tokenizer_cases*.json, logits_cases*.json. Device reports are left in the first.
  */
 fun main(arguments: Array<String>) {
     val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
-    val tests = decoderTests(data) + tokenizerTests(data) + logitsTests(data) + bundleTests(data) +
+    val tests = decoderTests(data) + decisionTests(data) + tokenizerTests(data) + logitsTests(data) + bundleTests(data) +
         hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests() + documentTests(data)
     var failures = 0
     for ((name, test) in tests) {

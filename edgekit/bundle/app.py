@@ -49,10 +49,15 @@ def app_folder(platform: Platform, given: Path | None = None) -> Path:
     )
 
 
+def unread_tokenizer(bundle: Path) -> str | None:
+    """What in the tokenizer of the bundle at ``bundle`` the apps do not read; None if they read it."""
+    return phones_lack(bundle / TOKENIZER)
+
+
 def check_runtime(platform: Platform, app: Path, bundle: Bundle) -> tuple[str, str | None]:
     """The app's runtime for ``bundle`` and its pinned version. Raises :class:`EdgekitError` if it cannot read it."""
     manifest = bundle.manifest
-    lacking = phones_lack(bundle.path / TOKENIZER)
+    lacking = unread_tokenizer(bundle.path)
     if lacking is not None:
         why = f"The apps do not read its tokenizer: {lacking}"
         raise EdgekitError(f"unreadable for the app: {bundle.path}. {why}.", ErrorKind.UNSUPPORTED)

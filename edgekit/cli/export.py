@@ -37,9 +37,8 @@ def export(
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
-    from edgekit.bundle.manifest import TOKENIZER
+    from edgekit.bundle.app import unread_tokenizer
     from edgekit.cli.search_tables import frontier_table, sensitivity_table
-    from edgekit.routing.tokenizer_kinds import phones_lack
     from edgekit.workflows.export import bundle_folder, recipe_for
     from edgekit.workflows.export import export as run_export
     from edgekit.workflows.search import Budget, frontier_json, search_recipes, write_frontier
@@ -73,7 +72,7 @@ def export(
     print_fallbacks(chosen.name, fallbacks)
     if found:
         out.print(frontier_table(found.points, chosen.name), sensitivity_table(found), sep="\n")
-    lacking = phones_lack(destination / TOKENIZER)
+    lacking = unread_tokenizer(destination)
     if lacking is not None:
         out.print(f"phone apps cannot read its tokenizer: {lacking}", soft_wrap=True)
     out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)

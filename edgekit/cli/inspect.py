@@ -16,15 +16,14 @@ def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle directory.")],
 
     Example: edgekit inspect out/demo/onnx
     """
+    from edgekit.bundle.app import unread_tokenizer
     from edgekit.bundle.load import open_bundle
-    from edgekit.bundle.manifest import TOKENIZER
-    from edgekit.routing.tokenizer_kinds import phones_lack
 
     opened = open_bundle(bundle)
-    lacking = phones_lack(bundle / TOKENIZER)
+    lacking = unread_tokenizer(bundle)
     manifest, routing = opened.manifest.model_dump(mode="json"), opened.routing.model_dump(mode="json")
     if json:
-        print_json({"integrity": "ok", "phones_lack": lacking, "manifest": manifest, "routing": routing})
+        print_json({"integrity": "ok", "unread_tokenizer": lacking, "manifest": manifest, "routing": routing})
         return
     table = Table(title=str(bundle), show_header=False)
     rows = {

@@ -141,7 +141,7 @@ def test_a_tokenizer_that_the_apps_do_not_read_is_refused_in_one_line(bundle, an
     folder = Path(shutil.copytree(bundle.path, tmp_path / "other"))
     data = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**data, "normalizer": {"type": "Lowercase"}}))
-    with pytest.raises(EdgekitError, match="do not read its tokenizer: normalizer.type: Lowercase") as caught:
+    with pytest.raises(EdgekitError, match=r"do not read its tokenizer: normalizer\.type: Lowercase") as caught:
         check_runtime("android", android, replace(bundle, path=folder))
     assert caught.value.kind is ErrorKind.UNSUPPORTED
 

@@ -94,6 +94,11 @@ class Manifest(BaseModel):
             raise ValueError(f"unknown target {name!r}, edgekit has {', '.join(TARGETS)}")
         return name
 
+    @property
+    def artifact_bytes(self) -> int:
+        """Size of the artifact: its file, or all in its folder, and what lies beside it under a name that goes on."""
+        return sum(entry.size for name, entry in self.files.items() if name.startswith(self.artifact))
+
     def export_recipe(self) -> ExportRecipe:
         """``recipe``, read. Raises :class:`BundleError` if it is none."""
         try:

@@ -12,10 +12,11 @@ from edgekit.errors import EdgekitError
 from edgekit.evaluate.metrics import EvalReport, summarize
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, largest_margin
-from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
+from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
 from edgekit.routing.replay import decision_at
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.step_model import StepModel
 from edgekit.routing.vocabulary import Vocabulary
 from edgekit.tasks.base import Problem, Task
 

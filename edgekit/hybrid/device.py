@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 
 from edgekit.cloud.request import Message
 from edgekit.errors import EdgekitError, ErrorKind
-from edgekit.routing.decode_loop import DecodeSession, Logits, StepModel, decode
+from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.step_model import Logits, StepModel
 from edgekit.routing.vocabulary import Vocabulary
 
 WAIT_SLICE_S = 0.05

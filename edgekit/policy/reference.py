@@ -10,8 +10,9 @@ import torch
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import KVCache, PolicyModel, step
 from edgekit.policy.padding import pad_left
-from edgekit.routing.decode_loop import DecodeSession, Logits
+from edgekit.routing.decode_loop import DecodeSession
 from edgekit.routing.decoder import Decision
+from edgekit.routing.step_model import Logits
 
 FIRST_SLOTS = 64
 

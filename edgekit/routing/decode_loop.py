@@ -8,33 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.errors import BadLogits, EdgekitError, ErrorKind
 from edgekit.routing.decision_rule import calls, contest, largest_margin
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.step_model import Logits, StepModel
 from edgekit.routing.vocabulary import Vocabulary
-
-Logits = NDArray[np.float32]
-
-
-class StepModel(Protocol):
-    """A policy that runs token by token with its KV cache inside."""
-
-    context_length: int
-
-    def reset(self) -> None:
-        """Forget the KV cache."""
-
-    def prefill(self, token_ids: Sequence[int]) -> Logits:
-        """Take a whole prompt from position 0; returns the next token's logits, (vocab,) float32."""
-
-    def decode(self, token_id: int) -> Logits:
-        """Take one more token; returns the next token's logits, (vocab,) float32."""
 
 
 @dataclass

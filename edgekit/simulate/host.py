@@ -13,16 +13,21 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.progress import Progress
-from edgekit.routing.decode_loop import StepModel
+from edgekit.routing.step_model import StepModel
+from edgekit.simulate.turns import Turns, take_turns
 from edgekit.simulate.workload import Workload
+
+TimeTurns = Callable[[Sequence[Any], list[int], int], Turns]
+"""(copies of a model, prompt, decode steps) -> what they took; see :func:`~edgekit.simulate.turns.take_turns`."""
 
 FASTEST = 5
 """Steps that count. Other processes only ever slow a step down, and a long step more surely than a short one."""
@@ -60,17 +65,10 @@ class StepTimes:
     seconds: list[float] = field(default_factory=list)
     cores: list[float] = field(default_factory=list)
 
-    def add(self, copies: Sequence[StepModel], prompt: list[int], steps: int) -> None:
-        """Time ``steps`` decode steps after ``prompt``, each by itself; the copies of one model take turns."""
-        for model in copies:
-            model.reset()
-            model.prefill(prompt)
-        for index in range(steps):
-            model, token = copies[index % len(copies)], prompt[index % len(prompt)]
-            busy, begin = time.process_time(), time.perf_counter()
-            model.decode(token)
-            self.seconds.append(time.perf_counter() - begin)
-            self.cores.append((time.process_time() - busy) / self.seconds[-1])
+    def add(self, turns: Turns) -> None:
+        """Count the steps of ``turns`` too."""
+        self.seconds += turns.seconds
+        self.cores += turns.cores
 
     @property
     def threads(self) -> int:
@@ -133,19 +131,23 @@ def check_host(
     steps: int,
     rounds: int = 9,
     on_progress: Progress | None = None,
+    time_turns: TimeTurns = take_turns,
 ) -> HostCheck:
-    """Measure ``probes`` (copies, by depth), bandwidth and ``model`` in turns; predict from the first two only."""
+    """Measure ``probes`` (copies, by depth), bandwidth and ``model`` in turns; predict from the first two only.
+
+    ``time_turns`` times the models where they are.
+    """
     warm, times, probed = StepTimes(), StepTimes(), {depth: StepTimes() for depth in probes}
     for copies in (*probes.values(), [model]):
-        StepTimes().add(copies, prompt, len(copies))
-    warm.add([model], prompt, min(steps, 16))
+        time_turns(copies, prompt, len(copies))
+    warm.add(time_turns([model], prompt, min(steps, 16)))
     threads = warm.threads
     bandwidths = []
     for round_number in range(rounds):
         bandwidths.append(memory_bandwidth(work.weight_bytes, threads))
         for depth, copies in probes.items():
-            probed[depth].add(copies, prompt, steps)
-        times.add([model], prompt, steps)
+            probed[depth].add(time_turns(copies, prompt, steps))
+        times.add(time_turns([model], prompt, steps))
         if on_progress is not None:
             on_progress(round_number + 1, rounds)
     bandwidth = statistics.median(bandwidths)

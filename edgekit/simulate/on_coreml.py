@@ -12,7 +12,7 @@ import numpy as np
 
 from edgekit import __version__
 from edgekit.errors import BundleError, EdgekitError
-from edgekit.routing.decode_loop import Logits
+from edgekit.routing.step_model import Logits
 from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import open_package
 from edgekit.simulate.coreml.program import Program

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.errors import BundleError
-from edgekit.routing.decode_loop import Logits
+from edgekit.routing.step_model import Logits
 from edgekit.simulate import SimulatedModel
 
 

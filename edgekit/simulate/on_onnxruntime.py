@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BundleError
-from edgekit.routing.decode_loop import Logits
+from edgekit.routing.step_model import Logits
 from edgekit.simulate import SimulatedModel
 
 THREADED_FROM = 16_000_000

@@ -49,7 +49,7 @@ def count_workload(manifest: Manifest) -> Workload:
     rules = {name: recipe.quantize.rule_for(name) or FLOATS for name in shapes}
     stored = {name: weight_bytes(shape, rules[name], storage) for name, shape in shapes.items()}
     blocks = sum(size for name, size in stored.items() if name not in (EMBEDDING, HEAD))
-    artifact = sum(entry.size for name, entry in manifest.files.items() if name.startswith(manifest.artifact))
+    artifact = manifest.artifact_bytes
     one_table = facts.tied_embeddings and target.shares_table and rules[EMBEDDING].numbers == rules[HEAD].numbers
     weights = sum(out * width for name, (out, width) in shapes.items() if name not in (EMBEDDING, HEAD))
     return Workload(

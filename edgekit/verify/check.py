@@ -15,9 +15,10 @@ from edgekit.evaluate.answers import PolicyDecider, StepDecider
 from edgekit.progress import Progress
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import get_target
-from edgekit.routing.decode_loop import DecodeSession, StepModel, decode
+from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
-from edgekit.simulate import SimulatedModel, open_simulator
+from edgekit.routing.step_model import StepModel
+from edgekit.simulate import SimulatedModel, open_bundled
 from edgekit.tasks.base import Problem, Task
 from edgekit.verify.parity import Thresholds, VerifyReport, common_prefix, compare, find_faults
 
@@ -65,8 +66,7 @@ def verify_bundle(
         lacking = get_target(bundle.manifest.target).missing_to_run()
         if lacking is not None:
             return VerifyReport(False, "NOT_RUN", "none", 0, None, None, None, faults=[lacking, *faults])
-        facts = bundle.manifest.model
-        model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+        model = open_bundled(bundle)
     if reference is not None:
         twin = quantized_twin(reference, bundle, calibration_prompts)
         expected = expect_from_policy(bundle, reference, twin, problems)

@@ -13,7 +13,7 @@ from edgekit.progress import Progress
 from edgekit.recipes.targets import get_target
 from edgekit.routing.decoder import Decision
 from edgekit.routing.vocabulary import Vocabulary
-from edgekit.simulate import open_simulator
+from edgekit.simulate import open_bundled
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import Expected, expect_from_conformance, expect_from_policy, quantized_twin, run_artifact
 from edgekit.verify.device_report import DeviceReport, ReportedCase, ordered_cases
@@ -162,10 +162,9 @@ def simulate_cases(
     bundle: Bundle, expected: Expected, on_progress: Progress | None
 ) -> tuple[list[Decision] | None, str | None]:
     """The artifact's decisions on this host and what ran it; (None, None) without its runtime."""
-    target, facts = bundle.manifest.target, bundle.manifest.model
-    if get_target(target).missing_to_run() is not None:
+    if get_target(bundle.manifest.target).missing_to_run() is not None:
         return None, None
-    model = open_simulator(target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+    model = open_bundled(bundle)
     return run_artifact(bundle, model, expected, on_progress), model.runtime
 
 

@@ -15,10 +15,13 @@ from edgekit.export.targets import get_lowering
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Progress
 from edgekit.quantize.quantized import quantize_model
-from edgekit.simulate import SimulatedModel, open_simulator
 from edgekit.simulate.host import HostCheck, check_host, probe_depths
 from edgekit.simulate.measure import sizes
+from edgekit.simulate.process import ProcessModel, SimulatorProcess
 from edgekit.simulate.workload import count_workload, decoder_sizes
+
+TOGETHER = 4
+"""Times the artifact's size that it and the copies of its two probes take at most."""
 
 
 def check_estimates(
@@ -37,14 +40,16 @@ def check_estimates(
         depths = probe_depths(facts.layers)
         for number, depth in enumerate(depths):
             report(number, len(depths), f"making a probe of {depth} of {facts.layers} layers")
-            probes[depth] = open_probe(manifest, depth, folder / str(depth))
-        model = open_simulator(manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+            probes[depth] = make_probe(manifest, depth, folder / str(depth))
+        process = SimulatorProcess(bundle.artifact, TOGETHER * manifest.artifact_bytes)
+        models = {depth: open_copies(process, manifest, depth, path) for depth, path in probes.items()}
+        model = process.open(manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
         prompt = [index % facts.vocab_size for index in range(tokens)]
-        return check_host(work, model, probes, prompt, steps, rounds, on_progress)
+        return check_host(work, model, models, prompt, steps, rounds, on_progress, process.take_turns)
 
 
-def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedModel]:
-    """Make a probe of ``layers`` layers for the artifact of ``manifest`` in ``folder``; loaded until it is as large.
+def make_probe(manifest: Manifest, layers: int, folder: Path) -> Path:
+    """Make a probe of ``layers`` layers for the artifact of ``manifest`` in ``folder``; returns its artifact.
 
     Raises :class:`BackendMissing` if this host cannot lower to the target.
     """
@@ -69,6 +74,13 @@ def open_probe(manifest: Manifest, layers: int, folder: Path) -> list[SimulatedM
             parameter.normal_(0.0, 0.02, generator=generator)
     nearest = recipe.quantize.model_copy(update={"rounding": "nearest"})  # costs the same at run time
     folder.mkdir(parents=True, exist_ok=True)
-    path = get_lowering(manifest.target).lower(quantize_model(model, nearest), recipe, folder)
-    copies = math.ceil(facts.layers / layers)
-    return [open_simulator(manifest.target, path, facts.context_length, facts.prefill_chunk) for _ in range(copies)]
+    return get_lowering(manifest.target).lower(quantize_model(model, nearest), recipe, folder)
+
+
+def open_copies(process: SimulatorProcess, manifest: Manifest, layers: int, path: Path) -> list[ProcessModel]:
+    """The probe of ``layers`` layers at ``path``, loaded until it is as large as the artifact of ``manifest``."""
+    facts, copies = manifest.model, math.ceil(manifest.model.layers / layers)
+    return [
+        process.open(manifest.target, path, facts.context_length, facts.prefill_chunk, facts.vocab_size)
+        for _ in range(copies)
+    ]

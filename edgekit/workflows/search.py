@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -109,12 +108,8 @@ class Artifacts:
             for rules, (recipe, path) in self.lowered.items():
                 say(f"timing {recipe.name}, turn {turn + 1} of {ROUNDS}")
                 model = open_simulator(recipe.target, path, recipe.context_length, recipe.prefill_chunk)
-                model.reset()
-                model.prefill(list(range(PROMPT_TOKENS)))
-                for token in range(min(STEPS, recipe.context_length - PROMPT_TOKENS - 1)):
-                    begin = time.perf_counter()
-                    model.decode(token)
-                    seconds[rules].append(time.perf_counter() - begin)
+                steps = min(STEPS, recipe.context_length - PROMPT_TOKENS - 1)
+                seconds[rules] += model.process.take_turns([model], list(range(PROMPT_TOKENS)), steps).seconds
         return {rules: 1 / statistics.median(steps) for rules, steps in seconds.items()}
 
 

@@ -98,11 +98,9 @@ def open_source(source: AnyPath | Policy | Bundle) -> PolicyDecider | StepDecide
 def bundle_decider(bundle: Bundle) -> StepDecider:
     """The bundle's artifact in its simulator. Raises :class:`BackendMissing` if this host lacks its runtime."""
     from edgekit.evaluate.answers import StepDecider
-    from edgekit.simulate import open_simulator
+    from edgekit.simulate import open_bundled
 
-    facts = bundle.manifest.model
-    model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
-    return StepDecider(model, bundle.routing, bundle.vocabulary, bundle.encode)
+    return StepDecider(open_bundled(bundle), bundle.routing, bundle.vocabulary, bundle.encode)
 
 
 def source_task(source: AnyPath | Policy | Bundle) -> str | None:

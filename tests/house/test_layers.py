@@ -14,6 +14,7 @@ FOUNDATION = {"errors", "atomic_write", "exchange", "folder_lock", "json_documen
 
 # Each room, and the rooms it may import besides itself and the foundation.
 ALLOWED = {
+    "isolation": set(),
     "routing": set(),
     "tasks": set(),
     "cloud": {"tasks"},
@@ -23,8 +24,8 @@ ALLOWED = {
     "rollout": {"policy", "routing"},
     "warm_start": {"recipes", "quantize", "rollout", "policy", "routing", "tasks"},
     "train": {"warm_start", "rollout", "policy", "routing", "tasks", "cloud"},
-    "bundle": {"recipes", "routing"},
-    "simulate": {"recipes", "routing", "bundle"},
+    "bundle": {"isolation", "recipes", "routing"},
+    "simulate": {"isolation", "recipes", "routing", "bundle"},
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},
     "evaluate": {"policy", "routing", "tasks", "cloud", "bundle", "simulate"},
     "hybrid": {"routing", "bundle", "simulate", "cloud", "tasks"},

@@ -16,9 +16,10 @@ from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.recipes.lookup import find_recipe
-from edgekit.simulate import host
+from edgekit.simulate import host, turns
 from edgekit.simulate.host import check_host, memory_bandwidth, predict_step, probe_depths
-from edgekit.simulate.measure import forget_peak_rss, measure, peak_rss, sizes
+from edgekit.simulate.measure import measure, sizes
+from edgekit.simulate.turns import forget_peak_rss, peak_rss
 from edgekit.simulate.workload import Workload
 
 CONTRACT = {"prefill_tokens_per_s", "decode_tokens_per_s", "load_s", "peak_rss_mb", "artifact_mb", "context_length"}
@@ -121,7 +122,7 @@ def test_a_host_s_speed_is_predicted_from_a_quarter_and_half_of_the_layers(
 ) -> None:
     """Exactly, where a step is what the formula says: bound by arithmetic, or by memory that the probes do not fill."""
     clock = Clock()
-    monkeypatch.setattr(host, "time", clock)
+    monkeypatch.setattr(turns, "time", clock)
     monkeypatch.setattr(host, "memory_bandwidth", lambda *_: bandwidth)
     probes = {depth: [Layers(clock, depth, 1.0)] * 2 for depth in probe_depths(10)}
     check = check_host(WORK, Layers(clock, 10, layer_s), probes, [1, 2, 3], steps=20)

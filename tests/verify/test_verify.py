@@ -17,7 +17,7 @@ from edgekit.bundle.manifest import MANIFEST, describe_files
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.recipes.targets import TARGETS, Needs
 from edgekit.routing.decoder import Decision
-from edgekit.simulate import open_simulator
+from edgekit.simulate import get_simulator
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import verify_bundle
 from edgekit.verify.parity import Thresholds, VerifyReport, compare, find_faults, same_before_decision, wilson_interval
@@ -151,7 +151,7 @@ def test_a_marker_id_outside_the_vocabulary_fails_without_a_crash(damaged, polic
 
 def test_a_cache_off_by_one_fails_the_lowering_hop(tiny_bundle_folder, policy, problems) -> None:
     bundle = open_bundle(tiny_bundle_folder)
-    model = open_simulator("onnx", bundle.artifact, 64, 16)
+    model = get_simulator("onnx").open_artifact(bundle.artifact, 64, 16)
     prefill = model.prefill
 
     def prefill_then_skip(token_ids):

@@ -10,16 +10,17 @@ from protocol import serve
 
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import read_manifest
-from edgekit.simulate import open_simulator
+from edgekit.simulate import get_simulator
 
 
 class EdgekitBundle:
-    """What ``edgekit verify`` and ``edgekit run`` use, with an argmax."""
+    """The simulator of ``edgekit verify`` and ``edgekit run``, with an argmax."""
 
     def __init__(self, folder: Path) -> None:
         bundle = open_bundle(folder, check=False)
         facts = bundle.manifest.model
-        self.model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
+        simulator = get_simulator(bundle.manifest.target)  # in this process: it is one of its own already
+        self.model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
         self.runtime = f"edgekit {bundle.manifest.recipe['name']}, {self.model.runtime}"
 
     def prefill(self, prompt: Sequence[int]) -> int:

@@ -1,0 +1,135 @@
+"""A process of its own: it answers, it is limited, and however it ends is one line here."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from edgekit.errors import BackendMissing, BundleError, ErrorKind
+from edgekit.isolation.worker import Worker
+
+SERVICE = """
+import ctypes, os, signal, sys, threading, time
+from edgekit.errors import BackendMissing, ErrorKind
+
+class Service:
+    def echo(self, value): return value
+    def bytes(self, n): return memoryview(bytes(range(256)) * n)
+    def missing(self): raise BackendMissing("no runtime. Install it.")
+    def fail(self): raise ValueError("wrong\\nnumber")
+    def panic(self): raise BaseException("panicked")
+    def sleep(self, seconds): time.sleep(seconds)
+    def spin(self):
+        while True: pass
+    def eat(self, n): return len(bytearray(n))
+    def die(self, code):
+        print("last words", file=sys.stderr, flush=True)
+        os.kill(os.getpid(), code) if code else os._exit(3)
+    def crash(self): ctypes.string_at(0)
+    def write(self, path):
+        with open(path, "wb") as file: file.write(bytes(5_000_000))
+    def modules(self): return sorted(sys.modules)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    (tmp_path / "odd_service.py").write_text(SERVICE)
+    monkeypatch.syspath_prepend(tmp_path)
+    return Worker("odd_service", "running it", 2**30)
+
+
+def failure(worker: Worker, method: str, *arguments: object, seconds: float = 60) -> BundleError:
+    with pytest.raises(BundleError) as caught:
+        worker.call(method, *arguments, seconds=seconds)
+    assert "\n" not in str(caught.value)
+    assert caught.value.kind is ErrorKind.DEVICE_FAILED
+    return caught.value
+
+
+def test_values_bytes_and_errors_come_back(worker: Worker) -> None:
+    assert worker.call("echo", {"a": [1, None, "\u00e9\n"]}, seconds=60) == {"a": [1, None, "\u00e9\n"]}
+    assert worker.call("echo", None, seconds=60) is None
+    assert bytes(worker.call("bytes", 4000, seconds=60)) == bytes(range(256)) * 4000
+    with pytest.raises(BackendMissing, match=r"no runtime\. Install it") as caught:
+        worker.call("missing", seconds=60)
+    assert caught.value.kind is ErrorKind.UNSUPPORTED
+    assert "ValueError: wrong number" in str(failure(worker, "fail"))
+    assert "panicked" in str(failure(worker, "panic"))
+    assert worker.call("echo", 1, seconds=60) == 1  # an error is not its end
+
+
+def test_it_is_ended_when_it_takes_too_long(worker: Worker) -> None:
+    worker.call("echo", 1, seconds=60)
+    begin = time.monotonic()
+    assert "longer than 1 s" in str(failure(worker, "spin", seconds=1))
+    assert time.monotonic() - begin < 30
+    assert not worker.alive
+    assert "ended before" in str(failure(worker, "echo", 1))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS does not hold a process to its memory")
+def test_it_may_not_have_more_memory_nor_write_files(worker: Worker, tmp_path: Path) -> None:
+    assert "more memory" in str(failure(worker, "eat", 2**31))
+    assert "OSError" in str(failure(worker, "write", str(tmp_path / "large")))
+    assert worker.call("eat", 2**20, seconds=60) == 2**20
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "words"),
+    [("die", (9,), "SIGKILL (last words)"), ("die", (0,), "exit code 3 (last words)"), ("crash", (), "SIGSEGV")],
+)
+def test_its_death_is_one_line(worker: Worker, method: str, arguments: tuple[int, ...], words: str) -> None:
+    assert words in str(failure(worker, method, *arguments))
+    assert not worker.alive
+
+
+def test_ctrl_c_is_the_parent_s_to_answer_and_leaves_no_answer_to_be_mistaken(worker: Worker) -> None:
+    worker.call("echo", 1, seconds=60)
+    os.kill(worker._process.pid, signal.SIGINT)
+    assert worker.call("echo", 2, seconds=60) == 2
+    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        worker.call("sleep", 60, seconds=60)
+    assert not worker.alive
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    (tmp_path / "odd_service.py").write_text(SERVICE)
+    code = (
+        "import os, sys; sys.path.insert(0, sys.argv[1]); from edgekit.isolation.worker import Worker;"
+        "w = Worker('odd_service', 'x', 2**30); w.call('echo', 1, seconds=60); print(w._process.pid, flush=True);"
+        "os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
+    child = int(done.stdout)
+    for _ in range(200):
+        if not Path(f"/proc/{child}").exists() or "Z" in Path(f"/proc/{child}/stat").read_text().split()[2]:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"{child} lives on")
+
+
+@pytest.mark.usefixtures("worker")
+def test_nothing_is_imported_from_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A downloaded folder must not run by standing in it."""
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    for name in ("numpy", "json", "edgekit", "socket"):
+        (trap / f"{name}.py").write_text("import os; os._exit(9)")
+    monkeypatch.chdir(trap)
+    assert Worker("odd_service", "running it", 2**30).call("echo", 1, seconds=60) == 1
+
+
+def test_a_simulator_s_process_imports_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "odd_service.py").write_text(SERVICE + "\nimport edgekit.simulate.service")
+    monkeypatch.syspath_prepend(tmp_path)
+    loaded = set(Worker("odd_service", "running it", 2**30).call("modules", seconds=60))
+    assert loaded.isdisjoint({"torch", "pydantic", "typer", "yaml", "tokenizers"})

@@ -13,13 +13,13 @@ when it is first used, so that importing edgekit costs no torch.
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
 
-from edgekit.errors import EdgekitError
-
+TYPE_CHECKING = False  # type checkers take it for true; nothing is imported here that a command would wait for
 if TYPE_CHECKING:
+    from typing import Any
+
+    from edgekit.errors import EdgekitError
     from edgekit.workflows.answer import answer
     from edgekit.workflows.calibrate import calibrate
     from edgekit.workflows.export import export
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = ["EdgekitError", "answer", "calibrate", "export", "load_policy", "open_bundle", "train", "verify"]
 
 _LOADED_FROM = {
+    "EdgekitError": "edgekit.errors",
     "answer": "edgekit.workflows.answer",
     "calibrate": "edgekit.workflows.calibrate",
     "export": "edgekit.workflows.export",
@@ -44,6 +45,8 @@ _LOADED_FROM = {
 def __getattr__(name: str) -> Any:
     if name not in _LOADED_FROM:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
     globals()[name] = value = getattr(import_module(_LOADED_FROM[name]), name)
     return value
 

@@ -6,11 +6,15 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
+from edgekit import __version__
 from edgekit.cli import (
     bench,
+    cache,
     calibrate,
     demo,
     doctor,
@@ -25,18 +29,13 @@ from edgekit.cli import (
     train,
     verify,
 )
+from edgekit.cli.command_log import CommandLog, new_log_file
 from edgekit.errors import EdgekitError, FailedElsewhere
 
-INTERRUPTED = 130
+LOG_VARIABLE = "EDGEKIT_LOG"
+BAD_INPUT, INTERRUPTED, BROKEN_PIPE = EdgekitError.exit_code, 130, 141
 
-app = typer.Typer(
-    name="edgekit",
-    help="Train a small model to know when to call the cloud, put it on a phone, prove it decides the same.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-)
+app = typer.Typer(name="edgekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
 app.command("eval")(evaluate.evaluate)
@@ -51,31 +50,84 @@ app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
 app.command("make-base")(make_base.make_base)
+app.command("cache")(cache.cache)
 # Their names until 0.2.
 app.command("quantize", hidden=True)(finetune.finetune)
 app.command("warm-start", hidden=True)(make_base.make_base)
 
 
-def run_command(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Every foreseeable failure is one line on stderr."""
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"edgekit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def edgekit(
+    context: typer.Context,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Write a log, every library's too, to a file (EDGEKIT_LOG names it).")
+    ] = False,
+    version: Annotated[  # noqa: ARG001  its callback shows it
+        bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Train a small model to know when to call the cloud, put it on a phone, prove it decides the same."""
+    named = os.environ.get(LOG_VARIABLE)
+    if not (verbose or named):
+        return
+    path = Path(named) if named else new_log_file()
     try:
-        result = app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
-        code = result if isinstance(result, int) else 0
-        return _interrupted() if code == INTERRUPTED else code  # typer turns Ctrl-C into this code
-    except FailedElsewhere as error:
-        return error.exit_code
-    except EdgekitError as error:
-        return _fail(str(error), error.exit_code)
-    except typer.TyperException as error:
-        return _fail(f"{error.format_message()} See edgekit --help.", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _interrupted()
+        context.obj.write_to(path)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return _fail(f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space.", 2)
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            return _fail(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.", 2)
-        raise
+        raise EdgekitError(f"cannot write the log: {path}. {error.strerror}. Set {LOG_VARIABLE} to a file.") from None
+    if verbose:
+        print(f"log: {path}", file=sys.stderr)
+
+
+def run_command(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Every failure is one line on stderr, whatever it was."""
+    typed = sys.argv[1:] if arguments is None else list(arguments)
+    with CommandLog(typed) as log:
+        try:
+            result = app(args=typed, standalone_mode=False, obj=log)
+            code = result if isinstance(result, int) else 0
+            return _interrupted() if code == INTERRUPTED else code  # typer turns Ctrl-C into this code
+        except FailedElsewhere as error:
+            return error.exit_code
+        except EdgekitError as error:
+            return _fail(str(error), error.exit_code)
+        except typer.TyperException as error:
+            said = error.format_message()  # empty where the help itself was the answer
+            return _fail(f"{said} See edgekit --help.", BAD_INPUT) if said else BAD_INPUT
+        except (KeyboardInterrupt, typer.Abort):
+            return _interrupted()
+        except SystemExit as left:  # typer's completion, and where nobody reads what is printed any more
+            return BROKEN_PIPE if left.code == 1 else BAD_INPUT if left.code else 0
+        except Exception as error:
+            return _fail(_environment_fault(error) or _unforeseen(error, log), BAD_INPUT)
+
+
+def _environment_fault(error: Exception) -> str | None:
+    """The line for what the system refuses: no room, no permission; None for anything else."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space."
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        return f"cannot write or read: {error.filename}. {error.strerror}. Choose another path."
+    if isinstance(error, MemoryError):
+        return f"out of memory: {error or 'this host'}. The work needs more than there is. Close others or choose less."
+    return None
+
+
+def _unforeseen(error: Exception, log: CommandLog) -> str:
+    said = " ".join(str(error).split())[:160].rstrip(".")
+    try:
+        where = f"The traceback is in {log.write_traceback(error)}, for a report of it."
+    except OSError as refused:
+        where = f"Its traceback could not be written: {refused}. Set {LOG_VARIABLE} to a file and try again."
+    return (
+        f"unforeseen failure: {type(error).__name__}{f': {said}' if said else ''}. This is a fault of edgekit. {where}"
+    )
 
 
 def _interrupted() -> int:
@@ -85,10 +137,3 @@ def _interrupted() -> int:
 def _fail(message: str, code: int) -> int:
     print("error: " + " ".join(message.split()), file=sys.stderr)
     return code
-
-
-def main() -> None:
-    """Entry point of the ``edgekit`` script."""
-    # Spinning threads halve the speed of small models on shared cores.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(run_command())

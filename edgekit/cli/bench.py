@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from edgekit.cli.terminal import JsonOption, out, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, out, print_json
 
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
@@ -37,7 +38,7 @@ def bench(
 
     opened = open_bundle(bundle)
     if device is None:
-        with progress("measuring", quiet=json) as update:
+        with progress("measuring") as update:
             numbers: dict[str, Any] = measure(opened, repeats, update, prompt_tokens)
         _show(numbers, f"{bundle} on this host", json)
     elif device == "list":
@@ -115,7 +116,7 @@ def _check_host(opened: Bundle, rounds: int, prompt_tokens: int | None, json: bo
     from edgekit.workflows.probe import check_estimates
 
     tokens, _ = sizes(opened.manifest.model.context_length, prompt_tokens)
-    with progress("measuring", quiet=json) as update:
+    with progress("measuring") as update:
         check = check_estimates(opened, rounds=rounds, prompt_tokens=prompt_tokens, on_progress=update)
     _show({"device": "host", "prompt_tokens": tokens, **asdict(check)}, f"{opened.path} on this host, predicted", json)
     if not check.holds:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
 
 
 def calibrate(
@@ -26,7 +27,7 @@ def calibrate(
     from edgekit.workflows.calibrate import calibrate as fit
     from edgekit.workflows.source import routing_file
 
-    with progress("calibrating", quiet=json) as update:
+    with progress("calibrating") as update:
         result = fit(source, call_fraction, task=task, n=n, seed=seed, on_progress=update)
     if json:
         print_json(asdict(result) | {"routing": str(routing_file(source))})

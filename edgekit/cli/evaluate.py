@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
 
 
 def evaluate(
@@ -28,7 +29,7 @@ def evaluate(
     """
     from edgekit.workflows.evaluate import evaluate_source
 
-    with progress("evaluating", quiet=json) as update:
+    with progress("evaluating") as update:
         evaluated = evaluate_source(
             source,
             task=task,

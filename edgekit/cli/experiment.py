@@ -8,7 +8,8 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from edgekit.cli.terminal import JsonOption, err, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, err, print_json
 from edgekit.cli.terminal import out as stdout
 
 
@@ -28,7 +29,7 @@ def experiment(
     """
     from edgekit.workflows.experiment import compare_methods
 
-    with progress("experiment", quiet=json) as update:
+    with progress("experiment") as update:
         compared = compare_methods(
             config, out, settings=set_ or [], resume=resume, seeds=seed or None, on_progress=update
         )

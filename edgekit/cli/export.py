@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_fallbacks, print_json
+from edgekit.cli.showing import stages
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json
 
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
@@ -47,10 +48,10 @@ def export(
     destination = bundle or bundle_folder(chosen)
     found: Found | None = None
     fallbacks: list[Fallback] = []
-    with err.status("exporting") as status:
+    with stages("exporting") as say:
         if search:
             budget = Budget(max_mb, min_tokens_per_s, n)
-            found = search_recipes(source, chosen, budget, task=task, on_stage=status.update)
+            found = search_recipes(source, chosen, budget, task=task, on_stage=say)
             chosen = found.chosen
             write_frontier(found, target, destination)
         run_export(
@@ -61,7 +62,7 @@ def export(
             task=task,
             calibrate=calibrate,
             cases=cases,
-            on_stage=status.update,
+            on_stage=say,
             on_fallbacks=fallbacks.extend,
         )
     if json:

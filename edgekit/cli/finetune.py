@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json
 
 
 def finetune(
@@ -30,7 +31,7 @@ def finetune(
     from edgekit.verify.parity import hop_json
     from edgekit.workflows.finetune import finetune as run_finetuning
 
-    with progress("fine-tuning", quiet=json) as update:
+    with progress("fine-tuning") as update:
         tuned = run_finetuning(
             source,
             target,

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import err, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import err
 
 
 def make_base(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.showing import stages
 from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json
 
 REASONS = {
@@ -35,7 +36,7 @@ def run(
     """
     from edgekit.workflows.answer import answer
 
-    with err.status("answering"):
+    with stages("answering"):
         result = answer(source, prompt, task=task, cloud=cloud)
     if json:
         print_json(asdict(result))

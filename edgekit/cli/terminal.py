@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
-
-from edgekit.progress import Progress
 
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
@@ -47,21 +42,3 @@ def print_fallbacks(recipe: str, fallbacks: Sequence[Fallback]) -> None:
     """One line for each kind of weight that ``recipe``'s groups do not divide: what it got instead."""
     for fallback in fallbacks:
         out.print(f"{recipe} does not divide {fallback}", soft_wrap=True, markup=False)
-
-
-@contextmanager
-def progress(description: str, *, quiet: bool = False) -> Iterator[Progress]:
-    """A bar on stderr, from the first call of the yielded function on: what is refused before shows none."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=err, disable=quiet)
-    task = bars.add_task(description, total=None, note="")
-
-    def update(done: int, total: int, note: str = "", /) -> None:
-        bars.start()
-        bars.update(task, completed=done, total=total, note=note)
-
-    try:
-        yield update
-    finally:
-        if bars.live.is_started:
-            bars.stop()

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edgekit.cli.terminal import err, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import err
 
 
 def train(
@@ -27,7 +28,7 @@ def train(
     from edgekit.workflows.train import train as run_training
 
     first = is_first(os.environ)
-    with progress("training", quiet=not first) as update:
+    with progress("training", shown=first) as update:
         run_training(config, out, settings=set_ or [], resume=resume, on_progress=update)
     if first:
         err.print(f"policy: {out / 'policy'}   curves: {out / 'report' / 'index.md'}")

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, progress
+from edgekit.cli.showing import progress
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
 
 if TYPE_CHECKING:
     from edgekit.verify.device_check import DeviceVerdict
@@ -43,7 +44,7 @@ def verify(
 
     limits = {"min_agreement": min_agreement, "min_lowering": min_lowering}
     report: VerifyReport | DeviceVerdict
-    with progress("verifying", quiet=json) as update:
+    with progress("verifying") as update:
         if device_report is None:
             report = verify_here(bundle, reference, n=n, seed=seed, task=task, on_progress=update, **limits)
         else:

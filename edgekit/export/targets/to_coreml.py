@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edgekit.chatter import logged_chatter
 from edgekit.errors import EdgekitError
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Say
@@ -42,7 +40,7 @@ def lower(
     Raises EdgekitError where coremltools refuses the program.
     """
     target = folder / TARGET.artifact
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, _quiet():
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".coreml.") as scratch, logged_chatter():
         package = Path(scratch, TARGET.artifact)
         try:
             _write_package(_program(model, recipe), package)
@@ -103,16 +101,3 @@ def _write_package(program: Any, path: Path) -> None:
         "rootModelIdentifier": names["model.mlmodel"],
     }
     (path / "Manifest.json").write_text(json.dumps(manifest, indent=4) + "\n")
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep coremltools' progress bars and its notes about this host off the terminal; errors still raise."""
-    log = logging.getLogger("coremltools")
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        with redirect_stderr(io.StringIO()), redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        log.setLevel(level)

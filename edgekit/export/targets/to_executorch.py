@@ -6,10 +6,7 @@ buffers it mutates. The file's metadata is what ExecuTorch's own LLM runners rea
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +14,7 @@ import torch
 from torch.export import ExportedProgram
 
 from edgekit.atomic_write import write_file
+from edgekit.chatter import logged_chatter
 from edgekit.export.capture import capture
 from edgekit.export.targets.executorch_attention import FusedAttention
 from edgekit.export.targets.executorch_graph import rewrite, stages
@@ -48,7 +46,7 @@ def lower(
     see :class:`Lowering`.
     """
     tell = say or (lambda _: None)
-    with _quiet():
+    with logged_chatter():
         # In this order: the embedding operators load only when the runtime, which the first brings, is there.
         from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401, I001
         import executorch.kernels.quantized  # noqa: F401
@@ -129,16 +127,3 @@ def _edge_dialect(program: ExportedProgram, config: Any) -> ExportedProgram:
         constants=program.constants,
         verifiers=[EXIREdgeDialectVerifier(edge_compile_config=config, class_only=True)],
     )
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Lowering warns about its own internals, once per delegate."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

@@ -12,7 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from edgekit.policy.model import Attend, ModelConfig, PolicyModel
+from edgekit.policy.attention import Attend
+from edgekit.policy.model import PolicyModel
+from edgekit.policy.traits import ModelConfig
 
 Caches = list[tuple[Tensor, Tensor]]
 """(keys, values) of each layer."""

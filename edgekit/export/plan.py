@@ -24,7 +24,7 @@ def fit_to_model(model: PolicyModel, recipe: ExportRecipe) -> tuple[ExportRecipe
     Its context is no longer than the model's. Raises :class:`ConfigError` naming every reason why it does not fit.
     """
     config, shapes = model.config, weight_shapes(model)
-    length = min(recipe.context_length, config.max_position_embeddings)
+    length = min(recipe.context_length, config.context_length)
     recipe = recipe.model_copy(update={"context_length": length})
     problems = recipe_problems(recipe, shapes) + get_lowering(recipe.target).problems(config, recipe)
     if problems:

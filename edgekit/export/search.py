@@ -67,7 +67,7 @@ def artifact_mb(model: PolicyModel, recipe: ExportRecipe) -> float:
     """10^6 bytes of the artifact's numbers: integers, scales, floats that stay, rotary tables; no graph."""
     weights = all_bytes(weight_shapes(model), recipe, model.config.tie_word_embeddings)
     vectors = sum(parameter.numel() for parameter in model.parameters() if parameter.dim() == 1)
-    length = min(recipe.context_length, model.config.max_position_embeddings)
+    length = min(recipe.context_length, model.config.context_length)
     return (weights + (vectors + length * model.config.head_dim) * recipe.float_bytes) / 1e6
 
 

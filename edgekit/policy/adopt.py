@@ -17,7 +17,8 @@ from torch import Tensor
 
 from edgekit.errors import BundleError
 from edgekit.policy.chat import chat_prompt
-from edgekit.policy.checkpoint import Policy, load_model, read_json
+from edgekit.policy.checkpoint import Policy, load_model
+from edgekit.policy.json_file import read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.routing.prompt_tokens import tokenizer_of

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from tokenizers import Tokenizer
 
 from edgekit.errors import BundleError
-from edgekit.policy.checkpoint import read_json
+from edgekit.policy.json_file import read_json
 
 PROMPT = "{prompt}"
 _KNOWN_FORMATS = {

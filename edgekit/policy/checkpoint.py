@@ -14,34 +14,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from tokenizers import Tokenizer
 
 from edgekit.atomic_write import write_file
-from edgekit.errors import BundleError
 from edgekit.policy.activations import round_inputs
+from edgekit.policy.families import get_family, read_model_config, write_model_config
 from edgekit.policy.grid import Grid, load_grid
-from edgekit.policy.model import ModelConfig, PolicyModel, RopeScaling, rope_table
+from edgekit.policy.json_file import read_json
+from edgekit.policy.model import PolicyModel
+from edgekit.policy.traits import ModelConfig
+from edgekit.policy.weights import find_weights, read_weights, refuse_adapter
 from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-REQUIRED = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "max_position_embeddings",
-)
-LLAMA3_ROPE = {
-    "factor": "factor",
-    "low_frequency_factor": "low_freq_factor",
-    "high_frequency_factor": "high_freq_factor",
-    "original_length": "original_max_position_embeddings",
-}
+EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 @dataclass
@@ -65,63 +53,14 @@ class Policy:
 
 
 def read_config(path: Path) -> ModelConfig:
-    """Read a Hugging Face config.json. Raises :class:`BundleError` for an unsupported architecture."""
-    data = read_json(path)
-    family = data.get("model_type")
-    if family not in FAMILIES:
-        raise BundleError(f"unsupported model: {family} in {path}. edgekit reads {', '.join(FAMILIES)}. Use one.")
-    missing = [name for name in REQUIRED if name not in data]
-    if missing:
-        raise BundleError(f"incomplete config: {path}. It lacks {', '.join(missing)}. Check the folder.")
-    heads = data["num_attention_heads"]
-    # transformers 5 keeps every rotary setting in one place.
-    rope = {**(data.get("rope_scaling") or {}), **(data.get("rope_parameters") or {})}
-    return ModelConfig(
-        vocab_size=data["vocab_size"],
-        hidden_size=data["hidden_size"],
-        intermediate_size=data["intermediate_size"],
-        num_hidden_layers=data["num_hidden_layers"],
-        num_attention_heads=heads,
-        num_key_value_heads=data.get("num_key_value_heads") or heads,
-        head_dim=data.get("head_dim") or data["hidden_size"] // heads,
-        max_position_embeddings=min(data["max_position_embeddings"], _window(data)),
-        rope_theta=rope.get("rope_theta", data.get("rope_theta", 10_000.0)),
-        rms_norm_eps=data.get("rms_norm_eps", 1e-6),
-        tie_word_embeddings=data.get("tie_word_embeddings", False),
-        attention_bias=family == "qwen2" or data.get("attention_bias", False),
-        qk_norm=family == "qwen3",
-        rope_scaling=_rope_scaling(rope, path),
-    )
-
-
-def _window(data: dict[str, Any]) -> int:
-    """How far attention reaches; within it a sliding window changes nothing."""
-    slides = data.get("use_sliding_window", data["model_type"] == "mistral")
-    return (slides and data.get("sliding_window")) or data["max_position_embeddings"]
-
-
-def _rope_scaling(rope: dict[str, Any], path: Path) -> RopeScaling | None:
-    kind = rope.get("rope_type", rope.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "llama3":
-        raise BundleError(f"unsupported rope scaling: {kind} in {path}. edgekit reads llama3's. Use another model.")
-    return RopeScaling(**{field: rope[key] for field, key in LLAMA3_ROPE.items()})
+    """Read a Hugging Face config.json. Raises :class:`BundleError` for what edgekit does not compute."""
+    return read_model_config(read_json(path), path)
 
 
 def huggingface_config(config: ModelConfig, eos_token_id: int) -> dict[str, Any]:
-    """The config.json of ``config`` as an ordinary checkpoint."""
-    family = "qwen3" if config.qk_norm else "qwen2" if config.attention_bias else "llama"
-    names = (*REQUIRED, "num_key_value_heads", "head_dim", "rope_theta", "rms_norm_eps")
-    scaling = config.rope_scaling
-    rope = scaling and {"rope_type": "llama3", **{key: getattr(scaling, field) for field, key in LLAMA3_ROPE.items()}}
+    """The config.json of ``config`` as an ordinary checkpoint of its family."""
     return {
-        "architectures": [{"llama": "Llama", "qwen2": "Qwen2", "qwen3": "Qwen3"}[family] + "ForCausalLM"],
-        "model_type": family,
-        **{name: getattr(config, name) for name in names},
-        **({"rope_scaling": rope} if rope else {}),
-        "tie_word_embeddings": config.tie_word_embeddings,
-        "hidden_act": "silu",
+        **write_model_config(config),
         "bos_token_id": None,
         "eos_token_id": eos_token_id,
         "torch_dtype": "float32",
@@ -129,11 +68,11 @@ def huggingface_config(config: ModelConfig, eos_token_id: int) -> dict[str, Any]
 
 
 def state_tensors(model: PolicyModel) -> dict[str, torch.Tensor]:
-    """The model's weights under Hugging Face names; a tied head is stored once."""
+    """The model's weights as its family's files have them; a tied head is stored once."""
     tensors = {name: tensor.detach().contiguous() for name, tensor in model.state_dict().items()}
     if model.config.tie_word_embeddings:
         tensors.pop("lm_head.weight")
-    return tensors
+    return get_family(model.config.family).store(tensors)
 
 
 def save_policy(policy: Policy, folder: Path) -> None:
@@ -167,35 +106,21 @@ def load_policy(folder: Path) -> Policy:
 
 def load_model(folder: Path) -> PolicyModel:
     """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
+    refuse_adapter(folder)
     config = read_config(folder / "config.json")
     with torch.device("meta"):  # the file's own tensors become the parameters: no second copy, nothing initialized
         model = PolicyModel(config)
-    index = folder / "model.safetensors.index.json"
-    weights = index if index.is_file() else folder / "model.safetensors"
-    try:
-        shards = sorted(set(read_json(index)["weight_map"].values())) if weights is index else [weights.name]
-        tensors = {name: tensor.float() for shard in shards for name, tensor in load_file(folder / shard).items()}
-        if config.tie_word_embeddings:
-            tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"]
-        kept = {name: tensors[name] for name in tensors if not name.endswith("rotary_emb.inv_freq")}
-        model.load_state_dict(kept, assign=True)
-    except (OSError, SafetensorError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise BundleError(f"unreadable weights: {weights}. {reason}. Check the folder.") from None
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if config.tie_word_embeddings:
+        del shapes[HEAD]
+    family = get_family(config.family)
+    copies = {HEAD: EMBEDDING} if config.tie_word_embeddings else {}
+    stored = read_weights(find_weights(folder), family.stored_shapes(shapes), copies)
+    tensors = family.load(stored, shapes)
+    if config.tie_word_embeddings:
+        tensors[HEAD] = tensors[EMBEDDING]
+    model.load_state_dict(tensors, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
-    model.cos, model.sin = rope_table(config, config.max_position_embeddings)
+    model.make_tables()
     return model.eval()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises :class:`BundleError` if there is none."""
-    try:
-        data = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise BundleError(f"no such file: {path}. Not a policy folder. Check the path.") from None
-    except ValueError as error:
-        raise BundleError(f"unreadable JSON: {path}. {error}. Write the folder again.") from None
-    if not isinstance(data, dict):
-        raise BundleError(f"unreadable JSON: {path}. Not an object. Write the folder again.")
-    return data

@@ -1,54 +1,25 @@
-"""A Llama-family decoder whose attention is a plug.
+"""A decoder whose attention is a plug.
 
 Training, rollouts with a KV cache and the exported edge decoder run the same blocks; they differ
-only in ``attend``, the function that turns a layer's q, k, v into its context. Parameter names are
-Hugging Face's, so a state dict is a Llama checkpoint.
+only in ``attend``, the function that turns a layer's q, k, v into its context. What a block computes beyond
+a Llama's is a list of traits (:mod:`edgekit.policy.traits`); parameters bear Llama's names in every family.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""(layer, q (B, H, T, D), k (B, K, T, D), v (B, K, T, D)) -> context (B, H, T, D)."""
+from edgekit.policy.attention import Attend, attention, causal, visible
+from edgekit.policy.rope import rope_table
+from edgekit.policy.traits import ACTIVATIONS, ModelConfig
 
-
-@dataclass(frozen=True)
-class RopeScaling:
-    """Llama 3's stretching of slow rotations, for contexts longer than ``original_length`` positions."""
-
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_length: int
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """Sizes and options of a Llama-family model (Llama, SmolLM, Mistral, Qwen2, Qwen3)."""
-
-    vocab_size: int
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    num_key_value_heads: int
-    head_dim: int
-    max_position_embeddings: int
-    rope_theta: float = 10_000.0
-    rms_norm_eps: float = 1e-5
-    tie_word_embeddings: bool = True
-    attention_bias: bool = False
-    qk_norm: bool = False
-    rope_scaling: RopeScaling | None = None
+Rotations = tuple[tuple[Tensor, Tensor], ...]
+"""cos and sin at the positions of a call, (T, 1, D) or (B, T, 1, D) each, of every rope the model has."""
 
 
 class RMSNorm(nn.Module):
@@ -63,85 +34,89 @@ class RMSNorm(nn.Module):
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
-def rope_table(config: ModelConfig, length: int) -> tuple[Tensor, Tensor]:
-    """cos and sin, each (length, head_dim), in the half-split layout Hugging Face uses."""
-    exponent = torch.arange(0, config.head_dim, 2, dtype=torch.float64) / config.head_dim
-    frequency = config.rope_theta**-exponent
-    if config.rope_scaling is not None:
-        frequency = _stretched(frequency, config.rope_scaling)
-    angle = torch.outer(torch.arange(length, dtype=torch.float64), frequency)
-    angle = torch.cat([angle, angle], dim=-1)
-    return angle.cos().float(), angle.sin().float()
-
-
-def _stretched(frequency: Tensor, scaling: RopeScaling) -> Tensor:
-    """Fast rotations kept, slow ones divided by the factor, those between blended (Llama 3.1's published rule)."""
-    turns = scaling.original_length * frequency / (2 * math.pi)  # of the original context
-    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = ((turns - low) / (high - low)).clamp(0, 1)
-    return kept * frequency + (1 - kept) * frequency / scaling.factor
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Apply rotary positions to x (B, T, H, D); cos, sin broadcast to it."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+def rotate(x: Tensor, cos: Tensor, sin: Tensor, dims: int) -> Tensor:
+    """Apply rotary positions to the first ``dims`` channels of x (B, T, H, D); cos, sin broadcast to it."""
+    if dims == x.shape[-1]:
+        first, second = x.chunk(2, dim=-1)
+        return x * cos + torch.cat([-second, first], dim=-1) * sin
+    first, second, rest = x.split([dims // 2, dims // 2, x.shape[-1] - dims], dim=-1)
+    return x * cos + torch.cat([-second, first, rest], dim=-1) * sin  # for the rest cos is 1 and sin 0
 
 
 class Attention(nn.Module):
-    """Grouped-query self-attention with optional bias (Qwen2) and q/k norms (Qwen3)."""
+    """Grouped-query self-attention of one layer."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.layer, self.traits = config, layer, config.layers[layer]
         queries, keys = config.num_attention_heads * config.head_dim, config.num_key_value_heads * config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, queries, bias=config.attention_bias)
         self.k_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
         self.v_proj = nn.Linear(config.hidden_size, keys, bias=config.attention_bias)
-        self.o_proj = nn.Linear(queries, config.hidden_size, bias=False)
-        if config.qk_norm:
-            self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
-            self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.o_proj = nn.Linear(queries, config.hidden_size, bias=config.output_bias)
+        if config.qk_norm is not None:
+            per_head = config.qk_norm == "head"
+            self.q_norm = RMSNorm(config.head_dim if per_head else queries, config.rms_norm_eps)
+            self.k_norm = RMSNorm(config.head_dim if per_head else keys, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, rotations: Rotations, attend: Attend) -> Tensor:
         batch, length = x.shape[0], x.shape[1]
-        dim = self.config.head_dim
-        q = self.q_proj(x).view(batch, length, self.config.num_attention_heads, dim)
-        k = self.k_proj(x).view(batch, length, self.config.num_key_value_heads, dim)
-        v = self.v_proj(x).view(batch, length, self.config.num_key_value_heads, dim)
-        if self.config.qk_norm:
+        config, dim = self.config, self.config.head_dim
+        q, k, v = self.q_proj(x), self.k_proj(x), self.v_proj(x)
+        if config.qk_norm == "width":
             q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
-        context = attend(layer, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+        q = q.view(batch, length, config.num_attention_heads, dim)
+        k = k.view(batch, length, config.num_key_value_heads, dim)
+        v = v.view(batch, length, config.num_key_value_heads, dim)
+        if config.qk_norm == "head":
+            q, k = self.q_norm(q), self.k_norm(k)
+        if self.traits.rope is not None:
+            (cos, sin), dims = rotations[self.traits.rope], config.ropes[self.traits.rope].dims or dim
+            q, k = rotate(q, cos, sin, dims), rotate(k, cos, sin, dims)
+        if config.query_scale != 1.0:
+            q = q * config.query_scale
+        context = attend(self.layer, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.traits.window)
         return self.o_proj(context.transpose(1, 2).reshape(batch, length, -1))
 
 
 class MLP(nn.Module):
-    """SwiGLU."""
+    """A gated linear unit: SwiGLU, or with another activation."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.activation = config.activation
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(ACTIVATIONS[self.activation](self.gate_proj(x)) * self.up_proj(x))
 
 
 class Block(nn.Module):
-    """One pre-norm transformer layer."""
+    """One transformer layer: attention and MLP, each added to the residual. Norms the family lacks do nothing."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
-        self.self_attn = Attention(config)
-        self.mlp = MLP(config)
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, layer, attend)
-        return x + self.mlp(self.post_attention_layernorm(x))
+        def norm(present: bool) -> nn.Module:
+            return RMSNorm(config.hidden_size, config.rms_norm_eps) if present else nn.Identity()
+
+        self.residual_scale = config.residual_scale
+        self.self_attn = Attention(config, layer)
+        self.mlp = MLP(config)
+        self.input_layernorm = norm(config.input_norms)
+        self.post_attention_layernorm = norm(config.input_norms)  # Llama's name for the norm before its MLP
+        self.attention_output_norm = norm(config.output_norms)
+        self.mlp_output_norm = norm(config.output_norms)
+
+    def forward(self, x: Tensor, rotations: Rotations, attend: Attend) -> Tensor:
+        x = self.add(x, self.attention_output_norm(self.self_attn(self.input_layernorm(x), rotations, attend)))
+        return self.add(x, self.mlp_output_norm(self.mlp(self.post_attention_layernorm(x))))
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """The residual ``x`` with what attention or MLP says, ``y``."""
+        return x + (y if self.residual_scale == 1.0 else y * self.residual_scale)
 
 
 class Backbone(nn.Module):
@@ -150,12 +125,12 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
 class PolicyModel(nn.Module):
-    """The policy network."""
+    """The policy network. ``cos`` and ``sin`` are the first rope's tables, ``cos_1`` and ``sin_1`` the second's."""
 
     cos: Tensor
     sin: Tensor
@@ -167,23 +142,55 @@ class PolicyModel(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        cos, sin = rope_table(config, config.max_position_embeddings)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        self.make_tables()
+
+    def make_tables(self) -> None:
+        """Compute the rotary tables, one row for each position that a KV cache can hold."""
+        for index, rope in enumerate(self.config.ropes):
+            tables = rope_table(rope, self.config.head_dim, self.config.context_length)
+            for name, table in zip(_table_names(index), tables, strict=True):
+                self.register_buffer(name, table, persistent=False)
+
+    def tables(self, rope: int) -> tuple[Tensor, Tensor]:
+        """cos and sin (context_length, head_dim) of one of the config's ropes."""
+        cos, sin = (self.get_buffer(name) for name in _table_names(rope))
+        return cos, sin
+
+    def rotations(self, positions: Tensor, length: int = 0) -> Rotations:
+        """Rotary positions at ``positions`` (B, T) or (T,) of sequences of ``length``, if longer than a cache holds."""
+        config = self.config
+        found = []
+        for index, rope in enumerate(config.ropes):
+            cos, sin = self.tables(index)
+            if length > config.context_length:
+                longer = rope_table(rope, config.head_dim, length)
+                cos, sin = longer[0].to(cos.device), longer[1].to(sin.device)
+            found.append((cos[positions].unsqueeze(-2), sin[positions].unsqueeze(-2)))
+        return tuple(found)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        """What the first block reads, (B, T, hidden), of token_ids (B, T)."""
+        x = self.model.embed_tokens(token_ids)
+        return x if self.config.embedding_scale == 1.0 else x * self.config.embedding_scale
+
+    def head_input(self, x: Tensor) -> Tensor:
+        """What the head reads of the last block's output ``x`` (..., hidden)."""
+        x = self.model.norm(x)
+        return x if self.config.logit_divisor == 1.0 else x * (1 / self.config.logit_divisor)
 
     def hidden(self, token_ids: Tensor, positions: Tensor, attend: Attend, *, checkpointing: bool = False) -> Tensor:
-        """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,).
+        """Final hidden states (B, T, hidden) of token_ids (B, T) at positions (B, T) or (T,): the head's input.
 
         ``checkpointing`` keeps only each block's input for the gradient, which computes the block again.
         """
-        cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)  # (T, 1, D) or (B, T, 1, D)
-        x = self.model.embed_tokens(token_ids)
-        for layer, block in enumerate(self.model.layers):
+        rotations = self.rotations(positions, token_ids.shape[1])
+        x = self.embed(token_ids)
+        for block in self.model.layers:
             if checkpointing:
-                x = checkpoint(block, x, cos, sin, layer, attend, use_reentrant=False, preserve_rng_state=False)
+                x = checkpoint(block, x, rotations, attend, use_reentrant=False, preserve_rng_state=False)
             else:
-                x = block(x, cos, sin, layer, attend)
-        return self.model.norm(x)
+                x = block(x, rotations, attend)
+        return self.head_input(x)
 
     def forward(self, token_ids: Tensor, padding: Tensor | None = None) -> Tensor:
         """Logits (B, T, vocab) of whole sequences, no cache.
@@ -192,6 +199,10 @@ class PolicyModel(nn.Module):
         positions start at 0 after them.
         """
         return self.lm_head(self.hidden(token_ids, *causal(token_ids, padding)))
+
+
+def _table_names(rope: int) -> tuple[str, str]:
+    return (f"cos_{rope}", f"sin_{rope}") if rope else ("cos", "sin")
 
 
 def bfloat16_copy(model: PolicyModel) -> PolicyModel:
@@ -203,43 +214,6 @@ def bfloat16_copy(model: PolicyModel) -> PolicyModel:
     twin = copy.deepcopy(model, memo)
     twin.model.embed_tokens = model.model.embed_tokens  # a tied head takes the embedding along
     return twin
-
-
-def expand_groups(x: Tensor, heads: int) -> Tensor:
-    """Repeat each KV head for its queries: (B, K, S, D) -> (B, heads, S, D)."""
-    batch, kv_heads, length, dim = x.shape
-    if kv_heads == heads:
-        return x
-    return x.unsqueeze(2).expand(batch, kv_heads, heads // kv_heads, length, dim).reshape(batch, heads, length, dim)
-
-
-def causal(token_ids: Tensor, padding: Tensor | None) -> tuple[Tensor, Attend]:
-    """Positions and the attention of a full left-padded batch."""
-    length = token_ids.shape[1]
-    index = torch.arange(length, device=token_ids.device)
-    if padding is None:
-
-        def attend_all(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-            return attention(q, k, v, is_causal=True)
-
-        return index, attend_all
-    positions = (index[None, :] - padding[:, None]).clamp(min=0)  # (B, T)
-    real = index[None, None, :] >= padding[:, None, None]  # (B, 1, T) keys
-    # A padding query sees itself, so that its softmax is defined; nothing reads its output.
-    mask = (index[None, None, :] <= index[None, :, None]) & (real | (index[None, None, :] == index[None, :, None]))
-    mask = mask.unsqueeze(1)  # (B, 1, T, T)
-
-    def attend(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return attention(q, k, v, mask)
-
-    return positions, attend
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
-    """Grouped-query attention, kept out of autocast: its bfloat16 backward is ten times slower on a CPU."""
-    k, v = expand_groups(k, q.shape[1]), expand_groups(v.to(q.dtype), q.shape[1])  # q, k: rotated in float32
-    with torch.autocast(q.device.type, enabled=False):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
 
 
 class KVCache:
@@ -276,23 +250,24 @@ def step(model: PolicyModel, token_ids: Tensor, cache: KVCache) -> Tensor:
     queries = index[start:]
     padded = bool(cache.padding.any())
     positions = (queries[None, :] - cache.padding[:, None]).clamp(min=0) if padded else queries
-    mask = None
+    real = None
     if padded:
-        real = index[None, None, :] >= cache.padding[:, None, None]
         own = index[None, None, :] == queries[None, :, None]
-        mask = ((index[None, None, :] <= queries[None, :, None]) & (real | own)).unsqueeze(1)
+        real = ((index[None, None, :] >= cache.padding[:, None, None]) | own).unsqueeze(1)  # (B, 1, T, end)
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         cache.keys[layer, :, :, start:end] = k
         cache.values[layer, :, :, start:end] = v
-        k, v = cache.keys[layer, :, :, :end], cache.values[layer, :, :, :end]
+        first = 0 if window is None else max(0, start + 1 - window)  # what the first query sees begins here
+        k, v = cache.keys[layer, :, :, first:end], cache.values[layer, :, :, first:end]
         if q.shape[2] == 1:
             # All heads of a group look at the same keys: they stand where several queries would, nothing is copied.
             grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-            return attention(grouped, k, v, mask).reshape(q.shape)
-        if mask is None and start > 0:
-            return attention(q, k, v, index[None, :] <= queries[:, None])
-        return attention(q, k, v, mask, is_causal=mask is None)
+            return attention(grouped, k, v, None if real is None else real[..., first:]).reshape(q.shape)
+        if real is None and start == 0 and (window is None or window >= end):
+            return attention(q, k, v, is_causal=True)
+        seen = visible(queries[:, None], index[first:], window)
+        return attention(q, k, v, seen if real is None else seen & real[..., first:])
 
     hidden = model.hidden(token_ids, positions, attend)
     cache.end = end

@@ -22,7 +22,7 @@ class ReferenceModel:
 
     def __init__(self, model: PolicyModel) -> None:
         self.model = model
-        self.context_length = model.config.max_position_embeddings
+        self.context_length = model.config.context_length
         self.reset()
 
     def reset(self) -> None:
@@ -46,7 +46,7 @@ def decode_batch(
     context_length: int | None = None,
 ) -> list[Decision]:
     """Greedy decisions for many prompts (token ids), stepped together; the same sessions as ``decode``."""
-    limit = context_length or policy.model.config.max_position_embeddings
+    limit = context_length or policy.model.config.context_length
     decisions: dict[int, Decision] = {}
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
     for begin in range(0, len(order), batch_size):
@@ -63,7 +63,7 @@ def _step_together(
     policy: Policy, prompts: Sequence[Sequence[int]], sessions: Sequence[DecodeSession]
 ) -> list[Decision]:
     width = max(len(prompt) for prompt in prompts)
-    length = min(width + policy.routing.max_new_tokens, policy.model.config.max_position_embeddings + width)
+    length = min(width + policy.routing.max_new_tokens, policy.model.config.context_length + width)
     device = policy.model.cos.device
     cache = KVCache(policy.model.config, len(prompts), length, device)
     tokens, cache.padding = pad_left(prompts, device)

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.policy.activations import round_activations
-from edgekit.policy.model import Attend, Block, PolicyModel, causal
+from edgekit.policy.attention import Attend, causal
+from edgekit.policy.model import Block, PolicyModel, Rotations
 from edgekit.progress import Progress
 from edgekit.quantize.integers import (
     IntegerWeight,
@@ -142,8 +143,8 @@ def calibrate_linears(
     shared = shares_table(quantized)
     if shared:
         _round_shared_table(model, quantized, recipe, batches, keep_ends)
-    floats = [model.model.embed_tokens(batch.tokens) for batch in batches]
-    seen = [quantized.model.embed_tokens(batch.tokens) for batch in batches]
+    floats = [model.embed(batch.tokens) for batch in batches]
+    seen = [quantized.embed(batch.tokens) for batch in batches]
     real = [batch.real for batch in batches]
     layers = len(model.model.layers)
     for layer in range(layers):
@@ -157,7 +158,7 @@ def calibrate_linears(
         forget_floats(quantized.model.layers[layer])
         if on_progress is not None:
             on_progress(layer + 1, layers)
-    before, after = [model.model.norm(x) for x in floats], [quantized.model.norm(x) for x in seen]
+    before, after = [model.head_input(x) for x in floats], [quantized.head_input(x) for x in seen]
     if not shared:
         _replace(model, quantized, ["lm_head"], recipe, before, after, [batch.responds for batch in batches], keep_ends)
 
@@ -185,24 +186,23 @@ def _stages(model: PolicyModel, layer: int, x: Tensor, batch: RolloutBatch) -> I
     block = model.model.layers[layer]
     assert isinstance(block, Block)
     positions, attend = causal(batch.tokens, None)
-    cos, sin = model.cos[positions].unsqueeze(-2), model.sin[positions].unsqueeze(-2)
     normed = block.input_layernorm(x)
     yield normed
-    context = _input_of(block.self_attn.o_proj, block.self_attn, normed, cos, sin, layer, attend)
+    context = _input_of(block.self_attn.o_proj, block.self_attn, normed, model.rotations(positions), attend)
     yield context
-    x = x + block.self_attn.o_proj(context)
+    x = block.add(x, block.attention_output_norm(block.self_attn.o_proj(context)))
     normed = block.post_attention_layernorm(x)
     yield normed
     inner = _input_of(block.mlp.down_proj, block.mlp, normed)
     yield inner
-    yield x + block.mlp.down_proj(inner)
+    yield block.add(x, block.mlp_output_norm(block.mlp.down_proj(inner)))
 
 
 class _ReachedError(Exception):
     """A linear's input is known; what would follow is not needed."""
 
 
-def _input_of(linear: nn.Module, module: nn.Module, *arguments: Tensor | int | Attend) -> Tensor:
+def _input_of(linear: nn.Module, module: nn.Module, *arguments: Tensor | Rotations | Attend) -> Tensor:
     """What ``linear`` reads when ``module`` runs on ``arguments``."""
     caught: list[Tensor] = []
 

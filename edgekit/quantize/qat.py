@@ -18,9 +18,10 @@ from torch import Tensor
 
 from edgekit.errors import ConfigError
 from edgekit.policy.activations import plain_inputs
+from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.grid import Grid
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import PolicyModel
 from edgekit.progress import Progress
 from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.grid import GridWeights, grid_problems

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import PolicyModel
 from edgekit.progress import Progress
 from edgekit.quantize.quantized import quantize_model, weight_modules, weight_shapes
 from edgekit.quantize.rollouts import RolloutBatch, record_rollouts
@@ -148,25 +149,25 @@ def _first_layer(group: WeightGroup, depth: int) -> int:
 @torch.no_grad()
 def _entering(model: PolicyModel, batch: RolloutBatch) -> list[Tensor]:
     """What each layer of ``model`` reads of ``batch``, and last what the final norm reads: (n, T, hidden) each."""
-    return _run(model, batch, model.model.embed_tokens(batch.tokens), 0)
+    return _run(model, batch, model.embed(batch.tokens), 0)
 
 
 def _run(model: PolicyModel, batch: RolloutBatch, x: Tensor, first: int) -> list[Tensor]:
     """``x``, the input of layer ``first``, and the output of each layer from there on."""
     positions, attend = causal(batch.tokens, None)
-    cos, sin = model.cos[positions].unsqueeze(-2), model.sin[positions].unsqueeze(-2)
+    rotations = model.rotations(positions)
     states = [x]
     for layer in range(first, len(model.model.layers)):
-        states.append(model.model.layers[layer](states[-1], cos, sin, layer, attend))
+        states.append(model.model.layers[layer](states[-1], rotations, attend))
     return states
 
 
 @torch.no_grad()
 def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch, entering: list[Tensor], first: int) -> _Traits:
     """``model``'s traits; up to layer ``first`` (-1: from the embedding on) it is the model of ``entering``."""
-    x = model.model.embed_tokens(batch.tokens) if first < 0 else entering[first]
+    x = model.embed(batch.tokens) if first < 0 else entering[first]
     last = _run(model, batch, x, max(first, 0))[-1]
-    logits = model.lm_head(model.model.norm(last[batch.responds]))
+    logits = model.lm_head(model.head_input(last[batch.responds]))
     decides = batch.decides[batch.responds]
     rows = torch.arange(len(batch.tokens))[:, None].expand_as(batch.tokens)[batch.responds]
     chosen, margins = logits.argmax(-1), torch.empty(len(batch.markers), dtype=torch.float64)

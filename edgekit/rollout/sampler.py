@@ -92,7 +92,7 @@ def _sample_batch(
     noise: Tensor,  # (rows, max_new_tokens)
 ) -> list[Decision]:
     width = max(len(prompt) for prompt in prompts)
-    context = policy.model.config.max_position_embeddings
+    context = policy.model.config.context_length
     if width >= context:
         raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
     spec = policy.routing.model_copy(update={"max_new_tokens": min(max_new_tokens, context - width)})

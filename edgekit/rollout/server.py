@@ -79,7 +79,7 @@ class RolloutServer:
         its logits: runs are alike, not identical.
         """
         limit = max_new_tokens or policy.routing.max_new_tokens
-        context = policy.model.config.max_position_embeddings
+        context = policy.model.config.context_length
         longest = max(map(len, prompts), default=0)
         if longest >= context:
             raise EdgekitError(f"prompt too long: {longest} tokens. The context holds {context}. Use shorter problems.")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from edgekit.policy.model import Attend, PolicyModel, attention, causal
+from edgekit.policy.attention import Attend, attention, causal, visible
+from edgekit.policy.model import PolicyModel
 from edgekit.train.batches import Batch
 from edgekit.train.head import chosen_log_probs
 
@@ -20,9 +24,9 @@ def response_log_probs(model: PolicyModel, batch: Batch, temperature: float, *, 
     past: dict[int, tuple[Tensor, Tensor]] = {}
     positions, attend = causal(batch.prompts, batch.padding if bool(batch.padding.any()) else None)
 
-    def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         past.setdefault(layer, (k, v))  # a block that is computed again must not replace them
-        return attend(layer, q, k, v)
+        return attend(layer, q, k, v, window)
 
     ends = model.hidden(batch.prompts, positions, attend_and_keep, checkpointing=checkpointing)[:, -1:]
     hidden = ends.index_select(0, batch.owner)  # (n, 1, hidden): where each response's first token is chosen
@@ -44,16 +48,19 @@ def _after(batch: Batch, past: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor
     index = torch.arange(length, device=device)
     padding = batch.padding[batch.owner]  # (n,)
     seen = torch.arange(width, device=device)[None, :] >= padding[:, None]
-    real = seen[:, None, None, :].expand(-1, 1, length, width)
     # Right padding needs no mask: nothing after a response is read.
-    earlier = (index[None, :] <= index[:, None]).expand(len(padding), 1, length, length)
-    mask = torch.cat([real, earlier], dim=-1)
+    real = F.pad(seen, (0, length), value=True)[:, None, None, :]  # (n, 1, 1, width + length)
+    places = torch.arange(width + length, device=device)
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    @cache
+    def mask(window: int | None) -> Tensor:
+        return real & visible(places[width:, None], places, window)
+
+    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         keys, values = past[layer]
         k = torch.cat([keys.index_select(0, batch.owner), k], dim=2)
         v = torch.cat([values.index_select(0, batch.owner).to(v.dtype), v], dim=2)
-        return attention(q, k, v, mask)
+        return attention(q, k, v, mask(window))
 
     return width - padding[:, None] + index[None, :], attend
 

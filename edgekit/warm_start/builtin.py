@@ -20,8 +20,9 @@ from torch import Tensor
 
 from edgekit.atomic_write import scratch_directory
 from edgekit.errors import EdgekitError
+from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
-from edgekit.policy.model import KVCache, ModelConfig, PolicyModel, causal, step
+from edgekit.policy.model import KVCache, PolicyModel, step
 from edgekit.policy.padding import pad_right
 from edgekit.policy.tokens import (
     ANSWER_CLOSE,
@@ -32,6 +33,7 @@ from edgekit.policy.tokens import (
     build_tokenizer,
     padded_vocabulary_size,
 )
+from edgekit.policy.traits import ModelConfig
 from edgekit.progress import Progress
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.tasks.base import Problem

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.attention import causal
+from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_right
 from edgekit.quantize.grid import GridWeights
 from edgekit.warm_start.work import EVERY, Checkpoints

@@ -29,7 +29,7 @@ from edgekit.simulate.on_coreml import open_artifact
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("coremltools") is None, reason="coremltools is not installed")
 RECIPES = Path(__file__).parents[2] / "export_recipes"
 CONTEXT, CHUNK = 32, 8
-QWEN = {"attention_bias": True, "qk_norm": True, "tie_word_embeddings": False}
+QWEN = {"attention_bias": True, "qk_norm": "head", "tie_word_embeddings": False}
 
 
 @dataclass

@@ -32,7 +32,7 @@ from edgekit.simulate import on_executorch
 
 RECIPES = Path(__file__).parents[2] / "export_recipes"
 LLAMA = ModelConfig(300, 64, 128, 2, 4, 2, 16, 128)
-QWEN = ModelConfig(300, 64, 96, 1, 4, 2, 16, 128, attention_bias=True, qk_norm=True, tie_word_embeddings=False)
+QWEN = ModelConfig(300, 64, 96, 1, 4, 2, 16, 128, attention_bias=True, qk_norm="head", tie_word_embeddings=False)
 
 
 def random_model(config: ModelConfig) -> PolicyModel:

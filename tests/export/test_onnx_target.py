@@ -27,8 +27,8 @@ RECIPES = Path(__file__).parents[2] / "export_recipes"
 FAMILIES = {
     "llama": ModelConfig(300, 64, 128, 2, 4, 2, 16, 128),
     "qwen2": ModelConfig(300, 128, 192, 2, 4, 2, 32, 128, attention_bias=True),
-    "qwen3": ModelConfig(300, 128, 192, 2, 4, 2, 64, 128, qk_norm=True, tie_word_embeddings=False),
-    "one_layer": ModelConfig(300, 64, 128, 1, 2, 2, 32, 128, attention_bias=True, qk_norm=True),
+    "qwen3": ModelConfig(300, 128, 192, 2, 4, 2, 64, 128, qk_norm="head", tie_word_embeddings=False),
+    "one_layer": ModelConfig(300, 64, 128, 1, 2, 2, 32, 128, attention_bias=True, qk_norm="head"),
 }
 FLOAT_INT4 = QuantRecipe(rules=(QuantRule(match="*", bits=4, group_size=32),))
 MIXED = QuantRecipe(

@@ -18,8 +18,9 @@ from edgekit.experiment.attempts import Attempts
 from edgekit.experiment.routers.base import Scorer
 from edgekit.experiment.routers.fitting import FitSettings, Logits, log_odds, train_classifier
 from edgekit.experiment.routers.forward import prompts, sequences
+from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_left
 
 BLOCKS = 4
@@ -41,8 +42,6 @@ class Classifier(nn.Module):
     """Left-padded token ids (B, T) in, log-odds (B,) out."""
 
     table: Tensor
-    cos: Tensor
-    sin: Tensor
 
     def __init__(self, policy: PolicyModel, blocks: int = BLOCKS) -> None:
         super().__init__()
@@ -51,16 +50,15 @@ class Classifier(nn.Module):
         size, device = policy.config.hidden_size, policy.lm_head.weight.device
         self.weights = nn.Parameter(torch.zeros(2 * size, device=device))
         self.bias = nn.Parameter(torch.zeros((), device=device))
-        self.register_buffer("table", policy.model.embed_tokens.weight.detach().clone())
-        self.register_buffer("cos", policy.cos)
-        self.register_buffer("sin", policy.sin)
+        self.register_buffer("table", policy.embed(torch.arange(policy.config.vocab_size, device=device)).detach())
+        self.rotations = policy.rotations
 
     def forward(self, token_ids: Tensor, padding: Tensor) -> Tensor:
         positions, attend = causal(token_ids, padding)
-        cos, sin = self.cos[positions].unsqueeze(-2), self.sin[positions].unsqueeze(-2)
+        rotations = self.rotations(positions)
         x = F.embedding(token_ids, self.table)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, layer, attend)
+        for block in self.blocks:
+            x = block(x, rotations, attend)
         x = self.norm(x)
         index = torch.arange(token_ids.shape[1], device=token_ids.device)
         real = (index[None, :] >= padding[:, None]).unsqueeze(-1).to(x.dtype)  # (B, T, 1)

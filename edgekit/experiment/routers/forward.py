@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.experiment.attempts import Attempts
+from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import PolicyModel, causal
+from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_left
 
 TOKENS_AT_ONCE = 4096

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from edgekit.export.targets.coreml_weights import Constants, PackedLinear, PackedWeight, pack_embedding, pack_linear
 from edgekit.policy.model import Attention, Block, PolicyModel, RMSNorm
+from edgekit.policy.traits import Activation, LayerTraits
 from edgekit.recipes.export_recipe import ExportRecipe
+
+GELU_MODES: dict[Activation, str] = {
+    "gelu": "EXACT",
+    "gelu_tanh": "TANH_APPROXIMATION",
+    "quick_gelu": "SIGMOID_APPROXIMATION",
+}
 
 
 def blocks(model: PolicyModel) -> list[Block]:
@@ -80,7 +87,7 @@ class DecoderGraph:
                 batch_dims=self._constant(0),
                 validate_indices=self._constant(False),
             )
-            x = self._wide(x)
+            x = self._scaled(self._wide(x), config.embedding_scale)
             for layer, block in enumerate(blocks(self.model)):
                 x = self._block(x, block, layer, given[f"key_{layer}"], given[f"value_{layer}"])
             function.set_outputs([self._logits(x)])
@@ -90,10 +97,30 @@ class DecoderGraph:
         """What every layer shares: the rope rows, the attention mask and the place in the cache."""
         tokens, config = self.tokens, self.config
         positions = self.mb.add(x=position, y=self._constant(np.arange(tokens, dtype=np.int32)))
-        half_dim = config.head_dim // 2
+        self.rotations = [self._rotation(index, positions) for index in range(len(config.ropes))]
+
+        groups = config.num_attention_heads // config.num_key_value_heads
+        offsets = np.tile(np.arange(tokens, dtype=np.int32), groups).reshape(1, 1, -1, 1)
+        slots = self._constant(np.arange(self.context, dtype=np.int32).reshape(1, 1, 1, -1))
+        last_seen = self.mb.add(x=position, y=self._constant(offsets))
+        seen = self.mb.less_equal(x=slots, y=last_seen)
+        self.masks: dict[int | None, Any] = {None: seen}  # (1, 1, groups * T, S) each, by window
+        for window in sorted({window for window in map(self._window, config.layers) if window is not None}):
+            too_far = self.mb.sub(x=last_seen, y=self._constant(np.int32(window)))
+            near = self.mb.greater(x=slots, y=too_far)
+            self.masks[window] = self.mb.logical_and(x=seen, y=near)
+
+        zero, zeros = self._constant(np.zeros(1, np.int32)), self._constant(np.zeros(2, np.int32))
+        end = self.mb.add(x=position, y=self._constant(np.array([tokens], np.int32)))
+        self.begin = self._concat([zeros, position, zero], 0)
+        self.end = self._concat([zeros, end, zero], 0)
+
+    def _rotation(self, rope: int, positions: Any) -> tuple[Any, Any]:
+        """cos and sin (1, 1, T, turning channels) of one of the model's ropes; sin with the sign of each half."""
+        pairs = (self.config.ropes[rope].dims or self.config.head_dim) // 2
         rows = []
-        for table in (self.model.cos, self.model.sin):
-            stored = self._constant(self._floats(table[: self.context, :half_dim][None, None]))
+        for table in self.model.tables(rope):
+            stored = self._constant(self._floats(table[: self.context, :pairs][None, None]))
             rows.append(
                 self.mb.gather(
                     x=stored,
@@ -103,54 +130,81 @@ class DecoderGraph:
                     validate_indices=self._constant(False),
                 )
             )
-        cos, sin = rows  # (1, 1, T, D / 2)
-        self.cos = self._concat([cos, cos], -1)
-        self.sin = self._concat([self.mb.mul(x=sin, y=self._constant(self._number(-1))), sin], -1)
+        cos, sin = rows  # (1, 1, T, pairs)
+        cos = self._concat([cos, cos], -1)
+        return cos, self._concat([self.mb.mul(x=sin, y=self._constant(self._number(-1))), sin], -1)
 
-        groups = config.num_attention_heads // config.num_key_value_heads
-        offsets = np.tile(np.arange(tokens, dtype=np.int32), groups).reshape(1, 1, -1, 1)
-        slots = self._constant(np.arange(self.context, dtype=np.int32).reshape(1, 1, 1, -1))
-        last_seen = self.mb.add(x=position, y=self._constant(offsets))
-        self.mask = self.mb.less_equal(x=slots, y=last_seen)  # (1, 1, groups * T, S)
-
-        zero, zeros = self._constant(np.zeros(1, np.int32)), self._constant(np.zeros(2, np.int32))
-        end = self.mb.add(x=position, y=self._constant(np.array([tokens], np.int32)))
-        self.begin = self._concat([zeros, position, zero], 0)
-        self.end = self._concat([zeros, end, zero], 0)
+    def _window(self, traits: LayerTraits) -> int | None:
+        """The layer's window, if the context is longer."""
+        return None if traits.window is None or traits.window >= self.context else traits.window
 
     def _block(self, x: Any, block: Block, layer: int, key_state: Any, value_state: Any) -> Any:
         packed = self.weights.layers[layer]
         normed = self._norm(x, block.input_layernorm)
         context = self._attention(normed, block.self_attn, layer, key_state, value_state)
-        x = self.mb.add(x=x, y=self._wide(self._linear(context, packed["o"], f"l{layer}_o")))
+        said = self._linear(context, packed["o"], f"l{layer}_o")
+        x = self.mb.add(x=x, y=self._leave(said, block.attention_output_norm))
         normed = self._norm(x, block.post_attention_layernorm)
         gate, up = self._two(normed, packed["gate_up"], f"l{layer}_gate_up")
-        inner = self.mb.mul(x=self.mb.silu(x=gate), y=up)
-        return self.mb.add(x=x, y=self._wide(self._linear(inner, packed["down"], f"l{layer}_down")))
+        inner = self.mb.mul(x=self._activation(gate), y=up)
+        said = self._linear(inner, packed["down"], f"l{layer}_down")
+        return self.mb.add(x=x, y=self._leave(said, block.mlp_output_norm))
+
+    def _leave(self, x: Any, norm: nn.Module) -> Any:
+        """What is added to the residual of attention's or the MLP's ``x``, float32."""
+        x = self._wide(x)
+        if isinstance(norm, RMSNorm):
+            x = self._rms(x, norm.weight, norm.eps)
+        return self._scaled(x, self.config.residual_scale)
+
+    def _activation(self, x: Any) -> Any:
+        kind = self.config.activation
+        if kind == "silu":
+            return self.mb.silu(x=x)
+        if kind in GELU_MODES:
+            return self.mb.gelu(x=x, mode=self._constant(GELU_MODES[kind]))
+        positive = self.mb.relu(x=x)
+        return positive if kind == "relu" else self.mb.mul(x=positive, y=positive)
 
     def _attention(self, x: Any, attention: Attention, layer: int, key_state: Any, value_state: Any) -> Any:
         tokens, dim = self.tokens, self.config.head_dim
         heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         groups = heads // kv_heads
         qkv = self._linear(x, self.weights.layers[layer]["qkv"], f"l{layer}_qkv")
+        if self.config.qk_norm == "width":
+            query, key, value = self._split(qkv, [heads * dim, kv_heads * dim, kv_heads * dim], -1)
+            query, key = self._norm(self._wide(query), attention.q_norm), self._norm(self._wide(key), attention.k_norm)
+            qkv = self._concat([query, key, value], -1)
         qkv = self._heads(qkv, heads + 2 * kv_heads)
         rotated, value = self._split(qkv, [heads + kv_heads, kv_heads], 1)
-        if self.config.qk_norm:
+        if self.config.qk_norm == "head":
             rotated = self._norm_heads(rotated, attention, heads, kv_heads)
-        low, high = self._split(rotated, [dim // 2, dim // 2], -1)
-        turned = self.mb.mul(x=self._concat([high, low], -1), y=self.sin)
-        rotated = self.mb.add(x=self.mb.mul(x=rotated, y=self.cos), y=turned)
+        if attention.traits.rope is not None:
+            rotated = self._rotate(rotated, attention.traits.rope)
         query, key = self._split(rotated, [heads, kv_heads], 1)
+        query = self._scaled(query, self.config.query_scale)
         context = self.mb.scaled_dot_product_attention(
             query=self._reshape(query, (1, kv_heads, groups * tokens, dim)),
             key=self._write(key_state, key),
             value=self._write(value_state, value),
-            attn_mask=self.mask,
+            attn_mask=self.masks[self._window(attention.traits)],
         )
         if tokens > 1:
             context = self._reshape(context, (1, heads, tokens, dim))
             context = self.mb.transpose(x=context, perm=self._constant(np.array([0, 2, 1, 3], np.int32)))
         return self._reshape(context, (1, tokens, heads * dim))
+
+    def _rotate(self, x: Any, rope: int) -> Any:
+        """x (1, heads, T, D) with the channels turned that the rope turns, its first ones."""
+        (cos, sin), dim = self.rotations[rope], self.config.head_dim
+        dims = self.config.ropes[rope].dims or dim
+        rest = []
+        if dims < dim:
+            x, *rest = self._split(x, [dims, dim - dims], -1)
+        low, high = self._split(x, [dims // 2, dims // 2], -1)
+        turned = self.mb.mul(x=self._concat([high, low], -1), y=sin)
+        x = self.mb.add(x=self.mb.mul(x=x, y=cos), y=turned)
+        return self._concat([x, *rest], -1) if rest else x
 
     def _heads(self, x: Any, count: int) -> Any:
         """(1, T, count * D) -> (1, count, T, D)."""
@@ -179,17 +233,21 @@ class DecoderGraph:
         config = self.config
         if self.tokens > 1:
             x = self._split(x, [self.tokens - 1, 1], 1)[1]
-        logits = self._linear(self._norm(x, self.model.model.norm), self.weights.head, "head")
+        x = self._norm(x, self.model.model.norm, 1 / config.logit_divisor)
+        logits = self._linear(x, self.weights.head, "head")
         logits = self._reshape(logits, (1, config.vocab_size), *([] if self.half else ["logits"]))
         return self.mb.cast(x=logits, dtype="fp32", name="logits") if self.half else logits
 
-    def _norm(self, x: Any, norm: RMSNorm) -> Any:
-        return self._rms(x, norm.weight, norm.eps)
+    def _norm(self, x: Any, norm: nn.Module, scale: float = 1.0) -> Any:
+        """What a linear reads of x, float32: the norm of it, or x itself where the family has no norm."""
+        if isinstance(norm, RMSNorm):
+            x = self._rms(x, norm.weight, norm.eps)
+        return self._narrow(self._scaled(x, scale))
 
     def _norm_heads(self, x: Any, attention: Attention, heads: int, kv_heads: int) -> Any:
         """Qwen3's norms of each head of q and k (1, H + K, T, D), in one."""
         weight = torch.cat([attention.q_norm.weight.expand(heads, -1), attention.k_norm.weight.expand(kv_heads, -1)])
-        return self._rms(self._wide(x), weight[None, :, None], attention.q_norm.eps)
+        return self._narrow(self._rms(self._wide(x), weight[None, :, None], attention.q_norm.eps))
 
     def _rms(self, x: Any, weight: Tensor, eps: float) -> Any:
         """RMSNorm of the last axis of x, float32.
@@ -200,8 +258,17 @@ class DecoderGraph:
         last, keep = self._constant(np.array([-1], np.int32)), self._constant(True)
         mean = self.mb.reduce_mean(x=self.mb.mul(x=x, y=x), axes=last, keep_dims=keep)
         scaled = self.mb.mul(x=x, y=self.mb.rsqrt(x=mean, epsilon=self._constant(np.float32(eps))))
-        y = self.mb.mul(x=scaled, y=self._constant(weight.detach().float().numpy()))
-        return self.mb.cast(x=y, dtype="fp16") if self.half else y
+        return self.mb.mul(x=scaled, y=self._constant(weight.detach().float().numpy()))
+
+    def _scaled(self, x: Any, scale: float) -> Any:
+        """x times ``scale``, in its own type."""
+        if scale == 1.0:
+            return x
+        number = np.float16(scale) if self.half and x.dtype.__name__ == "fp16" else np.float32(scale)
+        return self.mb.mul(x=x, y=self._constant(number))
+
+    def _narrow(self, x: Any) -> Any:
+        return self.mb.cast(x=x, dtype="fp16") if self.half else x
 
     def _wide(self, x: Any) -> Any:
         return self.mb.cast(x=x, dtype="fp32") if self.half else x

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
 from edgekit.export.decoder_graph import Caches
-from edgekit.policy.model import Attend, ModelConfig
+from edgekit.policy.attention import Attend, visible
+from edgekit.policy.traits import ModelConfig
 
 
 class FusedAttention:
@@ -25,11 +28,18 @@ class FusedAttention:
         torch._check(start < slots)
         torch._check(start + positions.shape[0] <= slots)
 
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        @cache
+        def mask(window: int) -> Tensor:
+            """(T, slots) float32 to add to the scores: 0 where a query sees a slot."""
+            seen = visible(positions[:, None], torch.arange(slots, dtype=positions.dtype), window)
+            return torch.where(seen, 0.0, -torch.inf)
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
             keys, values = caches[layer]
             torch.ops.llama.update_cache(k.transpose(1, 2), keys, start)
             torch.ops.llama.update_cache(v.transpose(1, 2), values, start)
-            context = torch.ops.llama.custom_sdpa(q.transpose(1, 2), keys, values, start, None, 0.0, True)
-            return context.transpose(1, 2)
+            narrow = window is not None and window < slots
+            how = (mask(window), 0.0, False) if narrow else (None, 0.0, True)
+            return torch.ops.llama.custom_sdpa(q.transpose(1, 2), keys, values, start, *how).transpose(1, 2)
 
         return attend

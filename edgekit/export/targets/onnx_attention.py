@@ -6,13 +6,16 @@ in place and leaves positions to the operator; ``StandardLayout`` takes what Hug
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekit.export.targets.onnx_graph import Graph
-from edgekit.policy.model import ModelConfig
+from edgekit.policy.model import PolicyModel
+from edgekit.policy.traits import LayerTraits, ModelConfig
 
 MASKED = -1e9
 """Added to the score of a padding token. Finite, so that a row of padding alone has a softmax too."""
@@ -39,9 +42,11 @@ class FusedLayout:
 
     last_only = True
 
-    def __init__(self, graph: Graph, config: ModelConfig, context_length: int, cos: Tensor, sin: Tensor) -> None:
-        self._graph, self._config = graph, config
-        self.packed = not config.qk_norm
+    def __init__(self, graph: Graph, model: PolicyModel, context_length: int) -> None:
+        self._graph, self._config = graph, model.config
+        self._context_length = context_length
+        config = model.config
+        self.packed = not config.qk_norm and all(map(self._turns_inside, config.layers))
         ids = graph.input("input_ids", np.int64, (1, "tokens"))
         position = graph.input("position", np.int64, (1,))
         count = graph.node("Size", [ids], "token_count")
@@ -49,7 +54,7 @@ class FusedLayout:
         one = graph.constant("one", np.array([1], np.int64))
         self._last = graph.node("Cast", [graph.node("Sub", [total, one], "last")], "seqlens_k", to=6)  # 6: int32
         self._total = graph.node("Cast", [total], "total_length", to=6)
-        self._tables = rope_tables(graph, cos, sin, context_length)
+        self._tables = rope_tables(graph, model, context_length)
         self._cache_shape = (1, config.num_key_value_heads, context_length, config.head_dim)
         graph.output("logits", np.float32, (1, config.vocab_size))
 
@@ -60,16 +65,28 @@ class FusedLayout:
             graph.input(name, np.float32, self._cache_shape)
         for name in present:
             graph.output(name, np.float32, self._cache_shape)
-        name = f"model.layers.{layer}.self_attn"
+        name, traits = f"model.layers.{layer}.self_attn", config.layers[layer]
+        tables = [] if traits.rope is None else self._tables[traits.rope]
+        if traits.rope is not None and not self._turns_inside(traits):
+            part = config.ropes[traits.rope].dims
+            q = rotate(graph, f"{name}.q_rotated", q, "position", tables, config.num_attention_heads, part)
+            k = rotate(graph, f"{name}.k_rotated", k, "position", tables, config.num_key_value_heads, part)
+            tables = []
         return graph.node(
             "GroupQueryAttention",
-            [q, k, v, *past, self._last, self._total, *self._tables],
+            [q, k, v, *past, self._last, self._total, *tables],
             name,
             outputs=[name, *present],
             num_heads=config.num_attention_heads,
             kv_num_heads=config.num_key_value_heads,
-            do_rotary=1,
+            **({"do_rotary": 1} if tables else {}),
+            **attention_attributes(config, traits, self._context_length),
         )
+
+    def _turns_inside(self, traits: LayerTraits) -> bool:
+        """Whether the operator can rotate by itself: it wants pairs of channels by the eight."""
+        config = self._config
+        return traits.rope is None or (config.ropes[traits.rope].dims or config.head_dim) // 2 % 8 == 0
 
 
 class StandardLayout:
@@ -82,12 +99,13 @@ class StandardLayout:
     packed = False
     last_only = False
 
-    def __init__(self, graph: Graph, config: ModelConfig, cos: Tensor, sin: Tensor) -> None:
-        self._graph, self._config = graph, config
+    def __init__(self, graph: Graph, model: PolicyModel) -> None:
+        self._graph, self._config = graph, model.config
+        config = model.config
         graph.input("input_ids", np.int64, ("batch_size", "sequence_length"))
         mask = graph.input("attention_mask", np.int64, ("batch_size", "total_sequence_length"))
         self._positions = graph.input("position_ids", np.int64, ("batch_size", "sequence_length"))
-        self._tables = rope_tables(graph, cos, sin, cos.shape[0])
+        self._tables = rope_tables(graph, model, config.context_length)
         self._lengths(mask)
         self._bias = self._mask_bias(mask)
         graph.output("logits", np.float32, ("batch_size", "sequence_length", config.vocab_size))
@@ -102,8 +120,11 @@ class StandardLayout:
             graph.input(name, np.float32, ("batch_size", heads, "past_sequence_length", dim))
         for name in present:
             graph.output(name, np.float32, ("batch_size", heads, "total_sequence_length", dim))
-        name = f"model.layers.{layer}.self_attn"
-        q, k = self._rotate(q, f"{name}.q_rotated"), self._rotate(k, f"{name}.k_rotated")
+        name, traits = f"model.layers.{layer}.self_attn", config.layers[layer]
+        if traits.rope is not None:
+            tables, part = self._tables[traits.rope], config.ropes[traits.rope].dims
+            q = rotate(graph, f"{name}.q_rotated", q, self._positions, tables, config.num_attention_heads, part)
+            k = rotate(graph, f"{name}.k_rotated", k, self._positions, tables, heads, part)
         return graph.node(
             "GroupQueryAttention",
             [q, k, v, *past, self._last, self._total, "", "", "", self._bias],
@@ -111,10 +132,8 @@ class StandardLayout:
             outputs=[name, *present],
             num_heads=config.num_attention_heads,
             kv_num_heads=heads,
+            **attention_attributes(config, traits, config.context_length),
         )
-
-    def _rotate(self, x: str, name: str) -> str:
-        return self._graph.node("RotaryEmbedding", [x, self._positions, *self._tables], name)
 
     def _lengths(self, mask: str) -> None:
         """The operator's lengths: every row is as long as the mask, padding included."""
@@ -140,11 +159,36 @@ class StandardLayout:
         return graph.node("Expand", [bias, shape], "mask_bias")
 
 
-def rope_tables(graph: Graph, cos: Tensor, sin: Tensor, length: int) -> list[str]:
-    """cos and sin (length, head_dim / 2) of the model's tables, which repeat each angle for both halves."""
-    half = cos.shape[1] // 2
-    shape = (length, half)
-    return [
-        graph.weight("cos_cache", shape, np.float32, lambda: cos[:length, :half].numpy()),
-        graph.weight("sin_cache", shape, np.float32, lambda: sin[:length, :half].numpy()),
-    ]
+def rope_tables(graph: Graph, model: PolicyModel, length: int) -> list[list[str]]:
+    """cos and sin (length, channels / 2) of each of the model's ropes; both halves of the channels turn alike."""
+    names = []
+    for index, rope in enumerate(model.config.ropes):
+        pairs = (rope.dims or model.config.head_dim) // 2
+        suffix = f"_{index}" if index else ""
+        names.append(
+            [
+                graph.weight(f"{kind}_cache{suffix}", (length, pairs), np.float32, _first_columns(table, length, pairs))
+                for kind, table in zip(("cos", "sin"), model.tables(index), strict=True)
+            ]
+        )
+    return names
+
+
+def _first_columns(table: Tensor, rows: int, columns: int) -> Callable[[], NDArray[np.float32]]:
+    return lambda: table[:rows, :columns].numpy()
+
+
+def rotate(graph: Graph, name: str, x: str, positions: str, tables: list[str], heads: int, channels: int | None) -> str:
+    """x (B, T, heads * dim) turned by ``positions``, each token's or the first one's; None: all channels of a head."""
+    part: dict[str, Any] = {} if channels is None else {"num_heads": heads, "rotary_embedding_dim": channels}
+    return graph.node("RotaryEmbedding", [x, positions, *tables], name, **part)
+
+
+def attention_attributes(config: ModelConfig, traits: LayerTraits, context_length: int) -> dict[str, Any]:
+    """What GroupQueryAttention is told beyond its heads: a window, where the context is longer, and a scale."""
+    attributes: dict[str, Any] = {}
+    if traits.window is not None and traits.window < context_length:
+        attributes["local_window_size"] = traits.window
+    if config.attention_scale is not None:
+        attributes["scale"] = config.attention_scale
+    return attributes

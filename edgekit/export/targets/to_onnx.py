@@ -11,24 +11,25 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+from torch import nn
 
 from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
-from edgekit.policy.model import MLP, Attention, Block, ModelConfig, PolicyModel, RMSNorm
+from edgekit.policy.model import MLP, Attention, Block, PolicyModel, RMSNorm
+from edgekit.policy.traits import Activation, ModelConfig
 from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.targets.onnx import TARGET
 
-HEAD_UNITS = {"fused": 16, "standard": 8}
-"""What a layout's head_dim must be a multiple of: GroupQueryAttention rotates halves of 8 numbers at a time."""
+HEAD_UNIT = 8
+"""What head_dim must be a multiple of for GroupQueryAttention."""
 
 
-def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:
+def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:  # noqa: ARG001  no recipe helps
     """What GroupQueryAttention cannot take."""
-    unit = HEAD_UNITS[recipe.layout]
-    if config.head_dim % unit:
-        return [f"head_dim {config.head_dim}: the {recipe.layout} layout's attention has heads of multiples of {unit}"]
+    if config.head_dim % HEAD_UNIT:
+        return [f"head_dim {config.head_dim}: ONNX Runtime's attention has heads of multiples of {HEAD_UNIT}"]
     return []
 
 
@@ -47,11 +48,7 @@ def lower(
     """
     graph = Graph()
     length = min(recipe.context_length, model.cos.shape[0])
-    layout: Layout
-    if recipe.layout == "fused":
-        layout = FusedLayout(graph, model.config, length, model.cos, model.sin)
-    else:
-        layout = StandardLayout(graph, model.config, model.cos, model.sin)
+    layout: Layout = FusedLayout(graph, model, length) if recipe.layout == "fused" else StandardLayout(graph, model)
     build_decoder(graph, model, layout)
     path = folder / TARGET.artifact
     write_graph(graph, path)
@@ -60,23 +57,25 @@ def lower(
 
 def build_decoder(graph: Graph, model: PolicyModel, layout: Layout) -> None:
     """Every node from input_ids to logits; the residual goes from norm to norm, which adds to it on the way."""
-    backbone = model.model
+    backbone, config = model.model, model.config
     blocks = [cast(Block, block) for block in backbone.layers]
     residual = embedding(graph, "model.embed_tokens", backbone.embed_tokens, model.lm_head, "lm_head", "input_ids")
-    x = _norm(graph, "model.layers.0.input_layernorm", blocks[0].input_layernorm, residual)
+    residual = _scale(graph, "model.embed_scaled", residual, config.embedding_scale)
+    added = ""  # what the last attention or MLP said, not yet in the residual
     for number, block in enumerate(blocks):
         name = f"model.layers.{number}"
+        x, residual = _enter(graph, f"{name}.input_layernorm", block.input_layernorm, residual, added)
         x = _attention(graph, f"{name}.self_attn", block.self_attn, x, number, layout)
-        is_last = block is blocks[-1]
-        if is_last and layout.last_only:
+        if block is blocks[-1] and layout.last_only:
             x, residual = _last_token(graph, x, f"{name}.last"), _last_token(graph, residual, f"{name}.last_residual")
         x = linear(graph, f"{name}.self_attn.o_proj", [block.self_attn.o_proj], x)
-        x, residual = _add_norm(graph, f"{name}.post_attention_layernorm", block.post_attention_layernorm, residual, x)
-        x = _mlp(graph, f"{name}.mlp", block.mlp, x, model.config.intermediate_size)
-        if not is_last:
-            following = blocks[number + 1].input_layernorm
-            x, residual = _add_norm(graph, f"model.layers.{number + 1}.input_layernorm", following, residual, x)
-    x, _ = _add_norm(graph, "model.norm", backbone.norm, residual, x)
+        added = _leave(graph, f"{name}.attention_output_norm", block.attention_output_norm, x, block.residual_scale)
+        norm = block.post_attention_layernorm
+        x, residual = _enter(graph, f"{name}.post_attention_layernorm", norm, residual, added)
+        x = _mlp(graph, f"{name}.mlp", block.mlp, x, config.intermediate_size)
+        added = _leave(graph, f"{name}.mlp_output_norm", block.mlp_output_norm, x, block.residual_scale)
+    x, _ = _enter(graph, "model.norm", backbone.norm, residual, added)
+    x = _scale(graph, "model.norm_scaled", x, 1 / config.logit_divisor)
     logits = linear(graph, "lm_head", [model.lm_head], x)
     graph.rename(logits, "logits")
 
@@ -94,22 +93,54 @@ def _attention(graph: Graph, name: str, module: Attention, x: str, layer: int, l
         q, k, v = _split(graph, qkv, sizes, [f"{name}.{key}" for key in projections])
     else:
         q, k, v = (linear(graph, f"{name}.{key}", [projection], x) for key, projection in projections.items())
-    if config.qk_norm:
+    if config.qk_norm == "width":
+        q, k = _norm(graph, f"{name}.q_norm", module.q_norm, q), _norm(graph, f"{name}.k_norm", module.k_norm, k)
+    elif config.qk_norm == "head":
         q = _head_norm(graph, f"{name}.q_norm", module.q_norm, q, config.num_attention_heads)
         k = _head_norm(graph, f"{name}.k_norm", module.k_norm, k, config.num_key_value_heads)
     return layout.attend(layer, q, k, v)
 
 
 def _mlp(graph: Graph, name: str, module: MLP, x: str, width: int) -> str:
-    """SwiGLU; gate and up are one product where their precision is the same."""
+    """A gated linear unit; gate and up are one product where their precision is the same."""
     if can_stack([module.gate_proj, module.up_proj]):
         both = linear(graph, f"{name}.gate_up_proj", [module.gate_proj, module.up_proj], x)
         gate, up = _split(graph, both, [width, width], [f"{name}.gate", f"{name}.up"])
     else:
         gate, up = (linear(graph, f"{name}.{key}_proj", [getattr(module, f"{key}_proj")], x) for key in ("gate", "up"))
-    activated = graph.node("QuickGelu", [gate], f"{name}.silu", alpha=1.0)  # x * sigmoid(alpha * x)
-    product = graph.node("Mul", [activated, up], f"{name}.product")
+    product = graph.node("Mul", [_activation(graph, name, module.activation, gate), up], f"{name}.product")
     return linear(graph, f"{name}.down_proj", [module.down_proj], product)
+
+
+def _activation(graph: Graph, name: str, kind: Activation, x: str) -> str:
+    """The trait's function, in the fewest nodes that ONNX Runtime has kernels for."""
+    if kind in ("silu", "quick_gelu"):  # QuickGelu is x * sigmoid(alpha * x)
+        return graph.node("QuickGelu", [x], f"{name}.{kind}", alpha={"silu": 1.0, "quick_gelu": 1.702}[kind])
+    if kind in ("gelu", "gelu_tanh"):
+        return graph.node("Gelu", [x], f"{name}.gelu", approximate={"gelu": "none", "gelu_tanh": "tanh"}[kind])
+    positive = graph.node("Relu", [x], f"{name}.relu")
+    return positive if kind == "relu" else graph.node("Mul", [positive, positive], f"{name}.relu2")
+
+
+def _enter(graph: Graph, name: str, norm: nn.Module, residual: str, added: str) -> tuple[str, str]:
+    """(norm(residual + added), residual + added); the sum itself where the family has no norm."""
+    if isinstance(norm, RMSNorm) and added:
+        return _add_norm(graph, name, norm, residual, added)
+    if isinstance(norm, RMSNorm):
+        return _norm(graph, name, norm, residual), residual
+    total = graph.node("Add", [residual, added], f"{name}.sum") if added else residual
+    return total, total
+
+
+def _leave(graph: Graph, name: str, norm: nn.Module, x: str, scale: float) -> str:
+    """What is added to the residual of attention's or the MLP's ``x``."""
+    return _scale(graph, f"{name}.scaled", _norm(graph, name, norm, x) if isinstance(norm, RMSNorm) else x, scale)
+
+
+def _scale(graph: Graph, name: str, x: str, scale: float) -> str:
+    if scale == 1.0:
+        return x
+    return graph.node("Mul", [x, graph.constant(f"scale_{scale!r}", np.array(scale, np.float32))], name)
 
 
 def _norm(graph: Graph, name: str, norm: RMSNorm, x: str) -> str:

@@ -8,6 +8,7 @@ a device with wide accumulators does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,6 +41,22 @@ def _silu(x: Array) -> Array:
 
 def _sigmoid(x: Array) -> Array:
     return 1 / (1 + np.exp(-x))
+
+
+def _relu(x: Array) -> Array:
+    return np.maximum(x, np.float32(0))
+
+
+def _gelu(node: Node) -> Function:
+    node.take("x")
+    mode = str(node.constant("mode", "EXACT"))
+    if mode == "TANH_APPROXIMATION":
+        slope, bend = np.float32(np.sqrt(2 / np.pi)), np.float32(0.044715)
+        return lambda x: x / 2 * (1 + np.tanh(slope * (x + bend * x**3)))
+    if mode == "SIGMOID_APPROXIMATION":
+        return lambda x: x * _sigmoid(np.float32(1.702) * x)
+    erf = np.frompyfunc(math.erf, 1, 1)
+    return lambda x: x / 2 * (1 + erf(x / np.sqrt(2)).astype(np.float32))
 
 
 def _rsqrt(node: Node) -> Function:
@@ -116,8 +133,8 @@ def _attention(node: Node) -> Function:
             # Slots that no query sees weigh exactly 0; leaving them out makes a half-empty cache cheap.
             seen = np.flatnonzero(mask.reshape(-1, mask.shape[-1]).any(0))
             if seen.size:
-                end = int(seen[-1]) + 1
-                key, value, mask = key[..., :end, :], value[..., :end, :], mask[..., :end]
+                slots = slice(int(seen[0]), int(seen[-1]) + 1)
+                key, value, mask = key[..., slots, :], value[..., slots, :], mask[..., slots]
         scores = (query * np.float32(query.shape[-1] ** -0.5)) @ np.swapaxes(key, -1, -2)
         if mask is not None:
             scores = np.where(mask, scores, np.float32(-np.inf)) if mask.dtype == np.bool_ else scores + mask
@@ -190,6 +207,8 @@ ARITHMETIC: dict[str, Builder] = {
     "sqrt": _unary(np.sqrt),
     "silu": _unary(_silu),
     "sigmoid": _unary(_sigmoid),
+    "relu": _unary(_relu),
+    "gelu": _gelu,
     "rsqrt": _rsqrt,
     "softmax": _softmax,
     "reduce_mean": _reduce(_mean),

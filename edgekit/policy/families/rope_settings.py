@@ -1,0 +1,167 @@
+"""The rotary settings of a config.json as a :class:`Rope`, and back.
+
+transformers 4 keeps the base in rope_theta and the rest in rope_scaling; transformers 5 keeps all in rope_parameters,
+one mapping or one for each kind of layer. Formulas and defaults are transformers' (modeling_rope_utils).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from edgekit.policy.families.settings import Settings
+from edgekit.policy.rope import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    Rope,
+    Scaling,
+    YarnScaling,
+)
+
+KEYS: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": (
+        "factor", "original_max_position_embeddings", "attention_factor", "mscale", "mscale_all_dim", "beta_fast",
+        "beta_slow", "truncate",
+    ),
+    "longrope": ("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"),
+}  # fmt: skip
+"""What each kind of scaling reads."""
+KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
+"""Keys that may stand beside them."""
+
+
+WRITTEN: dict[type[Scaling], tuple[str, dict[str, str]]] = {
+    LinearScaling: ("linear", {"factor": "factor"}),
+    DynamicScaling: ("dynamic", {"factor": "factor"}),
+    Llama3Scaling: (
+        "llama3",
+        {
+            "factor": "factor",
+            "low_frequency_factor": "low_freq_factor",
+            "high_frequency_factor": "high_freq_factor",
+            "original_length": "original_max_position_embeddings",
+        },
+    ),
+    YarnScaling: (
+        "yarn",
+        {
+            "factor": "factor",
+            "original_length": "original_max_position_embeddings",
+            "attention_factor": "attention_factor",
+            "fast_turns": "beta_fast",
+            "slow_turns": "beta_slow",
+            "truncate": "truncate",
+        },
+    ),
+    LongRopeScaling: (
+        "longrope",
+        {"short": "short_factor", "long": "long_factor", "attention_factor": "attention_factor"},
+    ),
+}
+"""The name of each kind of scaling, and its fields by the keys they are written under."""
+
+
+def one_rope(settings: Settings, head_dim: int) -> tuple[Rope, ...]:
+    """The rotary positions of a family that has one kind of them and turns whole heads."""
+    return (read_rope(rotary_keys(settings), settings, head_dim),)
+
+
+def rotary_keys(settings: Settings, layer_type: str | None = None) -> dict[str, Any]:
+    """rope_theta, rope_scaling's and rope_parameters' keys in one, those of ``layer_type`` where it has its own."""
+    old, new = settings.get("rope_scaling") or {}, settings.get("rope_parameters") or {}
+    theta = settings.get("rope_theta")
+    if isinstance(new, dict) and layer_type in new:
+        new = new[layer_type]
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        settings.fault("rope_scaling and rope_parameters are objects, or null")
+        return {}
+    return {key: value for key, value in {"rope_theta": theta, **old, **new}.items() if value is not None}
+
+
+def read_rope(keys: dict[str, Any], settings: Settings, head_dim: int, share: float = 1.0) -> Rope:
+    """Rotary positions by their ``keys``, of the given ``share`` of each head. Notes a fault for what is not known."""
+    kind = keys.get("rope_type") or keys.get("type") or "default"
+    if kind not in KEYS:
+        settings.fault(f"rope scaling {kind} is none of {', '.join(KEYS)}")
+        return Rope()
+    unknown = sorted(set(keys) - KNOWN - set(KEYS[kind]))
+    if unknown:
+        settings.fault(f"rope scaling {kind} has the unknown {', '.join(unknown)}")
+    if keys.get("partial_rotary_factor", share) != share:
+        settings.fault(f"partial_rotary_factor {keys['partial_rotary_factor']} is not computed")
+    known_length = settings.get("original_max_position_embeddings")
+    try:
+        dims = int(head_dim * share)
+        if dims % 2 or not 0 < dims <= head_dim:
+            raise ValueError(f"{dims} of {head_dim} channels turn")
+        scaling = _scaling(kind, keys, settings.size("max_position_embeddings"), known_length)
+        if isinstance(scaling, LongRopeScaling) and not len(scaling.short) == len(scaling.long) == dims // 2:
+            raise ValueError(f"{len(scaling.short)} and {len(scaling.long)} factors for {dims // 2} pairs of channels")
+        return Rope(_positive(keys.get("rope_theta", 10_000.0)), None if dims == head_dim else dims, scaling)
+    except (KeyError, TypeError, ValueError) as error:
+        settings.fault(f"rope scaling {kind}: {f'it lacks {error}' if isinstance(error, KeyError) else error}")
+        return Rope()
+
+
+def _scaling(kind: str, keys: dict[str, Any], positions: int, known_length: int | None) -> Scaling | None:
+    if kind == "default":
+        return None
+    if kind == "longrope":
+        return _longrope(keys, positions, known_length or keys.get("original_max_position_embeddings"))
+    factor, original = _positive(keys["factor"]), int(keys.get("original_max_position_embeddings") or positions)
+    if kind == "linear":
+        return LinearScaling(factor)
+    if kind == "dynamic":
+        return DynamicScaling(factor, positions)
+    if kind == "llama3":
+        low, high = _positive(keys["low_freq_factor"]), _positive(keys["high_freq_factor"])
+        return Llama3Scaling(factor, low, high, int(keys["original_max_position_embeddings"]))
+    one, all_dims = keys.get("mscale"), keys.get("mscale_all_dim")
+    inferred = _yarn_amplitude(factor, one) / _yarn_amplitude(factor, all_dims) if one and all_dims else None
+    return YarnScaling(
+        factor,
+        original,
+        _positive(keys.get("attention_factor") or inferred or _yarn_amplitude(factor, 1.0)),
+        _positive(keys.get("beta_fast") or 32.0),
+        _positive(keys.get("beta_slow") or 1.0),
+        bool(keys.get("truncate", True)),
+    )
+
+
+def _longrope(keys: dict[str, Any], positions: int, original: int | None) -> LongRopeScaling:
+    """``original``, the context of the first training, gives the factor where it is known."""
+    factor = positions / original if original else _positive(keys["factor"])
+    length = int(original or positions)
+    inferred = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
+    short, long = (tuple(map(_positive, keys[f"{which}_factor"])) for which in ("short", "long"))
+    return LongRopeScaling(short, long, length, _positive(keys.get("attention_factor", inferred)))
+
+
+def _positive(value: Any) -> float:
+    number = float(value)
+    if not 0 < number < math.inf:
+        raise ValueError(f"{value} is not a number above 0")
+    return number
+
+
+def _yarn_amplitude(factor: float, scale: float) -> float:
+    return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def rope_settings(rope: Rope) -> dict[str, Any]:
+    """``rope`` as transformers 4 writes it: rope_theta, and rope_scaling and what belongs to it if it is scaled."""
+    if rope.scaling is None:
+        return {"rope_theta": rope.theta}
+    kind, fields = WRITTEN[type(rope.scaling)]
+    values = {key: getattr(rope.scaling, field) for field, key in fields.items()}
+    written = {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+    settings = {"rope_theta": rope.theta, "rope_scaling": {"rope_type": kind, **written}}
+    if isinstance(rope.scaling, LongRopeScaling):
+        settings["original_max_position_embeddings"] = rope.scaling.original_length
+    return settings

@@ -1,0 +1,165 @@
+"""A config.json is read whole: what changes the mathematics is computed or refused by name, nothing is ignored."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from family_cases import CASES, make_model
+
+from edgekit.errors import BundleError
+from edgekit.policy.checkpoint import read_config
+from edgekit.policy.families import FAMILIES, REFUSED
+from edgekit.policy.families.settings import HARMLESS, NEUTRAL
+
+transformers = pytest.importorskip("transformers")
+
+
+@pytest.fixture(scope="module")
+def configs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Each family's config.json as transformers writes it."""
+    written = {}
+    for family in FAMILIES:
+        folder = tmp_path_factory.mktemp(family)
+        make_model(family, folder)
+        written[family] = json.loads((folder / "config.json").read_text())
+    return written
+
+
+def read(data: dict[str, Any], folder: Path, without: str = "", **changes: Any) -> Any:
+    path = folder / "config.json"
+    path.write_text(json.dumps({key: value for key, value in (data | changes).items() if key != without}))
+    return read_config(path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_key_that_nobody_knows_is_refused_by_name(family: str, configs: Any, tmp_path: Path) -> None:
+    for key, value in (("new_trick", 2), ("use_new_trick", True), ("no_trick", False), ("tricks", ["a"])):
+        with pytest.raises(BundleError, match=f"{key} .* is unknown"):
+            read(configs[family], tmp_path, **{key: value})
+    read(configs[family], tmp_path, new_trick=None)  # null is "not set" in these files
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_number_and_flag_is_asked_for_or_known_to_be_harmless(family: str, configs: Any, tmp_path: Path) -> None:
+    """Whatever key transformers' own class reads: another value gives another model or a refusal, or it is harmless."""
+    known = getattr(transformers, f"{CASES[family][0]}Config")().to_dict()
+    plain = read(configs[family], tmp_path)
+    for key in sorted(set(known) - HARMLESS):
+        value = configs[family].get(key, known[key])
+        if isinstance(value, bool | int | float):
+            other = not value if isinstance(value, bool) else value * 2 or 1
+            found = read_or_refusal(configs[family], tmp_path, **{key: other})
+            # A count of layers does not fit the lists of them.
+            refused = isinstance(found, str) and (key in found or "layer" in found)
+            assert refused or found != plain or key in WITHOUT_EFFECT.get(family, ()), f"{key} {other}: {found}"
+
+
+def read_or_refusal(data: dict[str, Any], folder: Path, **changes: Any) -> Any:
+    try:
+        return read(data, folder, **changes)
+    except BundleError as error:
+        return str(error)
+
+
+WITHOUT_EFFECT = {
+    # The keys stand beside layer_types or another list, which says the same again and has the last word.
+    "qwen2": ("use_sliding_window", "sliding_window", "max_window_layers"),
+    "qwen3": ("use_sliding_window", "sliding_window", "max_window_layers"),
+    "smollm3": ("no_rope_layer_interval", "use_sliding_window"),
+    "phi3": ("original_max_position_embeddings",),  # of longrope only
+    "gemma3_text": ("sliding_window_pattern", "_sliding_window_pattern"),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "fault"),
+    [
+        ("llama", {"hidden_act": "mish"}, "hidden_act 'mish' is none of silu"),
+        ("llama", {"sliding_window": 64}, "sliding_window 64 is unknown"),
+        ("llama", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 is unknown"),
+        ("gemma3_text", {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping 50.0 is not computed"),
+        ("gemma3_text", {"use_bidirectional_attention": True}, "use_bidirectional_attention true is not computed"),
+        ("mistral", {"attention_bias": True}, "attention_bias true is not computed"),
+        ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor 0.5 is not computed"),
+        ("llama", {"rope_scaling": {"rope_type": "spiral", "factor": 2.0}}, "rope scaling spiral is none of default"),
+        ("llama", {"rope_scaling": {"rope_type": "yarn"}}, "rope scaling yarn: it lacks 'factor'"),
+        (
+            "qwen2",
+            {"rope_scaling": {"rope_type": "default", "mrope_section": [2, 2, 2]}},
+            "rope scaling default has the unknown mrope_section",
+        ),
+        ("qwen2", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types has sliding_attention"),
+        ("mistral", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types .* is not computed"),
+        ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers are not 4 of 0 and 1"),
+        ("llama", {"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),
+        ("llama", {"hidden_size": "wide"}, "hidden_size 'wide' is not a size"),
+        ("llama", {"hidden_size": 2**40}, "hidden_size .* is not a size"),
+        ("llama", {"num_hidden_layers": True}, "num_hidden_layers true is not a size"),
+        ("llama", {"rms_norm_eps": "nan"}, "rms_norm_eps 'nan' is not a number"),
+        ("llama", {"tie_word_embeddings": "yes"}, "tie_word_embeddings 'yes' is neither"),
+        ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized model: .*gptq"),
+        ("llama", {"model_type": "qwen3_moe"}, "unsupported model: qwen3_moe.* experts"),
+        ("llama", {"model_type": "lfm2"}, "unsupported model: lfm2.* state"),
+        ("llama", {"model_type": "gemma3"}, "unsupported model: gemma3.* Give its text model"),
+        ("llama", {"model_type": "who_knows"}, "unsupported model: who_knows.* does not know what it computes"),
+        ("llama", {"model_type": ["llama"]}, "unsupported model"),
+    ],
+)
+def test_what_is_not_computed_is_one_line(
+    family: str, changes: dict[str, Any], fault: str, configs: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=fault) as raised:
+        read(configs[family], tmp_path, **changes)
+    assert "\n" not in str(raised.value)
+    assert str(tmp_path) in str(raised.value)
+
+
+def test_all_faults_are_told_at_once(configs: Any, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match=r"hidden_act 'mish'.*; new_trick 1 is unknown"):
+        read(configs["llama"], tmp_path, hidden_act="mish", new_trick=1)
+    with pytest.raises(BundleError, match="it lacks hidden_size"):
+        read(configs["llama"], tmp_path, without="hidden_size")
+
+
+DEFAULTED = (
+    "sliding_window", "rope_theta", "rms_norm_eps", "head_dim", "num_key_value_heads", "hidden_act",
+    "tie_word_embeddings", "hidden_activation", "query_pre_attn_scalar", "rope_local_base_freq",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_an_absent_key_means_what_transformers_takes(family: str, configs: Any, tmp_path: Path) -> None:
+    """Only keys that the family's class has a default for; sizes are required."""
+    kind = getattr(transformers, f"{CASES[family][0]}Config")
+    wide = configs[family] | {
+        "hidden_size": 512,
+        "num_attention_heads": 32,
+    }  # which any number of default heads divides
+    for key in set(DEFAULTED) & set(wide):
+        less = {name: value for name, value in wide.items() if name not in (key, "layer_types")}
+        theirs = kind(**{name: value for name, value in less.items() if name != "model_type"})
+        assert read(less, tmp_path) == read(less, tmp_path, **{key: getattr(theirs, key, None)}), key
+
+
+def test_what_transformers_5_writes_is_read_alike(configs: Any, tmp_path: Path) -> None:
+    old = configs["phi3"] | {"rope_scaling": None, "partial_rotary_factor": 0.5}
+    new = {
+        key: value for key, value in old.items() if key not in ("rope_theta", "rope_scaling", "partial_rotary_factor")
+    }
+    new |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}
+    assert read(new, tmp_path) == read(old, tmp_path)
+    old = configs["gemma3_text"]
+    ropes = {
+        "full_attention": {"rope_type": "default", "rope_theta": old["rope_theta"]},
+        "sliding_attention": {"rope_type": "default", "rope_theta": old["rope_local_base_freq"]},
+    }
+    new = {key: value for key, value in old.items() if key not in ("rope_theta", "rope_local_base_freq")}
+    assert read(new | {"rope_parameters": ropes}, tmp_path) == read(old, tmp_path)
+
+
+def test_the_tables_of_keys_and_families_do_not_overlap() -> None:
+    assert not HARMLESS & set(NEUTRAL)
+    assert not set(FAMILIES) & set(REFUSED)

@@ -82,14 +82,14 @@ def random_solution(
 def solutions_by_value(numbers: Sequence[int], largest_value: int = LARGEST_VALUE) -> dict[int, Solution]:
     """For each value that ``numbers`` reach through whole numbers from 1 to ``largest_value``, one way to it.
 
-    Of several ways it is the one whose steps take the largest numbers first.
+    Of several ways it is the first in :func:`search_order`, and so are the values.
     """
     best: dict[int, Solution] = {}
     for solution in _all_solutions([(number, str(number)) for number in numbers], (), largest_value):
         known = best.get(solution.value)
-        if known is None or _order(solution) > _order(known):
+        if known is None or search_order(solution) < search_order(known):
             best[solution.value] = solution
-    return best
+    return dict(sorted(best.items(), key=lambda item: search_order(item[1])))
 
 
 def _all_solutions(pool: Sequence[tuple[int, str]], steps: tuple[Step, ...], largest_value: int) -> Iterator[Solution]:
@@ -108,8 +108,9 @@ def _all_solutions(pool: Sequence[tuple[int, str]], steps: tuple[Step, ...], lar
                 )
 
 
-def _order(solution: Solution) -> tuple[tuple[int, int, str], ...]:
-    return tuple((step.left, step.right, step.operator) for step in solution.steps)
+def search_order(solution: Solution) -> tuple[tuple[int, int, str], ...]:
+    """A key that sorts ways as one tries them by hand: the largest numbers first, and of two * + - / in this order."""
+    return tuple((-step.left, -step.right, step.operator) for step in solution.steps)
 
 
 def draw_count(source: random.Random, shares: Mapping[int, float] = SHARES, spent: Collection[int] = ()) -> int:

@@ -7,16 +7,16 @@ number once, and "yes" or "no", as its last result is the target or not:
     7*5=35,35-3=32 yes
     <answer>(7*5)-3</answer>
 
-No two attempts of a trace come to the same value, and those that fail tend to come near the target, so that the
-policy learns to try something else each time. Among the many attempts that may stand at a place, the one that succeeds
-is the likeliest, so that decoding greedily tends to it where the policy sees it. A trace whose attempts are spent ends
-in the marker, or now and then in the answer that came nearest: reinforcement learning has both to compare.
+The attempts are those whose values come nearest to the target, in the order in which one tries them by hand: the
+largest numbers first, * + - / in this order. An order is what keeps a policy from trying the same again: where the
+teacher's near misses came in any order, what it taught repeated its likeliest attempt. In some traces the one that
+succeeds is not among the attempts: they end in the marker, or now and then in the answer that came nearest, so that
+reinforcement learning has both to compare.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,10 +58,8 @@ class TracesSettings(BaseModel):
     """Steps in which the learning rate rises."""
     longest: int = Field(default=15, ge=3)
     """The most arithmetic steps in a trace: with 3 numbers that is 7 attempts, with 4 it is 5."""
-    at_once: float = Field(default=0.4, ge=0, le=1)
-    """The share of traces whose first attempt succeeds."""
     spent: float = Field(default=0.2, ge=0, le=1)
-    """The share of traces whose attempts all fail. In the others the failures before success are drawn evenly."""
+    """The share of traces whose attempts all fail."""
     marker_after_spent: float = Field(default=0.8, ge=0, le=1)
     on_grid: OnGrid = OnGrid()
 
@@ -141,31 +139,26 @@ def trace_example(
 def write_trace(
     routing: RoutingSpec, task: Countdown, problem: Problem, settings: TracesSettings, source: random.Random
 ) -> str:
-    """The teacher's response to ``problem``: attempts that fail, then one that succeeds or none."""
+    """The teacher's response to ``problem``: the attempts nearest to the target, up to the one that reaches it."""
     numbers, target = problem.data["numbers"], problem.data["target"]
-    attempts = solutions_by_value(numbers, task.largest_value)
-    right = attempts.pop(target)
+    ways = solutions_by_value(numbers, task.largest_value)
+    others = [value for value in ways if value != target]
     most = settings.longest // (len(numbers) - 1)
-    chance = source.random()
-    count = 0 if chance < settings.at_once else most if chance > 1 - settings.spent else source.randint(1, most - 1)
-    failed = _draw_near(list(attempts.values()), target, count, source)
-    lines = "".join(f"{_attempt(solution)} no\n" for solution in failed)
-    if len(failed) < most:
-        return f"{lines}{_attempt(right)} yes\n{_answer(routing, right)}"
+    spent = source.random() < settings.spent and len(others) >= most
+    near = sorted(others, key=lambda value: abs(value - target))[: most if spent else most - 1]
+    lines = ""
+    for value, way in ways.items():
+        if value in near:
+            lines += f"{_attempt(way)} no\n"
+        elif value == target and not spent:
+            return f"{lines}{_attempt(way)} yes\n{_answer(routing, way)}"
     if source.random() < settings.marker_after_spent:
         return lines + routing.marker.text
-    return lines + _answer(routing, min(failed, key=lambda solution: abs(solution.value - target)))
+    return lines + _answer(routing, ways[near[0]])
 
 
 def _attempt(solution: Solution) -> str:
     return ",".join(f"{step.left}{step.operator}{step.right}={step.value}" for step in solution.steps)
-
-
-def _draw_near(attempts: Sequence[Solution], target: int, count: int, source: random.Random) -> list[Solution]:
-    """At most ``count`` of ``attempts``, none twice, the nearer to ``target`` the likelier."""
-    # The largest of uniform ** (1 / weight) are a weighted draw without replacement (Efraimidis and Spirakis, 2006).
-    keys = {s.value: source.random() ** (1 + abs(s.value - target)) for s in attempts}
-    return sorted(attempts, key=lambda solution: -keys[solution.value])[:count]
 
 
 def _answer(routing: RoutingSpec, solution: Solution) -> str:

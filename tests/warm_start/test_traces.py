@@ -64,14 +64,27 @@ def test_every_line_is_true_and_no_attempt_comes_to_a_value_twice(seed: int) -> 
         assert REASONING.grade(problem, decision.answer) == (values[-1] == target)
 
 
-@pytest.mark.parametrize(("shares", "ends"), [((1.0, 0.0), {"yes"}), ((0.0, 1.0), {"no"})])
-def test_the_shares_say_how_traces_end(shares: tuple[float, float], ends: set[str]) -> None:
+@pytest.mark.parametrize("spent", [0.0, 1.0])
+def test_the_share_of_spent_traces_says_how_they_end(spent: float) -> None:
     found = set()
     for seed in range(20):
-        problem, text = drawn(seed, at_once=shares[0], spent=shares[1], marker_after_spent=1.0)
-        if len(solutions_by_value(problem.data["numbers"])) > 7:  # else the attempts run out before they are spent
-            found |= {"no" if decided(POLICY, text).called else "yes"}
-    assert found == ends
+        problem, text = drawn(seed, spent=spent, marker_after_spent=1.0)
+        if len(solutions_by_value(problem.data["numbers"])) > 7:  # with fewer the attempts are never spent
+            found.add(decided(POLICY, text).called)
+    assert found == {bool(spent)}
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6))
+def test_attempts_come_in_one_order_and_are_the_nearest_there_are(seed: int) -> None:
+    problem, text = drawn(seed, spent=1.0)
+    ways = list(solutions_by_value(problem.data["numbers"]))
+    values = [int(line.partition(" ")[0].rpartition("=")[2]) for line in text.split("\n")[:-1]]
+    assert [ways.index(value) for value in values] == sorted(ways.index(value) for value in values)
+    target = problem.data["target"]
+    left = set(ways) - {*values, target}
+    if text.endswith(POLICY.routing.marker.text) and left:
+        assert max(abs(value - target) for value in values) <= min(abs(value - target) for value in left)
 
 
 def test_a_batch_depends_on_its_step_alone_and_has_training_problems_only(tiny_policy_folder: Path) -> None:

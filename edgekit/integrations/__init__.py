@@ -1,0 +1,1 @@
+"""edgekit's decisions where people already run models: transformers' ``generate()``, optimum."""

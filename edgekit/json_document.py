@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 from pydantic import BaseModel, Field, ValidationError
 
 from edgekit.errors import ErrorKind
+from edgekit.faults import faults_of
 
 MAX_DEPTH = 64
 LARGEST_WHOLE = 2**53
@@ -54,14 +55,13 @@ def check_document(
     try:
         return model.model_validate_json(canonical, strict=True)
     except ValidationError as error:
-        raise DocumentFault(ErrorKind.BAD_FIELD, faults_of(error)) from None
+        raise DocumentFault(ErrorKind.BAD_FIELD, first_faults(error, model)) from None
 
 
-def faults_of(error: ValidationError, most: int = 3) -> str:
-    """The first faults in one line, each with the field's name."""
-    found = [f"{'.'.join(map(str, each['loc'])) or 'file'}: {each['msg']}" for each in error.errors()]
-    more = f"; and {len(found) - most} more" if len(found) > most else ""
-    return " ".join(("; ".join(found[:most]) + more).split())
+def first_faults(error: ValidationError, model: type[BaseModel], most: int = 3) -> str:
+    """The first faults of what ``model`` refused, in one line."""
+    found = [str(fault) for fault in faults_of(error, model)]
+    return "; ".join(found[:most]) + (f"; and {len(found) - most} more" if len(found) > most else "")
 
 
 def _parse(data: bytes) -> tuple[Any, bytes]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, Field, ValidationError, field_validator
 
 from edgekit.errors import BundleError, ErrorKind
-from edgekit.json_document import DocumentFault, check_document, faults_of
+from edgekit.json_document import DocumentFault, check_document, first_faults
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.targets import TARGETS
 
@@ -104,7 +104,7 @@ class Manifest(BaseModel):
         try:
             return ExportRecipe.model_validate(self.recipe)
         except ValidationError as error:
-            why = f"bad recipe in {MANIFEST}: {faults_of(error)}. Export the bundle again."
+            why = f"bad recipe in {MANIFEST}: {first_faults(error, ExportRecipe)}. Export the bundle again."
             raise BundleError(why, ErrorKind.BAD_FIELD) from None
 
     def to_json(self) -> str:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
+from edgekit.faults import faults_of
 from edgekit.tasks import resolve_task
 from edgekit.train.config import TrainConfig, read_mapping
 from edgekit.train.config import load_config as load_train_config
@@ -36,21 +37,31 @@ class ExperimentConfig(BaseModel):
     ``algorithm``). ``problem_seed`` draws validation, test and router problems: not the seed of any training.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     methods: tuple[Name, ...] = Field(min_length=1)
+    """What is compared: edgekit's own methods, and new names from method_overrides."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)
+    """Each method is trained and judged once for each."""
     call_fractions: tuple[Fraction, ...] = Field(default=(0.1, 0.2, 0.3, 0.5), min_length=1)
+    """The shares of cloud calls at which every method is judged."""
     cloud: str = "oracle"
+    """Who answers hand-offs: oracle[:accuracy] or openai:MODEL@BASE_URL."""
     n_validation: int = Field(default=1000, ge=1)
+    """Held-out problems that thresholds are fitted on."""
     n_test: int = Field(default=1000, ge=1)
+    """Held-out problems that the results are measured on."""
     n_router_train: int = Field(default=2000, ge=1)
     """Training problems whose local attempts are labelled to fit the routers."""
     router_encoder: str | None = None
     """A pretrained sequence encoder (hub name or folder) for the prompt and answer router, in place of the policy's own
     first blocks."""
     problem_seed: int = Field(default=1000, ge=0)
+    """Draws validation, test and router problems; not the seed of any training."""
     train: dict[str, Any] = Field(default_factory=dict)
+    """The training settings that all methods share: a preset's name, a YAML file or a mapping. In a file,
+    ``overrides`` beside it are settings on top."""
     method_overrides: dict[Name, dict[str, Any]] = Field(default_factory=dict)
+    """Per method, the training settings that it changes; a new name makes a new method."""
 
     @model_validator(mode="after")
     def _check(self) -> ExperimentConfig:
@@ -88,10 +99,9 @@ class ExperimentConfig(BaseModel):
             TrainConfig.model_validate(self.train if run is None else self._settings(run, self.seeds[0]))
         except ValidationError as error:
             faults = []
-            for detail in error.errors():
-                key = ".".join(map(str, detail["loc"]))
-                where = f"method_overrides.{run}" if key.partition(".")[0] in own else "train"
-                faults.append(f"{where}.{key}: {detail['msg']}" if key else f"{run or 'train'}: {detail['msg']}")
+            for fault in faults_of(error, TrainConfig):
+                where = f"method_overrides.{run}" if fault.where.partition(".")[0] in own else "train"
+                faults.append(f"{where}.{fault}" if fault.where else f"{run or 'train'}: {fault}")
             return faults
         return []
 
@@ -169,7 +179,7 @@ def _validated(source: str, data: dict[str, Any], problems: list[str]) -> Experi
     try:
         config = ExperimentConfig.model_validate(data)
     except ValidationError as error:
-        problems = problems + [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        problems = problems + [str(fault) for fault in faults_of(error, ExperimentConfig)]
         raise ConfigError(source, problems) from None
     if problems:
         raise ConfigError(source, problems)

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
+from edgekit.faults import faults_of
 from edgekit.recipes.quant_recipe import QuantRecipe
 
 GRID_FILE = "grid.json"
@@ -40,6 +41,6 @@ def load_grid(folder: Path) -> Grid | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
-        faults = error.errors() if isinstance(error, ValidationError) else []
-        said = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in faults) or " ".join(str(error).split())
+        faults = faults_of(error, Grid) if isinstance(error, ValidationError) else [error]
+        said = "; ".join(" ".join(str(fault).split()) for fault in faults)
         raise BundleError(f"unreadable grid: {path}. {said[:200]}. Write the policy again, or remove it.") from None

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgekit.errors import ConfigError
+from edgekit.faults import faults_of
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import TARGETS
 
@@ -16,11 +17,15 @@ from edgekit.recipes.targets import TARGETS
 class ExportRecipe(BaseModel):
     """Everything an export needs besides the policy. Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     name: str
+    """How the recipe is called; a file of edgekit's own is named like it."""
     description: str
+    """One sentence for people."""
     target: str
+    """onnx, executorch or coreml."""
     precision: Literal["fp32", "fp16", "int8", "int4"]
+    """What the bundle says of itself."""
     context_length: int = Field(default=1024, ge=16)
     """Slots of the KV cache; a model that knows fewer positions gets as many as it knows."""
     prefill_chunk: int = Field(default=16, ge=2)
@@ -30,6 +35,7 @@ class ExportRecipe(BaseModel):
     compute: Literal["float32", "float16"] = "float32"
     """Core ML only: what it multiplies in, and how it stores what is no integer."""
     quantize: QuantRecipe = QuantRecipe()
+    """Which weights get how many bits, and how."""
 
     @field_validator("target")
     @classmethod
@@ -57,5 +63,4 @@ def load_recipe(path: Path) -> ExportRecipe:
     try:
         return ExportRecipe.model_validate(data)
     except ValidationError as error:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"recipe {path}", problems) from None
+        raise ConfigError(f"recipe {path}", [str(fault) for fault in faults_of(error, ExportRecipe)]) from None

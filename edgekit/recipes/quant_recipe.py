@@ -18,11 +18,15 @@ class QuantRule(BaseModel):
     16 floats shared by ``group_size`` output channels instead (Core ML only).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     match: str
+    """A glob over module names, such as `*.mlp.*` or `lm_head`."""
     bits: Literal[4, 8, 16, 32]
+    """4 and 8: symmetric integers; 16 and 32: the weight stays a float."""
     group_size: int = Field(default=0, ge=0)
+    """Inputs that share a scale. 0: all of an output channel's."""
     palette: bool = False
+    """Core ML only: 4 bits choose from a table of 16 floats shared by group_size output channels."""
 
     @model_validator(mode="after")
     def _check(self) -> QuantRule:
@@ -50,11 +54,15 @@ class QuantRecipe(BaseModel):
     weighed by what ``calibration_prompts`` of the task's training split make the policy see.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     rules: tuple[QuantRule, ...] = ()
+    """Tried in order; the first that matches wins. Unmatched weights stay floats."""
     activations: Activations = "float"
+    """How a quantized linear's input is rounded at run time: not, a token's whole vector, or its blocks."""
     rounding: Literal["nearest", "gptq"] = "nearest"
+    """nearest, or gptq: each column's error is spread over the columns after it."""
     calibration_prompts: int = Field(default=128, ge=1)
+    """Training problems whose rollouts gptq weighs errors by."""
 
     def rule_for(self, name: str) -> QuantRule | None:
         """The first rule matching a linear's or embedding's module name, e.g. ``model.layers.0.mlp.up_proj``."""

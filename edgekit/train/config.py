@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.faults import faults_of
 from edgekit.policy.device import DeviceName
 from edgekit.rollout.server import server_address
 from edgekit.tasks import resolve_task
@@ -25,8 +26,9 @@ Estimator = Literal["unbiased", "dr_grpo", "grpo"]
 class TrainConfig(BaseModel):
     """Everything a run needs besides the cloud itself. Paper values where the paper gives them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     task: str = "countdown"
+    """What the policy learns: a built-in task, FILE.py, FILE.jsonl[#RULE] or hub:DATASET."""
     base: str = "builtin"
     """"builtin", "smollm2", a policy folder, or a pretrained model, which is warm-started first: a Hugging Face
     folder, or a name on the hub as Qwen/Qwen2.5-1.5B-Instruct, with @REVISION if need be."""
@@ -38,28 +40,43 @@ class TrainConfig(BaseModel):
     instruction: str | None = None
     """A pretrained base's system prompt. None: edgekit's, which explains the format; empty: none."""
     algorithm: Literal["gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only"] = "gapg"
+    """How responses become an update: GAPG, or one of its rivals."""
     cloud: str = "oracle"
+    """Who answers hand-offs while training: oracle[:accuracy] or openai:MODEL@BASE_URL."""
     seed: int = Field(default=0, ge=0)
+    """Every random choice follows from it."""
     steps: int = Field(default=100, ge=1)
+    """Updates of the policy."""
     prompts_per_step: int = Field(default=32, ge=1)
+    """Problems that a step samples responses to."""
     group_size: int = Field(default=8, ge=2)
+    """Responses sampled to each of them."""
     train_pool: int = Field(default=5000, ge=1)
+    """Distinct training problems that the steps draw from."""
     learning_rate: float = Field(default=3e-4, gt=0)
+    """Adam's, at its highest."""
     warmup_steps: int = Field(default=0, ge=0)
+    """Steps in which the learning rate rises to that."""
     schedule: Literal["constant", "linear"] = "constant"
     """After the warm-up: constant, or falling linearly to almost nothing in the last step."""
     grad_clip: float | None = Field(default=1.0, gt=0)
+    """The largest norm of a step's gradient; a longer one is shortened. None: no limit."""
     rollouts: str = "local"
     """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
     temperature: float = Field(default=1.0, gt=0)
+    """Of sampling."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Training problems whose prompt is longer are left out of the pool. None: none is."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """None: as many as the policy's routing.json allows."""
     call_fraction: float = Field(default=0.30, ge=0, lt=1)
+    """The share c of prompts that shall go to the cloud; the filter keeps c / (1 - c) prompts of D2 for each of D1."""
     alpha_a: float = 1.0
+    """The reward of a right local answer."""
     alpha_c: float = 0.25
+    """The reward of a call that the cloud answers rightly."""
     alpha_f: float = 0.0
+    """The reward of good form, besides a local answer's own."""
     alpha_e: float = 0.0
     """Rewards early asking: a good hand-off pays up to this much more the less of the token budget is spent."""
     early_marker_share: float = Field(default=0.0, ge=0, le=1)
@@ -68,7 +85,9 @@ class TrainConfig(BaseModel):
     0: none. Needed for early asking by a base that only ever calls at the end of its attempt, as the built-in one.
     """
     early_marker_steps: int = Field(default=40, ge=1)
+    """Batches of that supervised round."""
     early_marker_learning_rate: float = Field(default=8e-4, gt=0)
+    """Its learning rate."""
     estimator: Estimator = "unbiased"
     """An ablation of gapg and da_grpo: Dr.GRPO's or GRPO's advantages instead."""
     prompt_filter: bool = True
@@ -94,8 +113,11 @@ class TrainConfig(BaseModel):
     lora_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
     """The linears of each block that get adapters."""
     checkpoint_every: int = Field(default=10, ge=1)
+    """Steps between checkpoints, from which an interrupted run goes on."""
     eval_every: int = Field(default=25, ge=1)
+    """Steps between evaluations on held-out problems."""
     eval_n: int = Field(default=200, ge=0)
+    """Held-out problems of each evaluation. 0: none."""
 
     @field_validator("task")
     @classmethod
@@ -179,7 +201,7 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
-        problems += [f"{'.'.join(map(str, e['loc'])) or 'config'}: {e['msg']}" for e in error.errors()]
+        problems += [str(fault) for fault in faults_of(error, TrainConfig)]
         raise ConfigError(f"training config {name_or_path}", problems) from None
     if problems:
         raise ConfigError(f"training config {name_or_path}", problems)

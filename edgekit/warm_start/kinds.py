@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ValidationError
 
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.faults import faults_of
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.tasks import get_task
 from edgekit.tasks.countdown import Countdown
@@ -81,7 +82,7 @@ def read_settings(kind: WarmStart, given: Mapping[str, Any]) -> BaseModel:
     try:
         return KINDS[kind].settings.model_validate(dict(given))
     except ValidationError as error:
-        faults = [f"{'.'.join(map(str, e['loc'])) or 'settings'}: {e['msg']}" for e in error.errors()]
+        faults = [str(fault) for fault in faults_of(error, KINDS[kind].settings)]
         raise ConfigError(f"warm_start_settings of {kind}", faults) from None
 
 

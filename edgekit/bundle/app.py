@@ -77,13 +77,15 @@ def _android_runtime(app: Path, path: Path, manifest: Manifest) -> tuple[str, st
     name = names[manifest.target]
     source = app / ANDROID_VERSIONS
     pinned = _pinned(source, rf'^{name}\s*=\s*"([^"]+)"', name)
-    made, has = _numbers(manifest.runtime.version), _numbers(pinned)
-    fits = has[:2] == made[:2] if name == "executorch" else has[:2] >= made[:2]
-    if not fits:
-        wanted = f"{made[0]}.{made[1]}" + ("" if name == "executorch" else " or newer")
+    runtime, has = manifest.runtime, _numbers(pinned)
+    oldest = _numbers(runtime.oldest or runtime.version)
+    # A bundle that does not say how old a runtime may be was tried with its own minor version of ExecuTorch only.
+    exact = name == "executorch" and runtime.oldest is None
+    if has != oldest if exact else has < oldest:
+        wanted = f"{oldest[0]}.{oldest[1]}" + ("" if exact else " or newer")
         raise EdgekitError(
-            f"runtime too different: {path}. It was made with {name} {manifest.runtime.version}, the app has {pinned}. "
-            f"Set {name} to {wanted} in {source}, or export it again with {pinned}."
+            f"runtime too different: {path}. It was made with {name} {runtime.version} and needs {wanted}, the app has "
+            f"{pinned}. Set {name} to {wanted} in {source}, or export it again with {pinned}."
         )
     return name, pinned
 

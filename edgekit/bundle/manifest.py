@@ -52,6 +52,9 @@ class RuntimeFacts(BaseModel):
 
     name: str
     version: str
+    """The version on the host that made it."""
+    oldest: str | None = None
+    """The oldest version that runs it, "1.23"; for Core ML, of iOS. Bundles made before this was known lack it."""
 
 
 class Numbers(BaseModel):

@@ -51,7 +51,6 @@ class BundleFacts:
     recipe: dict[str, Any]
     fallbacks: list[FallbackFacts]
     model: ModelFacts
-    runtime: RuntimeFacts
     provenance: dict[str, str]
 
 
@@ -59,6 +58,7 @@ def pack(
     folder: Path,
     artifact: str,
     facts: BundleFacts,
+    runtime: RuntimeFacts,
     *,
     policy_folder: Path,
     routing: RoutingSpec,
@@ -71,11 +71,10 @@ def pack(
             shutil.copyfile(policy_folder / name, folder / name)
     routing.save(folder / ROUTING)
     write_file(folder / CONFORMANCE, conformance_text(cases))
-    runtime = f"{facts.runtime.name} {facts.runtime.version}"
     readme = README.format(
         target=facts.target,
         precision=facts.precision,
-        runtime=runtime,
+        runtime=f"{runtime.name} {runtime.version}",
         artifact=artifact,
         parameters=facts.model.parameters,
         context=facts.model.context_length,
@@ -90,7 +89,7 @@ def pack(
         recipe=facts.recipe,
         fallbacks=facts.fallbacks,
         model=facts.model,
-        runtime=facts.runtime,
+        runtime=runtime,
         files=describe_files(folder),
         provenance=facts.provenance,
     )

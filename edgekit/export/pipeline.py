@@ -79,7 +79,9 @@ def export(
         lowering = get_lowering(recipe.target)
         artifact = lowering.lower(quantized.model, recipe, temporary, stop_token_ids=stops, say=say)
         say("packing")
-        pack(temporary, artifact.name, facts, policy_folder=folder, routing=quantized.routing, cases=cases)
+        oldest = lowering.oldest_runtime(quantized.model, recipe)
+        runtime = RuntimeFacts(**get_target(recipe.target).runtime.facts(), oldest=oldest)
+        pack(temporary, artifact.name, facts, runtime, policy_folder=folder, routing=quantized.routing, cases=cases)
     return out
 
 
@@ -132,6 +134,5 @@ def bundle_facts(
             head_dim=config.head_dim,
             tied_embeddings=config.tie_word_embeddings,
         ),
-        runtime=RuntimeFacts.model_validate(get_target(recipe.target).runtime.facts()),
         provenance={"edgekit": __version__, "task": task, "policy_sha256": digest},
     )

@@ -74,11 +74,12 @@ class FusedModel:
         self._logits = np.zeros(logits.shape, np.float32)
         self._bind_input("position", self._start)
         self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
-        for item in session.get_inputs():
-            if item.name.startswith("past_"):
-                buffer = OrtValue.ortvalue_from_numpy(np.zeros(item.shape, np.float32))
-                self._binding.bind_ortvalue_input(item.name, buffer)
-                self._binding.bind_ortvalue_output(item.name.replace("past_", "present_"), buffer)
+        # Kept here: before ONNX Runtime 1.29 an OrtValue is a view of the array's memory, and a binding no owner of it.
+        pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
+        self._caches = {p.name: OrtValue.ortvalue_from_numpy(np.zeros(p.shape, np.float32)) for p in pasts}
+        for name, buffer in self._caches.items():
+            self._binding.bind_ortvalue_input(name, buffer)
+            self._binding.bind_ortvalue_output(name.replace("past_", "present_"), buffer)
         self.reset()
 
     def reset(self) -> None:

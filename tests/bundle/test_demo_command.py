@@ -42,8 +42,8 @@ def copy_of(folder: Path, project: str, files: tuple[str, ...]) -> Path:
     return folder / project
 
 
-def made_for(bundle: Bundle, target: str, runtime: str, version: str) -> Bundle:
-    facts = {"target": target, "runtime": RuntimeFacts(name=runtime, version=version)}
+def made_for(bundle: Bundle, target: str, runtime: str, version: str, oldest: str | None = None) -> Bundle:
+    facts = {"target": target, "runtime": RuntimeFacts(name=runtime, version=version, oldest=oldest)}
     return replace(bundle, manifest=bundle.manifest.model_copy(update=facts))
 
 
@@ -90,31 +90,35 @@ def test_something_else_in_the_place_is_not_replaced(bundle, android) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "made", "pinned", "fits"),
+    ("target", "made", "oldest", "pinned", "fits"),
     [
-        ("onnx", "1.31.1", "1.31.0", True),
-        ("onnx", "1.22 or newer", "1.31.0", True),
-        ("onnx", "1.32.0", "1.31.9", False),
-        ("onnx", "2.0.0", "1.31.0", False),
-        ("executorch", "1.4.0", "1.4.3", True),
-        ("executorch", "1.4.0", "1.5.0", False),
-        ("executorch", "1.4.0", "1.3.0", False),
+        ("onnx", "1.31.1", None, "1.31.0", True),
+        ("onnx", "1.22 or newer", None, "1.31.0", True),
+        ("onnx", "1.32.0", None, "1.31.9", False),
+        ("onnx", "2.0.0", None, "1.31.0", False),
+        ("onnx", "1.31.1", "1.23", "1.24.2", True),
+        ("onnx", "1.31.1", "1.23", "1.22.9", False),
+        ("executorch", "1.4.0", None, "1.4.3", True),
+        ("executorch", "1.4.0", None, "1.5.0", False),
+        ("executorch", "1.4.0", None, "1.3.0", False),
+        ("executorch", "1.5.1", "1.4", "1.4.0", True),
+        ("executorch", "1.5.1", "1.4", "1.3.0", False),
     ],
 )
-def test_android_s_pinned_runtime_has_to_read_the_artifact(bundle, android, target, made, pinned, fits) -> None:
+def test_android_s_pinned_runtime_has_to_read_the_artifact(bundle, android, target, made, oldest, pinned, fits) -> None:
     name = {"onnx": "onnxruntime", "executorch": "executorch"}[target]
     (android / ANDROID_VERSIONS).write_text(f'[versions]\n{name} = "{pinned}"\n')
-    other = made_for(bundle, target, name, made)
+    other = made_for(bundle, target, name, made, oldest)
     if fits:
         assert check_runtime("android", android, other) == (name, pinned)
     else:
-        with pytest.raises(EdgekitError, match=f"made with {name} {made}, the app has {pinned}"):
+        with pytest.raises(EdgekitError, match=f"made with {name} {made} and needs .*, the app has {pinned}"):
             check_runtime("android", android, other)
 
 
 def test_the_apps_of_this_checkout_read_what_this_checkout_exports(bundle) -> None:
     assert check_runtime("android", ROOT / "android_demo", bundle)[0] == "onnxruntime"
-    program = made_for(bundle, "executorch", "executorch", version("executorch"))
+    program = made_for(bundle, "executorch", "executorch", version("executorch"), "1.4")
     assert check_runtime("android", ROOT / "android_demo", program)[0] == "executorch"
     package = made_for(bundle, "coreml", "Core ML (iOS 18)", "coremltools 9.0")
     assert check_runtime("ios", ROOT / "ios_demo", package)[0] == "Core ML"

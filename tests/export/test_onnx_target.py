@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from edgekit.errors import BundleError
-from edgekit.export.targets import onnx_graph, onnx_weights, to_onnx
+from edgekit.export.targets import onnx_graph, onnx_oldest, onnx_weights, to_onnx
 from edgekit.policy.activations import fake_quantize_blocks
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
@@ -222,3 +222,35 @@ def test_a_damaged_file_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError, match=r"cannot load .*model\.onnx"):
         on_onnxruntime.open_artifact(tmp_path / "model.onnx", 128, 16)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "layout", "oldest"),
+    [
+        ("onnx_fp32", "fused", "1.19"),
+        ("onnx_fp32", "standard", "1.22"),
+        (QuantRecipe(rules=(QuantRule(match="model.layers.*", bits=4, group_size=32),)), "fused", "1.19"),
+        (
+            QuantRecipe(rules=(QuantRule(match="model.layers.*", bits=8, group_size=32),), activations="int8_block"),
+            "fused",
+            "1.22",
+        ),
+        (QuantRecipe(rules=(QuantRule(match="model.layers.*", bits=8, group_size=32),)), "fused", "1.23"),
+        ("onnx_int4", "fused", "1.23"),
+    ],
+)
+def test_the_oldest_runtime_follows_from_the_operators(
+    quantize: QuantRecipe | str, layout: str, oldest: str, tmp_path: Path
+) -> None:
+    """Each version was tried: see try_onnxruntime.py."""
+    path, quantized = export(FAMILIES["llama"], tmp_path, quantize, layout)
+    recipe = load_recipe(RECIPES / "onnx_fp32.yaml").model_copy(update={"layout": layout})
+    assert to_onnx.oldest_runtime(quantized, recipe) == oldest
+    assert onnx_oldest.oldest_runtime(onnx.load(str(path)).graph.node) == oldest
+
+
+@pytest.mark.parametrize("layout", ["fused", "standard"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_operator_was_tried_in_old_runtimes(family: str, layout: str, tmp_path: Path) -> None:
+    path, _ = export(FAMILIES[family], tmp_path, MIXED, layout)
+    assert {node.op_type for node in onnx.load(str(path)).graph.node} <= onnx_oldest.TRIED

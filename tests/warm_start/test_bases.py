@@ -36,7 +36,7 @@ BASE = bases.builtin_base()
 
 
 class Hub(ThreadingHTTPServer):
-    """The hub's two kinds of requests: what a revision of a repository holds, and its files."""
+    """What the hub is asked: which commit a revision is, what files it holds (since huggingface_hub 2), and those."""
 
     files: dict[str, bytes]
     seen: list[str]
@@ -55,6 +55,9 @@ class HubHandler(BaseHTTPRequestHandler):
         if path in ("/api/models/me/tiny/revision/main", "/api/models/me/tiny/revision/v1"):
             siblings = [{"rfilename": file} for file in self.server.files]
             self.reply(200, json.dumps({"id": "me/tiny", "sha": COMMIT, "siblings": siblings}).encode())
+        elif path == f"/api/models/me/tiny/tree/{COMMIT}":
+            tree = [{"type": "file", "path": f, "size": len(d), "oid": "0" * 40} for f, d in self.server.files.items()]
+            self.reply(200, json.dumps(tree).encode())
         elif name in self.server.files:
             self.reply(200, self.server.files[name])
         else:

@@ -1,4 +1,4 @@
-"""One file per target that lowers to it, the same names in each: problems(), lower(). ``Target.lowering`` names it."""
+"""One file per target that lowers to it, with problems(), lower(), oldest_runtime(); ``Target.lowering`` names it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ class Lowering(Protocol):
         Returns its path. ``stop_token_ids`` go into the artifact where its format has a place for them; ``say`` hears
         each phase of a long lowering.
         """
+
+    def oldest_runtime(self, model: PolicyModel, recipe: ExportRecipe) -> str:
+        """The oldest version of the target's runtime that runs the artifact of the quantized ``model``, as "1.23"."""
 
 
 def get_lowering(target: str) -> Lowering:

@@ -55,6 +55,11 @@ def lower(
     return target
 
 
+def oldest_runtime(model: PolicyModel, recipe: ExportRecipe) -> str:  # noqa: ARG001
+    """The iOS that the program is converted for: states and blockwise weights came with it (and with macOS 15)."""
+    return "18"
+
+
 def _program(model: PolicyModel, recipe: ExportRecipe) -> Any:
     """The coremltools Program with both functions."""
     from coremltools.converters.mil import Builder

@@ -61,6 +61,11 @@ def lower(
     return path
 
 
+def oldest_runtime(model: PolicyModel, recipe: ExportRecipe) -> str:  # noqa: ARG001
+    """1.4.0 runs what 1.5.1 lowers, and the other way round: the files are the same, byte for byte."""
+    return "1.4"
+
+
 def metadata(model: PolicyModel, recipe: ExportRecipe, stop_token_ids: Sequence[int] = ()) -> Metadata:
     """The constant methods ExecuTorch's LLM runners ask for; a policy's prompts begin with no token of their own."""
     return {

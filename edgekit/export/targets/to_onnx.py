@@ -13,6 +13,7 @@ from typing import cast
 import numpy as np
 from torch import nn
 
+from edgekit.export.targets import onnx_oldest
 from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
@@ -46,13 +47,23 @@ def lower(
     :class:`FusedLayout` and :class:`StandardLayout` say what goes in and comes out. The context is the recipe's,
     or the model's where that is shorter.
     """
+    path = folder / TARGET.artifact
+    write_graph(build_graph(model, recipe), path)
+    return path
+
+
+def oldest_runtime(model: PolicyModel, recipe: ExportRecipe) -> str:
+    """The oldest ONNX Runtime that runs the artifact of ``model``."""
+    return onnx_oldest.oldest_runtime(build_graph(model, recipe).nodes)
+
+
+def build_graph(model: PolicyModel, recipe: ExportRecipe) -> Graph:
+    """The graph of ``model``; its weights are made when it is written."""
     graph = Graph()
     length = min(recipe.context_length, model.cos.shape[0])
     layout: Layout = FusedLayout(graph, model, length) if recipe.layout == "fused" else StandardLayout(graph, model)
     build_decoder(graph, model, layout)
-    path = folder / TARGET.artifact
-    write_graph(graph, path)
-    return path
+    return graph
 
 
 def build_decoder(graph: Graph, model: PolicyModel, layout: Layout) -> None:

@@ -13,7 +13,7 @@ TARGET = Target(
     lowering="edgekit.export.targets.to_onnx",
     simulator="edgekit.simulate.on_onnxruntime",
     needs=Needs(lower="onnx", run="onnxruntime", extra="onnx"),
-    runtime=Runtime("onnxruntime", "onnxruntime", untried="1.22 or newer"),
+    runtime=Runtime("onnxruntime", "onnxruntime", untried="1.23 or newer"),
     linears=(Integers(4, BLOCKS), Integers(8, BLOCKS)),
     tables=(Integers(4, BLOCKS), Integers(8, BLOCKS)),
     activations=("float", "int8_block"),

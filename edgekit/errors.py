@@ -66,6 +66,10 @@ class FailedElsewhere(EdgekitError):
     """The first process of a run of several failed, and says why: the others end without a word."""
 
 
+class NotFinite(EdgekitError):
+    """A number of a training step is infinite or NaN: the step must not be taken."""
+
+
 class BackendMissing(EdgekitError):
     """A target's package is not installed on this host; the message says how to get it."""
 

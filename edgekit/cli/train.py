@@ -22,8 +22,12 @@ def train(
 
     Example: edgekit train --out out/run --set call_fraction=0.2
 
+    With --resume a run goes on with its own config; --set may then change learning_rate, grad_clip, bfloat16 and
+    importance_cap, as a run that diverged needs it.
+
     On several GPUs or processes: torchrun --nproc-per-node 2 -m edgekit train --out out/run
     """
+    from edgekit.train.metrics import read_metrics, warnings_of
     from edgekit.train.parallel import is_first
     from edgekit.workflows.train import train as run_training
 
@@ -31,4 +35,6 @@ def train(
     with progress("training", shown=first) as update:
         run_training(config, out, settings=set_ or [], resume=resume, on_progress=update)
     if first:
+        for warning in warnings_of(read_metrics(out)):
+            err.print(f"warning: {warning}", soft_wrap=True)
         err.print(f"policy: {out / 'policy'}   curves: {out / 'report' / 'index.md'}")

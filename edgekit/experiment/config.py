@@ -15,6 +15,7 @@ from edgekit.faults import faults_of
 from edgekit.tasks import resolve_task
 from edgekit.train.config import TrainConfig, read_mapping
 from edgekit.train.config import load_config as load_train_config
+from edgekit.train.idle import without_idle
 from edgekit.warm_start.bases import absolute_base
 
 PRESETS = Path(__file__).parent / "presets"
@@ -96,7 +97,7 @@ class ExperimentConfig(BaseModel):
         """What is wrong with the shared settings (None), or with those of ``run`` alone."""
         own = {} if run is None else self.method_overrides.get(run, {})
         try:
-            TrainConfig.model_validate(self.train if run is None else self._settings(run, self.seeds[0]))
+            TrainConfig.model_validate(self._shared() if run is None else self._settings(run, self.seeds[0]))
         except ValidationError as error:
             faults = []
             for fault in faults_of(error, TrainConfig):
@@ -105,9 +106,14 @@ class ExperimentConfig(BaseModel):
             return faults
         return []
 
+    def _shared(self) -> dict[str, Any]:
+        return without_idle(self.train, TrainConfig.model_construct(**self.train))
+
     def _settings(self, run: str, seed: int) -> dict[str, Any]:
-        given = {**self.train, **RUNS.get(run, {}), **self.method_overrides.get(run, {})}
-        return {**given, "seed": seed, "cloud": self.cloud}
+        own = {**RUNS.get(run, {}), **self.method_overrides.get(run, {})}
+        given = {**self.train, **own, "seed": seed, "cloud": self.cloud}
+        # What all methods share need not mean anything to each of them.
+        return without_idle(given, TrainConfig.model_construct(**given), own)
 
     def runs(self) -> tuple[str, ...]:
         """The training runs of one seed, each once, in the order of the methods that need them."""
@@ -120,7 +126,7 @@ class ExperimentConfig(BaseModel):
     @property
     def task(self) -> str:
         """The task's name."""
-        return TrainConfig.model_validate(self.train).task
+        return TrainConfig.model_validate(self._shared()).task
 
     def to_yaml(self) -> str:
         """The configuration as a YAML document that :func:`load_experiment_config` reads back."""

@@ -14,10 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from edgekit.cloud.ledger import CloudLedger
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.metrics import tokens_before_call
 from edgekit.experiment.attempts import Attempts, attempt
-from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.policy.checkpoint import Policy, load_policy
@@ -41,18 +41,18 @@ class Exam:
     validation: list[Problem]
     test: list[Problem]
     router_train: list[Problem]
-    cloud: RememberedCloud
+    cloud: CloudLedger
     router_encoder: str | None = None
 
     @cached_property
     def cloud_validation(self) -> list[bool]:
         """Whether the cloud answers each validation problem rightly."""
-        return self.cloud.grade(self.task, self.validation)
+        return self.cloud.are_right(self.validation)
 
     @cached_property
     def cloud_test(self) -> list[bool]:
         """Whether the cloud answers each test problem rightly."""
-        return self.cloud.grade(self.task, self.test)
+        return self.cloud.are_right(self.test)
 
     @property
     def caution(self) -> str:

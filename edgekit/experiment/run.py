@@ -23,16 +23,17 @@ from typing import Any
 
 from edgekit.atomic_write import sweep, write_file
 from edgekit.cloud.client import Cloud
+from edgekit.cloud.ledger import CloudLedger
 from edgekit.errors import ConfigError, EdgekitError
-from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment_config
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.folder_lock import claim
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
-from edgekit.train.loop import read_run_config, train
+from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
+from edgekit.train.run_directory import read_run_config
 from edgekit.warm_start.bases import is_pretrained, run_base
 
 STEPS_PER_VERDICT = 10
@@ -92,7 +93,7 @@ def _run_jobs(
 ) -> None:
     todo = list(_jobs(config, out, seeds))
     if todo:
-        exam = _exam(config, RememberedCloud(cloud, out / "cloud_answers.jsonl"))
+        exam = _exam(config, CloudLedger(cloud, get_task(config.task), out / "cloud_answers.jsonl"))
         tracker = _Tracker(sum(job.size for job in todo), on_progress)
         for job in todo:
             _do(job, config, out, exam, tracker)
@@ -150,7 +151,7 @@ def _result_file(out: Path, method: str, seed: int) -> Path:
     return out / "results" / f"{method}-seed{seed}.json"
 
 
-def _exam(config: ExperimentConfig, cloud: RememberedCloud) -> Exam:
+def _exam(config: ExperimentConfig, cloud: CloudLedger) -> Exam:
     """Draws every problem before any work, so that asking for too many fails at once."""
     task, seed = get_task(config.task), config.problem_seed
     validation = task.problems("validation", config.n_validation, seed)

@@ -100,6 +100,11 @@ class RoundingLinear(nn.Linear):
         return F.linear(self.round_input(x), self.weight, self.bias)
 
 
+def entering(linear: nn.Linear, x: Tensor) -> Tensor:
+    """What ``linear`` multiplies when it is given ``x``: itself, or rounded."""
+    return linear.round_input(x) if isinstance(linear, RoundingLinear) else x
+
+
 def round_inputs(model: nn.Module, recipe: QuantRecipe) -> None:
     """Let each linear of ``model`` that ``recipe`` gives integers round its input as the recipe says, in place."""
     if recipe.activations == "float":

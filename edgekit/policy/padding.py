@@ -16,8 +16,8 @@ def pad_left(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") 
     return torch.tensor(ids, device=device), torch.tensor(padding, device=device)
 
 
-def pad_right(rows: Sequence[Sequence[int | bool]], fill: int | bool = 0) -> Tensor:
-    """Rows (n, T) with ``fill`` after each, int64 or bool as they are."""
+def pad_right(rows: Sequence[Sequence[float]], fill: float = 0) -> Tensor:
+    """Rows (n, T) with ``fill`` after each: int64, bool or float32 as they are."""
     width = max(len(row) for row in rows)
     return torch.tensor([[*row, *[fill] * (width - len(row))] for row in rows])
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
-from edgekit.rollout.sampler import Group
+from edgekit.rollout.response import Group, Response, group_of
 from edgekit.routing.decoder import RoutingDecoder
 
 T = TypeVar("T")
@@ -71,14 +71,13 @@ class RolloutServer:
         temperature: float,
         seed: int,
         first: int = 0,
-        max_new_tokens: int | None = None,
     ) -> list[Group]:
         """As :func:`edgekit.rollout.sampler.sample_groups`, from the server's weights.
 
         The server draws by (``seed``, ``first`` + i) too, but how it batches requests changes the last bits of
         its logits: runs are alike, not identical.
         """
-        limit = max_new_tokens or policy.routing.max_new_tokens
+        limit = policy.routing.max_new_tokens
         context = policy.model.config.context_length
         longest = max(map(len, prompts), default=0)
         if longest >= context:
@@ -102,14 +101,14 @@ class RolloutServer:
         limit: int,
     ) -> Group:
         stops = stop_tokens(policy)
-        decoders = [RoutingDecoder(policy.routing, policy.vocabulary) for _ in range(group_size)]
-        waiting = decoders
+        rows = [Response(RoutingDecoder(policy.routing, policy.vocabulary)) for _ in range(group_size)]
+        waiting = rows
         while waiting:
             # Together at first; alone where a token that can end a response did not end this one.
-            together = not any(decoder.token_ids for decoder in waiting)
+            together = not any(row.decoder.token_ids for row in waiting)
             batch = waiting if together else waiting[:1]
-            written = batch[0].token_ids
-            responses = self._complete(
+            written = batch[0].decoder.token_ids
+            replies = self._complete(
                 [*prompt, *written],
                 n=len(batch),
                 max_tokens=limit - len(written),
@@ -117,14 +116,18 @@ class RolloutServer:
                 seed=int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 2),
                 stop_token_ids=stops,
             )
-            for decoder, token_ids in zip(batch, responses, strict=True):
-                for token_id in token_ids[: limit - len(decoder.token_ids)]:
-                    decoder.push(token_id)
-            waiting = [decoder for decoder in waiting if not decoder.done and len(decoder.token_ids) < limit]
-        return Group(prompt, tuple(decoder.finish() for decoder in decoders))
+            for row, reply in zip(batch, replies, strict=True):
+                for token_id, log_prob in reply[: limit - len(row.decoder.token_ids)]:
+                    row.push(token_id, log_prob)
+            waiting = [row for row in waiting if not row.decoder.done and len(row.decoder.token_ids) < limit]
+        return group_of(prompt, rows)
 
-    def _complete(self, prompt: list[int], *, n: int, stop_token_ids: list[int], **sampling: Any) -> list[list[int]]:
-        """Token ids of ``n`` responses to ``prompt``, each at least one token long."""
+    def _complete(
+        self, prompt: list[int], *, n: int, stop_token_ids: list[int], **sampling: Any
+    ) -> list[list[tuple[int, float | None]]]:
+        """Tokens of ``n`` responses to ``prompt``, each at least one long: ids, and log-probabilities where known."""
+        if sampling["temperature"] == 1.0:  # a server gives those of its logits as they are
+            sampling["logprobs"] = 1
         extra = {**PLAIN_SAMPLING, "stop_token_ids": stop_token_ids, "return_token_ids": True}
         create = self._client.completions.create
         reply = self._ask(lambda: create(model=self.model, prompt=prompt, n=n, top_p=1.0, extra_body=extra, **sampling))
@@ -137,7 +140,11 @@ class RolloutServer:
         read = getattr(choices[0], "prompt_token_ids", None)
         if read is not None and read != prompt:
             raise self._failure("it read another prompt than it was sent")
-        return [list(ids) for ids in responses if ids is not None]
+        return [
+            list(zip(ids, _log_probs(choice, len(ids)), strict=True))
+            for ids, choice in zip(responses, choices, strict=True)
+            if ids is not None
+        ]
 
     def _ask(self, call: Callable[[], T]) -> T:
         import openai
@@ -161,6 +168,14 @@ class RolloutServer:
     def _failure(self, why: str) -> EdgekitError:
         line = f"rollouts failed: {self.model} at {self.base_url}. {why}. Check the server, its model and its address."
         return EdgekitError(line.replace(self._key, "***") if self._key else line)
+
+
+def _log_probs(choice: Any, length: int) -> list[float | None]:
+    """The log-probabilities of a choice's ``length`` tokens; None for each if it does not give them."""
+    given = getattr(getattr(choice, "logprobs", None), "token_logprobs", None)
+    if not isinstance(given, list) or len(given) != length:
+        return [None] * length
+    return [float(each) if isinstance(each, int | float) else None for each in given]
 
 
 def stop_tokens(policy: Policy) -> list[int]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import Tensor
 
+Estimator = Literal["unbiased", "dr_grpo", "grpo"]
 DEVIATION_FLOOR = 1e-4
 """Added to a group's standard deviation before dividing by it."""
 
@@ -32,6 +35,13 @@ def grpo_advantages(rewards: Tensor, lengths: Tensor) -> Tensor:
     """
     deviation = rewards.std(dim=-1, keepdim=True)
     return _centred(rewards) / (deviation + DEVIATION_FLOOR) / lengths / rewards.shape[-1]
+
+
+def advantages_by(estimator: Estimator, rewards: Tensor, lengths: Tensor) -> Tensor:
+    """The advantages (P, G) that ``estimator`` gives ``rewards`` (P, G) of responses of ``lengths`` (P, G) tokens."""
+    if estimator == "grpo":
+        return grpo_advantages(rewards, lengths)
+    return dr_grpo_advantages(rewards) if estimator == "dr_grpo" else group_advantages(rewards)
 
 
 def _centred(rewards: Tensor) -> Tensor:

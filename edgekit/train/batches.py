@@ -9,24 +9,29 @@ import torch
 from torch import Tensor
 
 from edgekit.policy.padding import pad_left, pad_right, real_places
-from edgekit.rollout.sampler import Group
+from edgekit.rollout.response import Group
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One sampled response with its prompt's token ids and its advantage; samples of one ``group`` have one prompt."""
+    """One sampled response with its prompt's token ids and its advantage; samples of one ``group`` have one prompt.
+
+    ``log_probs``: of each of its tokens when it was sampled, None where that is not known.
+    """
 
     group: int
     prompt_ids: tuple[int, ...]
     response_ids: tuple[int, ...]
     advantage: float
+    log_probs: tuple[float, ...] | None = None
 
 
 def samples_of(number: int, group: Group, advantages: Sequence[float]) -> list[Sample]:
     """The responses of ``group``, called ``number`` in its batch, with their ``advantages``."""
+    log_probs = group.log_probs or [None] * len(group.responses)
     return [
-        Sample(number, group.prompt_ids, response.token_ids, advantage)
-        for response, advantage in zip(group.responses, advantages, strict=True)
+        Sample(number, group.prompt_ids, response.token_ids, advantage, sampled)
+        for response, advantage, sampled in zip(group.responses, advantages, log_probs, strict=True)
     ]
 
 
@@ -36,7 +41,7 @@ class Batch:
 
     prompts (p, S) int64, left-padded by padding (p,); responses (n, R) int64, right-padded, with their prompt's
     row owner (n,); mask (n, R) float32, 1 for every token of the response, the deciding one included;
-    advantages (n,) float32.
+    advantages (n,) float32; sampled (n, R) float32, the tokens' log-probabilities when they were sampled, if known.
     """
 
     prompts: Tensor
@@ -45,10 +50,13 @@ class Batch:
     owner: Tensor
     mask: Tensor
     advantages: Tensor
+    sampled: Tensor | None
 
     def to(self, device: torch.device) -> Batch:
         """The same batch on ``device``."""
-        return Batch(*(getattr(self, field.name).to(device) for field in fields(self)))
+        sampled = None if self.sampled is None else self.sampled.to(device)
+        moved = {field.name: getattr(self, field.name).to(device) for field in fields(self) if field.name != "sampled"}
+        return Batch(**moved, sampled=sampled)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
@@ -59,7 +67,10 @@ def collate(samples: Sequence[Sample]) -> Batch:
     responses = [sample.response_ids for sample in samples]
     owner = torch.tensor([rows[sample.group] for sample in samples])
     advantages = torch.tensor([sample.advantage for sample in samples])
-    return Batch(prompts, padding, pad_right(responses), owner, real_places(responses).float(), advantages)
+    known = [sample.log_probs for sample in samples if sample.log_probs is not None]
+    sampled = pad_right(known, 0.0) if len(known) == len(samples) else None
+    mask = real_places(responses).float()
+    return Batch(prompts, padding, pad_right(responses), owner, mask, advantages, sampled)
 
 
 def batches(samples: Sequence[Sample], rows: int) -> Iterator[Batch]:

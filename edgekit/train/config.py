@@ -15,12 +15,13 @@ from edgekit.faults import faults_of
 from edgekit.policy.device import DeviceName
 from edgekit.rollout.server import server_address
 from edgekit.tasks import resolve_task
+from edgekit.train.advantage import Estimator
+from edgekit.train.idle import idle_settings, without_idle
 from edgekit.train.reward import reward_problems
 from edgekit.warm_start.bases import absolute_base, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, check_task, read_settings
 
 PRESETS = Path(__file__).parent / "presets"
-Estimator = Literal["unbiased", "dr_grpo", "grpo"]
 
 
 class TrainConfig(BaseModel):
@@ -65,10 +66,12 @@ class TrainConfig(BaseModel):
     """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
     temperature: float = Field(default=1.0, gt=0)
     """Of sampling."""
+    importance_cap: float | None = Field(default=None, ge=1)
+    """Weigh each response by min(cap, its probability in the update over that in the rollout). None: do not."""
     max_prompt_tokens: int | None = Field(default=None, ge=1)
     """Training problems whose prompt is longer are left out of the pool. None: none is."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """None: as many as the policy's routing.json allows."""
+    """The most tokens of a response, in training and in the policy that comes out; None: the base's own limit."""
     call_fraction: float = Field(default=0.30, ge=0, lt=1)
     """The share c of prompts that shall go to the cloud; the filter keeps c / (1 - c) prompts of D2 for each of D1."""
     alpha_a: float = 1.0
@@ -136,16 +139,17 @@ class TrainConfig(BaseModel):
             faults.append(f"task: {str(error).rstrip('.')}")
         faults += self._warm_start_problems()
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
-        if self.alpha_e and self.algorithm in ("da_grpo", "task_only"):
-            faults.append(f"alpha_e: {self.algorithm} has no reward for a hand-off to add it to")
-        if self.estimator != "unbiased" and self.algorithm not in ("gapg", "da_grpo"):
-            faults.append(f"estimator: {self.algorithm} has its own")
-        if not self.prompt_filter and self.algorithm != "gapg":
-            faults.append(f"prompt_filter: {self.algorithm} has none to switch off")
+        faults += [
+            f"{key}: {reason}, so it would do nothing"
+            for key, reason in idle_settings(self).items()
+            if getattr(self, key) != default_of(key)
+        ]
         try:
             server_address(self.rollouts)
         except ValueError as error:
             faults.append(f"rollouts: {error}")
+        if self.importance_cap is not None and self.rollouts != "local" and self.temperature != 1.0:
+            faults.append(f"importance_cap: a server tells no log-probabilities at temperature {self.temperature:g}")
         if self.train_pool < self.prompts_per_step:
             faults.append(f"train_pool: {self.train_pool} is less than prompts_per_step {self.prompts_per_step}")
         if faults:
@@ -154,7 +158,7 @@ class TrainConfig(BaseModel):
 
     def _warm_start_problems(self) -> list[str]:
         if not is_pretrained(self.base):
-            return [f"warm_start_settings: {self.base} is not warm-started"] if self.warm_start_settings else []
+            return []
         faults = []
         for check in (
             lambda: read_settings(self.warm_start, self.warm_start_settings),
@@ -171,6 +175,11 @@ class TrainConfig(BaseModel):
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
 
 
+def default_of(key: str) -> Any:
+    """What the setting ``key`` is if nobody says it."""
+    return TrainConfig.model_fields[key].get_default(call_default_factory=True)
+
+
 def preset_names() -> list[str]:
     """The built-in presets."""
     return sorted(path.stem for path in PRESETS.glob("*.yaml"))
@@ -179,32 +188,61 @@ def preset_names() -> list[str]:
 def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
     """A preset or a YAML file, with overrides: a mapping, or texts ``key=value`` whose values are YAML.
 
-    Raises :class:`ConfigError` listing every problem.
+    What of a preset would do nothing beside the overrides is left out. Raises :class:`ConfigError` listing every
+    problem, settings that would do nothing among them.
     """
     path = Path(name_or_path)
-    if not (path.suffix in (".yaml", ".yml") or path.is_file()):
+    is_preset = not (path.suffix in (".yaml", ".yml") or path.is_file())
+    if is_preset:
         if name_or_path not in preset_names():
             raise ConfigError(f"unknown preset {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
         path = PRESETS / f"{name_or_path}.yaml"
     data = read_mapping(path, "training config")
-    problems = []
+    given, problems = _read_overrides(overrides)
+    data |= given
+    draft = TrainConfig.model_construct(**data)
+    if is_preset:
+        data = without_idle(data, draft, given)
+    idle = idle_settings(draft)
+    # Those that are not at their default are told of with everything else that is wrong.
+    vain = [key for key in given if key in idle and given[key] == default_of(key)]
+    problems += [f"{key}: {idle[key]}, so it would do nothing" for key in vain]
+    return _checked(data, f"training config {name_or_path}", problems)
+
+
+def load_run_config(path: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
+    """A run's own config.yaml with overrides; what earlier versions wrote there and did not read is left out."""
+    data = read_mapping(path, "training config")
+    given, problems = _read_overrides(overrides)
+    data = without_idle(data, TrainConfig.model_construct(**data)) | given
+    return _checked(data, f"training config {path}", problems)
+
+
+def _read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Settings by name, and what is wrong with those that are texts ``key=value``."""
     if isinstance(overrides, Mapping):
-        data, overrides = {**data, **overrides}, ()
+        return dict(overrides), []
+    given, problems = {}, []
     for override in overrides:
         key, equals, value = override.partition("=")
         try:
             if not equals:
                 raise ValueError("not key=value")
-            data[key.strip()] = yaml.safe_load(value)
+            given[key.strip()] = yaml.safe_load(value)
         except (ValueError, yaml.YAMLError) as error:
             problems.append(f"--set {override}: {' '.join(str(error).split())}")
+    return given, problems
+
+
+def _checked(data: dict[str, Any], source: str, problems: list[str]) -> TrainConfig:
+    """The configuration that ``data`` says, unless it or something before has ``problems``."""
     try:
         config = TrainConfig.model_validate(data)
     except ValidationError as error:
-        problems += [str(fault) for fault in faults_of(error, TrainConfig)]
-        raise ConfigError(f"training config {name_or_path}", problems) from None
+        found = [str(fault) for fault in faults_of(error, TrainConfig)]
+        raise ConfigError(source, [*problems, *found]) from None
     if problems:
-        raise ConfigError(f"training config {name_or_path}", problems)
+        raise ConfigError(source, problems)
     # A run is resumed from anywhere, so its base must not depend on the working directory.
     return config.model_copy(update={"base": absolute_base(config.base)})
 

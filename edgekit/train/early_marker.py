@@ -22,6 +22,7 @@ from edgekit.tasks.base import Problem, Task
 from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
 from edgekit.train.loss import response_log_probs
+from edgekit.train.weights import TrainedWeights
 from edgekit.warm_start.supervised import optimize
 
 BATCH = 96
@@ -30,11 +31,11 @@ ATTEMPTS, EPOCHS = 2, 2
 
 
 def teach_early_marker(
-    policy: Policy, model: PolicyModel, task: Task, pool: Sequence[Problem], config: TrainConfig, *, seed: int
+    policy: Policy, weights: TrainedWeights, task: Task, pool: Sequence[Problem], config: TrainConfig, *, seed: int
 ) -> None:
     """Fit ``policy`` to its own attempts at problems of ``pool``, a share of the failing ones cut short.
 
-    ``model`` is what is trained, in place: the policy's own, or its twin with adapters.
+    ``weights`` are what is trained of it, in place.
 
     An attempt that called counts as failing. One whose only place for a marker is its beginning is left whole:
     a policy that gives its answer at once has nothing to save. The same arguments give the same weights.
@@ -47,10 +48,13 @@ def teach_early_marker(
 
     def backward(chosen: Sequence[Sample]) -> float:
         tokens = sum(len(sample.response_ids) for sample in chosen)
-        return sum(_backward(model, batch, config, tokens) for batch in batches(chosen, config.rows_per_forward))
+        parts = batches(chosen, config.rows_per_forward)
+        return sum(_backward(weights.model, batch, config, tokens) for batch in parts)
 
     rate = config.early_marker_learning_rate
-    for _ in optimize(model, drawn, backward, steps, rate, warm_up_steps=10, fused=False):
+    for _ in optimize(
+        weights.moved, drawn, backward, steps, rate, warm_up_steps=10, fused=False, refresh=weights.refresh
+    ):
         pass
 
 
@@ -64,7 +68,6 @@ def _cut_attempts(
         ATTEMPTS,
         temperature=1.0,
         seed=seed,
-        max_new_tokens=config.max_new_tokens,
         rows_per_batch=config.rows_per_rollout,
     )
     samples = []

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgekit.policy.activations import entering
 from edgekit.policy.attention import Attend, attention, causal, visible
 from edgekit.policy.model import PolicyModel
 from edgekit.train.batches import Batch
@@ -15,7 +16,20 @@ from edgekit.train.head import chosen_log_probs
 
 
 def response_log_probs(model: PolicyModel, batch: Batch, temperature: float, *, checkpointing: bool = False) -> Tensor:
-    """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature.
+    """log pi(y | x) (n,) of each response: the sum over its tokens, at the sampling temperature."""
+    tokens, owner = token_log_probs(model, batch, temperature, checkpointing=checkpointing)
+    return sequence_log_probs(tokens, owner, len(batch.responses))
+
+
+def sequence_log_probs(tokens: Tensor, owner: Tensor, responses: int) -> Tensor:
+    """Sums (responses,) of ``tokens`` (m,) by the response ``owner`` (m,) of each."""
+    return tokens.new_zeros(responses).index_add(0, owner, tokens)
+
+
+def token_log_probs(
+    model: PolicyModel, batch: Batch, temperature: float, *, checkpointing: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (m,) of the responses' tokens, one response after another, and each one's response (m,).
 
     A prompt goes through the model once; its responses attend to its keys and values. ``checkpointing`` keeps
     only the blocks' inputs for the gradient and computes the rest again: less memory, a third more work, the
@@ -36,9 +50,10 @@ def response_log_probs(model: PolicyModel, batch: Batch, temperature: float, *, 
         hidden = torch.cat([hidden, after], dim=1)
     learned = batch.mask.flatten().nonzero()[:, 0]
     ids = batch.responses.flatten().index_select(0, learned)
-    log_probs = chosen_log_probs(hidden.flatten(0, 1).index_select(0, learned), model.lm_head.weight, ids, temperature)
-    rows = learned.div(batch.responses.shape[1], rounding_mode="floor")
-    return log_probs.new_zeros(len(batch.responses)).index_add(0, rows, log_probs)
+    log_probs = chosen_log_probs(
+        entering(model.lm_head, hidden.flatten(0, 1).index_select(0, learned)), model.lm_head.weight, ids, temperature
+    )
+    return log_probs, learned.div(batch.responses.shape[1], rounding_mode="floor")
 
 
 def _after(batch: Batch, past: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor, Attend]:

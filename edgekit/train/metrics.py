@@ -5,10 +5,18 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from edgekit.atomic_write import owner_only, write_file
+from edgekit.atomic_write import write_file
+from edgekit.train.algorithms import Outcomes, Plan
+from edgekit.train.update import UpdateReport
+
+IDLE_STEPS = 3
+"""At the end of a run, so many steps without a gradient are told of."""
+CLIPPED_SHARE = 0.1
+"""Of the steps, above which clipping is no guard against outliers any more but a way to normalize."""
 
 
 @dataclass(frozen=True)
@@ -19,10 +27,12 @@ class StepMetrics:
     ``d1``: prompts some response solved, ``d2_candidates``: the others that the cloud is known to answer
     (an algorithm without a filter asks it only where a response called), ``d2``: how many of them update
     the policy, ``prompts_kept``: how many prompts do in all; ``mean_tokens``: of all responses,
-    ``tokens_before_call``: of those that called, None if none did; ``call_price``: DA-GRPO's lambda in this
-    step; ``cloud_calls``: prompts newly sent to the cloud; ``eval_*``: greedy decoding of validation problems,
-    None in steps without evaluation: ``eval_local_accuracy`` with the marker forbidden, the others at the
-    natural threshold.
+    ``tokens_before_call``: of those that called, None if none did; ``grad_norm``: before clipping, and whether it
+    was ``clipped``; ``call_price``: DA-GRPO's lambda in this step; ``cloud_calls``: prompts newly sent to the cloud;
+    ``gap_*``: how far the update's log-probabilities lie from the rollout's, in nats, the mean over tokens and over
+    responses and the largest response's, None where the rollout's are not known; ``eval_*``: greedy decoding of
+    validation problems, None in steps without evaluation: ``eval_local_accuracy`` with the marker forbidden, the
+    others at the natural threshold.
     """
 
     step: int
@@ -37,22 +47,53 @@ class StepMetrics:
     mean_tokens: float
     loss: float
     grad_norm: float
+    clipped: bool
     learning_rate: float
     cloud_calls: int
     tokens_before_call: float | None = None
     call_price: float | None = None
+    gap_per_token: float | None = None
+    gap_per_sequence: float | None = None
+    gap_largest: float | None = None
     eval_local_accuracy: float | None = None
     eval_kept_accuracy: float | None = None
     eval_call_fraction: float | None = None
     eval_tokens_before_call: float | None = None
 
 
-def append_line(path: Path, record: dict[str, Any], *, sync: bool = True, private: bool = False) -> None:
-    """Append one JSON line, on disk on return if ``sync``. A crash tears at most this line.
+def outcome_metrics(outcomes: Outcomes) -> dict[str, Any]:
+    """The shares and lengths of a step's responses."""
+    flat = [outcome for group in outcomes for outcome in group]
+    right, called = sum(o.correct for o in flat), sum(o.called for o in flat)
+    return {
+        "local_accuracy": right / len(flat),
+        "kept_accuracy": right / max(1, len(flat) - called),
+        "call_fraction": called / len(flat),
+        "mean_tokens": sum(o.tokens for o in flat) / len(flat),
+        "tokens_before_call": sum(o.tokens for o in flat if o.called) / called if called else None,
+    }
 
-    ``private``: a file made here is its owner's alone.
-    """
-    with open(path, "a", encoding="utf-8", opener=owner_only if private else None) as file:
+
+def plan_metrics(plan: Plan) -> dict[str, Any]:
+    """What was earned and which prompts teach."""
+    kept = plan.kept
+    return {
+        "reward": float(plan.rewards.mean()),
+        "d1": len(kept.d1),
+        "d2_candidates": len(kept.d2_candidates),
+        "d2": len(kept.d2),
+        "prompts_kept": len(kept.indices),
+    }
+
+
+def update_metrics(report: UpdateReport) -> dict[str, Any]:
+    """The optimizer's step."""
+    return {"loss": report.loss, "grad_norm": report.grad_norm, "clipped": report.clipped, **report.gap.metrics()}
+
+
+def append_line(path: Path, record: dict[str, Any], *, sync: bool = True) -> None:
+    """Append one JSON line, on disk on return if ``sync``. A crash tears at most this line."""
+    with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
         file.flush()
         if sync:
@@ -64,7 +105,7 @@ def append_metrics(path: Path, metrics: StepMetrics) -> None:
     append_line(path, {key: value for key, value in asdict(metrics).items() if value is not None})
 
 
-def truncate_lines(path: Path, last_step: int, *, private: bool = False) -> list[dict[str, Any]]:
+def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
     """Cut a file of lines with a ``step`` key back to ``last_step``; returns the records kept."""
     if not path.exists():
         return []
@@ -75,5 +116,29 @@ def truncate_lines(path: Path, last_step: int, *, private: bool = False) -> list
         record = json.loads(line)
         if record["step"] <= last_step:
             kept.append((line, record))
-    write_file(path, "".join(line for line, _ in kept), private=private)
+    write_file(path, "".join(line for line, _ in kept))
     return [record for _, record in kept]
+
+
+def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
+    """The steps of the run in ``run_dir``."""
+    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def warnings_of(steps: list[dict[str, Any]]) -> list[str]:
+    """What to know about a run before believing its settings, one sentence each."""
+    found = []
+    clipped = [step["clipped"] for step in steps if "clipped" in step]
+    share = sum(clipped) / len(clipped) if clipped else 0.0
+    if share > CLIPPED_SHARE:
+        found.append(
+            f"grad_clip clipped {share:.0%} of the steps: those have its length whatever their gradient, "
+            "so the learning rate alone decides how far they go. Raise grad_clip, or set it to null."
+        )
+    idle = len(list(takewhile(lambda step: step["grad_norm"] == 0.0, reversed(steps))))
+    if idle >= IDLE_STEPS:
+        found.append(
+            f"nothing was learned in the last {idle} steps: in no group did one response earn more than another. "
+            "If the reward is near 0, the policy has collapsed: lower learning_rate."
+        )
+    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import write_file
+from edgekit.train.metrics import read_metrics, warnings_of
 
 # Okabe and Ito's colours: told apart with colour-blindness, and by lightness in print.
 BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
@@ -15,12 +15,12 @@ BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
 
 def write_report(run_dir: Path) -> Path:
     """Draw ``run_dir``/metrics.jsonl into report/learning_curves.png and report/index.md; returns the page."""
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    steps = [json.loads(line) for line in lines]
+    steps = read_metrics(run_dir)
     write_file(run_dir / "report" / "learning_curves.png", _draw(steps))
     last = steps[-1]
-    rows = [f"| {key} | {value:.4g} |" for key, value in last.items() if isinstance(value, int | float)]
+    rows = [f"| {key} | {float(value):.4g} |" for key, value in last.items() if isinstance(value, int | float)]
     page = ["# Training report", "", "![learning curves](learning_curves.png)", ""]
+    page += [*(f"**{warning}**" for warning in warnings_of(steps)), ""]
     page += [f"Last step ({last['step']}):", "", "| metric | value |", "| --- | --- |", *rows, ""]
     index = run_dir / "report" / "index.md"
     write_file(index, "\n".join(page))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.config import TrainConfig
+from edgekit.train.streams import Use, stream_seed
 
 
 def training_pool(task: Task, policy: Policy, config: TrainConfig) -> list[Problem]:
@@ -27,12 +26,13 @@ def training_pool(task: Task, policy: Policy, config: TrainConfig) -> list[Probl
     return kept
 
 
-def step_problems(pool: list[Problem], step: int, size: int, epoch_seed: Callable[[int], int]) -> list[Problem]:
-    """The ``size`` problems of ``step`` (from 1): the pool in an order shuffled anew each epoch."""
+def step_problems(pool: list[Problem], step: int, config: TrainConfig) -> list[Problem]:
+    """The problems of ``step`` (from 1): the pool in an order shuffled anew each epoch."""
     chosen: list[Problem] = []
+    size = config.prompts_per_step
     for position in range((step - 1) * size, step * size):
         epoch, index = divmod(position, len(pool))
         if not chosen or index == 0:
-            order = np.random.default_rng(epoch_seed(epoch)).permutation(len(pool))
+            order = np.random.default_rng(stream_seed(config.seed, Use.SHUFFLE, epoch)).permutation(len(pool))
         chosen.append(pool[order[index]])
     return chosen

@@ -1,60 +1,110 @@
-"""One policy-gradient step of an optimizer over a policy's weights, or over adapters of them."""
+"""One policy-gradient step of an optimizer over what a run trains."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import nn
 
+from edgekit.errors import EdgekitError, NotFinite
 from edgekit.policy.model import PolicyModel
-from edgekit.train.batches import Sample, batches
+from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
-from edgekit.train.lora import merge_adapters, with_adapters
-from edgekit.train.loss import policy_gradient_loss, response_log_probs
+from edgekit.train.gap import LogProbGap, importance_weights, total_gap
+from edgekit.train.loss import policy_gradient_loss, sequence_log_probs, token_log_probs
 from edgekit.train.parallel import ALONE, Ranks
+from edgekit.train.weights import trained_weights
+
+
+@dataclass(frozen=True)
+class UpdateReport:
+    """A step: its loss, the gradient's norm before clipping, whether that was clipped, and :class:`LogProbGap`."""
+
+    loss: float
+    grad_norm: float
+    clipped: bool
+    gap: LogProbGap
 
 
 class PolicyUpdate:
     """The optimizer of a run and how a batch becomes its step; ``ranks`` each take a share of it.
 
-    ``model`` is what is trained and checkpointed: the policy's own model, or its twin with adapters.
+    ``recipe``: the grid on which ``policy_model`` is trained, None for floats.
     """
 
-    def __init__(self, policy_model: PolicyModel, config: TrainConfig, ranks: Ranks = ALONE) -> None:
-        self.policy_model, self.config, self.ranks = policy_model, config, ranks
-        self.model = policy_model if config.lora_rank is None else with_adapters(policy_model, config)
-        self.trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+    def __init__(
+        self,
+        policy_model: PolicyModel,
+        config: TrainConfig,
+        ranks: Ranks = ALONE,
+        recipe: QuantRecipe | None = None,
+    ) -> None:
+        self.config, self.ranks = config, ranks
+        self.weights = trained_weights(policy_model, config, recipe)
+        self.trained = [parameter for parameter in self.weights.moved.parameters() if parameter.requires_grad]
         self.optimizer = torch.optim.Adam(self.trained, lr=config.learning_rate, fused=True)
 
-    def apply(self, samples: Sequence[Sample], prompts: int, learning_rate: float) -> tuple[float, float]:
-        """One step on ``samples`` of ``prompts`` groups; returns the loss and the gradient's norm before clipping.
+    def apply(self, samples: Sequence[Sample], prompts: int, learning_rate: float) -> UpdateReport:
+        """One step on ``samples`` of ``prompts`` groups; the policy's weights are the new ones on return.
 
         ``samples`` are this process's, ``prompts`` all the processes' groups; what is returned is the whole step's.
+        Raises :class:`NotFinite` before anything moves if the loss or the gradient is no number.
         """
-        loss = 0.0
+        loss, gap = 0.0, LogProbGap()
         self.optimizer.zero_grad()
-        device = self.model.cos.device
         for batch in batches(samples, self.config.rows_per_forward):
-            batch = batch.to(device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=self.config.bfloat16):
-                log_probs = response_log_probs(
-                    self.model, batch, self.config.temperature, checkpointing=self.config.gradient_checkpointing
-                )
-            part = policy_gradient_loss(log_probs, batch.advantages, prompts)
-            torch.autograd.backward(part)
-            loss += part.item()
+            loss += self._backward(batch.to(self.weights.model.cos.device), prompts, gap)
         loss = self.ranks.add_gradients(self.trained, loss)
+        gap = total_gap(self.ranks.gather([gap]))
         if not any(parameter.grad is not None for parameter in self.trained):
-            return 0.0, 0.0  # every kept group's rewards are equal: nothing to learn from this batch
-        limit = self.config.grad_clip if self.config.grad_clip is not None else float("inf")
-        norm = torch.nn.utils.clip_grad_norm_(self.trained, limit)
+            return UpdateReport(0.0, 0.0, False, gap)  # all kept groups' rewards are equal: nothing to learn
+        limit = self.config.grad_clip if self.config.grad_clip is not None else math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self.trained, limit))
+        for what, value in (("the loss", loss), ("the gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise NotFinite(f"{what} is {value}")
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate
         self.optimizer.step()
-        self.merge()
-        return loss, float(norm)
+        self.weights.refresh()
+        return UpdateReport(loss, norm, norm > limit, gap)
 
-    def merge(self) -> None:
-        """Bring the policy's own weights up to date with the adapters, where there are any."""
-        if self.model is not self.policy_model:
-            merge_adapters(self.model, self.policy_model)
+    def _backward(self, batch: Batch, prompts: int, gap: LogProbGap) -> float:
+        """Add the batch's gradient and its part of the ``gap``; returns its part of the loss."""
+        with torch.autocast(batch.prompts.device.type, torch.bfloat16, enabled=self.config.bfloat16):
+            tokens, owner = token_log_probs(
+                self.weights.model, batch, self.config.temperature, checkpointing=self.config.gradient_checkpointing
+            )
+        log_probs, advantages = sequence_log_probs(tokens, owner, len(batch.responses)), batch.advantages
+        if batch.sampled is None:
+            if self.config.importance_cap is not None:
+                raise EdgekitError(
+                    "importance_cap: the rollouts' log-probabilities are not known. The server does not tell them. "
+                    "Leave importance_cap out."
+                )
+        else:
+            by_token = tokens.detach() - batch.sampled[batch.mask.bool()]
+            by_sequence = sequence_log_probs(by_token, owner, len(batch.responses))
+            gap.add(by_token, by_sequence)
+            if self.config.importance_cap is not None:
+                advantages = advantages * importance_weights(by_sequence, self.config.importance_cap)
+        loss = policy_gradient_loss(log_probs, advantages, prompts)
+        torch.autograd.backward(loss)
+        return loss.item()
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """The learning rate of ``step`` (from 1): linear warm-up, then the configured schedule."""
+    left = 1.0 if config.schedule == "constant" else 1 - (step - 1) / config.steps
+    return config.learning_rate * left * min(1.0, step / (config.warmup_steps + 1))
+
+
+def check_finite(module: nn.Module) -> None:
+    """Raise :class:`NotFinite` if one of the weights of ``module`` is infinite or NaN."""
+    for name, parameter in module.named_parameters():
+        if not bool(parameter.detach().isfinite().all()):
+            raise NotFinite(f"a weight of {name} is not finite")

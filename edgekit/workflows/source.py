@@ -49,9 +49,9 @@ def task_of(source: Path, given: str | None) -> str:
     configs = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
     if not configs:
         return DEFAULT_TASK
-    from edgekit.train.config import load_config
+    from edgekit.train.config import load_run_config
 
-    return load_config(str(configs[0])).task
+    return load_run_config(configs[0]).task
 
 
 def open_cloud(cloud: str | Cloud | None, task: Task) -> Cloud | None:

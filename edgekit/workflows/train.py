@@ -16,6 +16,7 @@ from edgekit.train.config import load_config
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
+from edgekit.train.run_directory import read_run_config
 from edgekit.warm_start.bases import is_pretrained, run_base
 from edgekit.workflows.source import AnyPath, open_cloud
 
@@ -33,14 +34,15 @@ def train(
     """Post-train a policy so that it answers what it can and calls the cloud when it cannot; returns ``out``.
 
     ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
-    ``resume`` goes on from the last checkpoint in ``out``, with the run's own configuration. Under a launcher such as
+    ``resume`` goes on from the last checkpoint in ``out`` with the run's own configuration, in which ``settings`` may
+    then change only what a run that diverged needs changed. Under a launcher such as
     torchrun every process calls this; only the first writes, and calls ``on_progress``. Raises :class:`EdgekitError`
     for a bad configuration, or if ``out`` holds anything that is not resumed.
     """
     run_dir = Path(out)
-    if resume and (settings or config != "default"):
-        raise EdgekitError("resume: a run goes on with its own config. CONFIG and --set do not apply. Leave them out.")
-    chosen = loop.read_run_config(run_dir) if resume else load_config(str(config), settings)
+    if resume and config != "default":
+        raise EdgekitError("resume: a run goes on with its own config. CONFIG does not apply. Leave it out.")
+    chosen = read_run_config(run_dir, settings) if resume else load_config(str(config), settings)
     cloud = open_cloud(chosen.cloud, get_task(chosen.task))
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")

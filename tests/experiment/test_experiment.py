@@ -17,10 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgekit.cli.app import run_command
+from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment import judge as judging
-from edgekit.experiment.cloud_answers import RememberedCloud
 from edgekit.experiment.config import load_experiment_config, preset_names
 from edgekit.experiment.judge import Candidate, Exam, judge
 from edgekit.experiment.methods import METHODS
@@ -51,6 +51,7 @@ TINY = [
 CHILD = """
 import os, signal, sys
 from pathlib import Path
+from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.experiment.routers import ROUTERS
 from edgekit.experiment.run import open_experiment, run_experiment
@@ -92,7 +93,7 @@ def files(out: Path) -> dict[str, bytes]:
 
 def candidate(tmp_path: Path, *, n_validation: int = 30, n_test: int = 15, accuracy: float = 1.0) -> Candidate:
     """The built-in policy, untrained."""
-    cloud = RememberedCloud(OracleCloud(COUNTDOWN, accuracy), tmp_path / "cloud_answers.jsonl")
+    cloud = CloudLedger(OracleCloud(COUNTDOWN, accuracy), COUNTDOWN, tmp_path / "cloud_answers.jsonl")
     draw = COUNTDOWN.problems
     exam = Exam(COUNTDOWN, draw("validation", n_validation, 7), draw("test", n_test, 7), draw("train", 10, 7), cloud)
     return Candidate(builtin_base(), 0, exam, print)

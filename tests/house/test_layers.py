@@ -26,7 +26,7 @@ ALLOWED = {
     "quantize": {"recipes", "policy", "routing"},
     "rollout": {"policy", "routing"},
     "warm_start": {"recipes", "quantize", "rollout", "policy", "routing", "tasks"},
-    "train": {"warm_start", "rollout", "policy", "routing", "tasks", "cloud"},
+    "train": {"recipes", "warm_start", "rollout", "policy", "quantize", "routing", "tasks", "cloud"},
     "bundle": {"isolation", "recipes", "routing"},
     "simulate": {"isolation", "recipes", "routing", "bundle"},
     "export": {"recipes", "quantize", "policy", "routing", "bundle"},

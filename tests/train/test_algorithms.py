@@ -20,17 +20,18 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
-from edgekit.train.algorithms import Algorithm
+from edgekit.train.algorithms import ALGORITHMS, Algorithm, algorithm_of, settings_of
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.early_marker import teach_early_marker
-from edgekit.train.loop import read_run_config, train
+from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.plots import write_report
 from edgekit.train.reward import Outcome, RewardScale
+from edgekit.train.run_directory import read_run_config
+from edgekit.train.weights import trained_weights
 from edgekit.warm_start.bases import builtin_base
 
-ALGORITHMS = ("gapg", "da_grpo", "collaboration_dr_grpo", "collaboration_grpo", "task_only")
 RIGHT, WRONG = Outcome(False, True, True, 5), Outcome(False, False, True, 10)
 CALLED, LONG_RIGHT = Outcome(True, False, False, 4), Outcome(False, True, True, 8)
 GROUP = [RIGHT, WRONG, CALLED, LONG_RIGHT]
@@ -43,7 +44,7 @@ TINY = [
 
 
 def algorithm(name: str, **settings: object) -> Algorithm:
-    return Algorithm(TrainConfig.model_validate({"algorithm": name, **settings}), BUDGET)
+    return algorithm_of(TrainConfig.model_validate({"algorithm": name, **settings}), BUDGET)
 
 
 def tiny(*overrides: str) -> TrainConfig:
@@ -83,7 +84,8 @@ def test_rewards_and_advantages_are_the_hand_worked_ones(
 @pytest.mark.parametrize("name", ALGORITHMS)
 def test_a_group_of_equal_rewards_teaches_exactly_nothing(name: str) -> None:
     # Three times 0.2 is a sum whose third is not 0.2 in floating point.
-    equal = algorithm(name, alpha_f=0.2).plan([[WRONG] * 3, [CALLED] * 3], [True, True], seed=0)
+    form = {"alpha_f": 0.2} if "alpha_f" in settings_of(name) else {}
+    equal = algorithm(name, **form).plan([[WRONG] * 3, [CALLED] * 3], [True, True], seed=0)
     assert equal.advantages.tolist() == [[0.0] * 3] * 2
 
 
@@ -91,7 +93,8 @@ def test_only_gapg_drops_prompts_and_all_tell_the_kinds_apart() -> None:
     outcomes = [[RIGHT, WRONG], [WRONG, CALLED], [WRONG, WRONG], [WRONG, CALLED]]
     for name in ALGORITHMS:
         cloud = [False, True, False, True]
-        kept = algorithm(name, call_fraction=0.5).plan(outcomes, cloud, seed=0).kept
+        budget = {"call_fraction": 0.5} if "call_fraction" in settings_of(name) else {}
+        kept = algorithm(name, **budget).plan(outcomes, cloud, seed=0).kept
         assert (kept.d1, kept.d2_candidates) == ((0,), (1, 3)), name
         assert kept.indices == ((0, *kept.d2) if name == "gapg" else (0, 1, 2, 3)), name
         assert len(kept.d2) == (1 if name == "gapg" else 2), name
@@ -137,6 +140,19 @@ def test_an_earlier_call_pays_more_and_never_as_much_as_a_right_answer() -> None
         ["alpha_e=0.2", "algorithm=da_grpo"],
         ["estimator=grpo", "algorithm=collaboration_grpo"],
         ["prompt_filter=false", "algorithm=task_only"],
+        *(
+            ["call_fraction=0.2", f"algorithm={name}"]
+            for name in ALGORITHMS
+            if "call_fraction" not in settings_of(name)
+        ),
+        ["call_fraction=0.3", "algorithm=task_only"],  # the default: as vain as any other value
+        ["call_fraction=0.2", "prompt_filter=false"],
+        ["alpha_a=2.0", "algorithm=da_grpo"],
+        ["call_price_rate=0.1"],
+        ["early_marker_steps=10"],
+        ["lora_alpha=8"],
+        ["eval_every=5", "eval_n=0"],
+        ["instruction=Think."],
         ["algorithm=ppo"],
     ],
 )
@@ -150,6 +166,8 @@ def test_settings_that_would_do_nothing_or_harm_are_refused(settings: list[str])
 
 class NoCloud:
     """A cloud that must not be asked."""
+
+    name = "none"
 
     def answer(self, problem: Problem) -> str:
         raise EdgekitError(f"asked about {problem.id}")
@@ -225,7 +243,7 @@ def test_early_exposure_gives_the_marker_a_chance_before_the_attempt_and_is_the_
 
     def taught() -> Policy:
         policy = load_policy(builtin_base())
-        teach_early_marker(policy, policy.model, task, pool, config, seed=1)
+        teach_early_marker(policy, trained_weights(policy.model, config, None), task, pool, config, seed=1)
         return policy
 
     def at_the_start(policy: Policy) -> float:
@@ -240,6 +258,6 @@ def test_early_exposure_gives_the_marker_a_chance_before_the_attempt_and_is_the_
     assert before < 1e-4
     assert at_the_start(policy) > 100 * before
     cloud = OracleCloud(task)
-    for name, share in (("with", 1), ("without", 0)):
-        train(tiny("steps=1", "early_marker_steps=1", f"early_marker_share={share}"), tmp_path / name, cloud=cloud)
+    for name, exposed in (("with", ["early_marker_share=1", "early_marker_steps=1"]), ("without", [])):
+        train(tiny("steps=1", *exposed), tmp_path / name, cloud=cloud)
     assert lines(tmp_path / "with") != lines(tmp_path / "without")

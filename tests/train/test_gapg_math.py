@@ -14,6 +14,7 @@ from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import Marker, RoutingSpec
 from edgekit.train.advantage import group_advantages
 from edgekit.train.batches import Sample, batches, collate
+from edgekit.train.gap import importance_weights
 from edgekit.train.loss import policy_gradient_loss, response_log_probs
 from edgekit.train.prompt_filter import call_ratio, filter_prompts
 from edgekit.train.reward import Outcome, RewardScale, emitted_call, well_formed
@@ -181,6 +182,24 @@ def test_the_estimators_expectation_is_the_exact_gradient_and_the_biased_ones_is
         scaled = normalized * (normalized @ exact) / (normalized @ normalized)
         assert (scaled - exact).norm() > 0.03 * exact.norm()
         assert (normalized - exact).norm() > 0.2 * exact.norm()
+
+
+def test_importance_weights_make_it_unbiased_for_the_policy_that_is_updated_and_a_cap_bounds_them() -> None:
+    acting, updated, temperature, prompt = toy_model(1), toy_model(0), 0.8, (1, 2)
+    rewards = torch.tensor([0.0, 0.25, 1.0, 0.0, 0.2, 0.25, 0.7, 1.0, 0.0, 0.5], dtype=torch.float64)
+    exact = flat_gradient(updated, (log_probs_of(updated, prompt, temperature).exp() * rewards).sum())
+    sampled = log_probs_of(acting, prompt, temperature).detach()
+    for cap, unbiased in ((1e9, True), (1.1, False)):
+        log_probs = log_probs_of(updated, prompt, temperature)
+        weights = importance_weights(log_probs.detach() - sampled, cap)
+        assert float(weights.max()) <= cap
+        total = torch.zeros(())
+        for first, second in itertools.product(range(len(OUTCOMES)), repeat=2):
+            rows = [first, second]
+            given = group_advantages(rewards[rows][None])[0] * weights[rows]
+            total = total + sampled[rows].exp().prod() * policy_gradient_loss(log_probs[rows], given, 1)
+        close = torch.allclose(-flat_gradient(updated, total), exact, rtol=1e-9, atol=1e-12)
+        assert close == unbiased
 
 
 def test_the_padded_batch_gives_each_responses_own_log_probability() -> None:

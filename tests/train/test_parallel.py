@@ -54,11 +54,12 @@ with join(os.environ) as ranks:
     if sys.argv[2] == "nobody teaches":
         samples = []
     update = PolicyUpdate(policy.model, load_config("quick", ["grad_clip=null"]), ranks)
-    loss, norm = update.apply(samples, 4, 1e-4)
+    report = update.apply(samples, 4, 1e-4)
     if ranks.is_first:
         tokens = [token for group in groups for response in group.responses for token in response.token_ids]
         grads = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
-        save_file(grads, sys.argv[1], metadata={"tokens": str(tokens), "loss": str(loss), "norm": str(norm)})
+        facts = {"tokens": str(tokens), "loss": str(report.loss), "norm": str(report.grad_norm)}
+        save_file(grads, sys.argv[1], metadata=facts)
 """
 
 DYING = """

@@ -19,8 +19,9 @@ from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import TrainConfig, load_config, preset_names
-from edgekit.train.loop import read_run_config, train
+from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
+from edgekit.train.run_directory import read_run_config
 from edgekit.warm_start.bases import builtin_base
 
 TINY = [

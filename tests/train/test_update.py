@@ -171,7 +171,7 @@ def test_adapters_alone_are_trained_and_merged_the_policy_decides_the_same(polic
     base = decode_batch(policy, prompts)
     for _ in range(3):
         update.apply(some_samples(), 3, 1e-2)
-    assert {name.split(".")[-3] for name, p in update.model.named_parameters() if p.requires_grad} == {
+    assert {name.split(".")[-3] for name, p in update.weights.model.named_parameters() if p.requires_grad} == {
         "lora_A",
         "lora_B",
     }
@@ -179,7 +179,7 @@ def test_adapters_alone_are_trained_and_merged_the_policy_decides_the_same(polic
         adapted = name.split(".")[-2] in update.config.lora_targets
         assert torch.equal(parameter, before[name]) is not adapted, name
     merged = decode_batch(policy, prompts)
-    unmerged = decode_batch(Policy(update.model, policy.tokenizer, policy.routing, policy.vocabulary), prompts)
+    unmerged = decode_batch(Policy(update.weights.model, policy.tokenizer, policy.routing, policy.vocabulary), prompts)
     decisions = [[(d.route, d.token_ids) for d in decided] for decided in (merged, unmerged, base)]
     assert decisions[0] == decisions[1] != decisions[2]
     margins = [[d.marker_margin for d in decided] for decided in (merged, unmerged)]
@@ -193,7 +193,7 @@ def test_the_adapters_gradient_is_the_merged_weights_chained_through_them(policy
     full = gradients(policy.model, some_samples())["model.layers.1.mlp.up_proj.weight"]
     update.config = update.config.model_copy(update={"grad_clip": None})
     update.apply(some_samples(), 3, 0.0)
-    layer = update.model.get_submodule("model.layers.1.mlp.up_proj")
+    layer = update.weights.model.get_submodule("model.layers.1.mlp.up_proj")
     (first, second), scale = (layer.lora_A["default"].weight, layer.lora_B["default"].weight), 32.0 / 4
     torch.testing.assert_close(second.grad, scale * full @ first.t(), rtol=1e-3, atol=1e-6)
 

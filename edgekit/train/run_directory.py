@@ -1,0 +1,122 @@
+"""A run's directory: config.yaml, metrics.jsonl, timings.jsonl, checkpoints/, and policy/ at the end.
+
+What is recorded of a step is on disk before the next begins, and going on cuts the files back to the checkpoint it
+goes on from: a run that was killed leaves what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from edgekit.atomic_write import new_directory, sweep, write_file
+from edgekit.errors import ConfigError, EdgekitError
+from edgekit.folder_lock import lock_folder
+from edgekit.policy.checkpoint import Policy, save_policy
+from edgekit.train.algorithms import Algorithm
+from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from edgekit.train.config import TrainConfig, load_run_config
+from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
+from edgekit.train.parallel import check_shares
+from edgekit.train.responses import SERVED
+from edgekit.train.update import PolicyUpdate
+
+CHANGEABLE = ("learning_rate", "grad_clip", "bfloat16", "importance_cap")
+"""Settings with which a run may go on otherwise than it began: those that a run which diverged needs changed."""
+
+
+class RunDirectory:
+    """The files of the run at ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @property
+    def ledger(self) -> Path:
+        """Where it is written what the cloud was asked."""
+        return self.path / "cloud_answers.jsonl"
+
+    def start(self, config: TrainConfig, world: int, held: ExitStack, *, resume: bool) -> None:
+        """Lock the folder until ``held`` is left, for a run of ``config`` among ``world`` processes.
+
+        Raises :class:`EdgekitError` unless it can begin here, or go on.
+        """
+        check_shares(config.prompts_per_step, world)
+        if not resume and (self.path.is_dir() or not self.path.exists()):
+            self.path.mkdir(parents=True, exist_ok=True)
+            held.callback(_remove_empty, self.path)
+        if self.path.is_dir():
+            held.enter_context(lock_folder(self.path))
+            sweep(self.path)
+        if resume:
+            saved, given = read_run_config(self.path).model_dump(), config.model_dump()
+            changed = [
+                f"{key}: {given[key]!r}, the run has {saved[key]!r}"
+                for key in saved
+                if saved[key] != given[key] and key not in CHANGEABLE
+            ]
+            if changed:
+                raise ConfigError(f"cannot resume {self.path} with another config", changed)
+        elif not self.path.is_dir() or any(self.path.iterdir()):
+            what = "a run" if (self.path / "config.yaml").exists() else "something else"
+            raise EdgekitError(f"output exists: {self.path}. It holds {what}. Use --resume to go on, or another --out.")
+
+    def begin(self, config: TrainConfig) -> None:
+        """Write down the configuration, if it is not there as it is."""
+        file, text = self.path / "config.yaml", config.to_yaml()
+        if not file.is_file() or file.read_text() != text:
+            write_file(file, text)
+
+    def last_checkpoint(self) -> int:
+        """The last checkpoint's step, 0 if there is none."""
+        return max(checkpoint_steps(self.checkpoints), default=0)
+
+    def rewind(self) -> int:
+        """Cut the files back to the last checkpoint; returns its step, 0 if there is none.
+
+        The ledger stays: the steps run again need the very same answers, and no prompt is sent twice.
+        """
+        sweep(self.checkpoints)
+        step = self.last_checkpoint()
+        truncate_lines(self.path / "metrics.jsonl", step)
+        truncate_lines(self.path / "timings.jsonl", step)
+        return step
+
+    def load(self, step: int, update: PolicyUpdate, algorithm: Algorithm) -> None:
+        """Put the checkpoint of ``step`` back into what trains."""
+        algorithm.call_price = load_checkpoint(self.checkpoints, step, update.weights.moved, update.optimizer)
+
+    def record(self, metrics: StepMetrics, seconds: float) -> None:
+        """Append a step, on disk on return."""
+        append_metrics(self.path / "metrics.jsonl", metrics)
+        append_line(self.path / "timings.jsonl", {"step": metrics.step, "seconds": round(seconds, 3)})
+
+    def save(self, step: int, update: PolicyUpdate, algorithm: Algorithm) -> None:
+        """Write a checkpoint of ``step``; older ones than the last few go."""
+        save_checkpoint(self.checkpoints, step, update.weights.moved, update.optimizer, algorithm.call_price)
+
+    def finish(self, policy: Policy) -> None:
+        """Write the policy."""
+        with new_directory(self.path / "policy", marker_file="routing.json") as folder:
+            save_policy(policy, folder)
+        shutil.rmtree(self.path / SERVED, ignore_errors=True)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def read_run_config(run_dir: Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
+    """The configuration of the run in ``run_dir``, with ``settings`` changed.
+
+    Raises :class:`EdgekitError` if there is none.
+    """
+    path = run_dir / "config.yaml"
+    if not path.is_file():
+        raise EdgekitError(f"not a run: {run_dir}. It has no config.yaml. Check the path, or train without --resume.")
+    return load_run_config(path, settings)

@@ -15,6 +15,7 @@ import numpy as np
 from edgekit.errors import BundleError
 from edgekit.routing.step_model import Logits
 from edgekit.simulate import SimulatedModel
+from edgekit.simulate.pte_check import check_program
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
@@ -22,6 +23,7 @@ def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> Simula
 
     Raises BundleError if the file cannot be loaded.
     """
+    check_program(path)
     return ExecutorchModel(path, context_length)
 
 

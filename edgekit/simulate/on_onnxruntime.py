@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgekit.errors import BundleError
 from edgekit.routing.step_model import Logits
 from edgekit.simulate import SimulatedModel
+from edgekit.simulate.onnx_check import check_model
 
 THREADED_FROM = 16_000_000
 """Bytes of a model from which on a second thread pays; see :func:`threads_for`."""
@@ -23,6 +24,7 @@ def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> Simula
 
     Raises BundleError if the file cannot be loaded.
     """
+    check_model(path)
     session = _open_session(path)
     names = {item.name for item in session.get_inputs()}
     return StandardModel(session, context_length) if "attention_mask" in names else FusedModel(session, context_length)

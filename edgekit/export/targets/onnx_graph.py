@@ -14,20 +14,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from edgekit.recipes.onnx_operators import EXTERNAL_SUFFIX, MICROSOFT, STANDARD
+
 OPSET = 20
 IR_VERSION = 10
 INLINE_LIMIT = 1_900_000_000
 """Bytes of weights from which on they go to a file of their own: a protobuf message ends at 2 GiB."""
-EXTERNAL_SUFFIX = "_data"
-"""model.onnx_data beside model.onnx, the name that transformers.js looks for."""
 EXTERNAL_FROM = 1024
 """Smaller tensors stay inline: shapes and axes must be readable without the other file."""
 ALIGNMENT = 4096
 """Weights in the other file begin on a page, so that the runtime can map them."""
-MICROSOFT = frozenset(
-    ("GatherBlockQuantized", "GroupQueryAttention", "FusedMatMul", "MatMulNBits", "QuickGelu", "RotaryEmbedding")
-) | {"SkipSimplifiedLayerNormalization"}
-"""Operators of ONNX Runtime's own domain; all others are standard."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +56,7 @@ class Graph:
         """Append a node called ``name``; returns its first output, which is called the same unless named."""
         from onnx import helper
 
+        assert operator in MICROSOFT or operator in STANDARD, f"{operator} is not in edgekit/recipes/onnx_operators.py"
         names = list(outputs) or [name]
         domain = "com.microsoft" if operator in MICROSOFT else ""
         self.nodes.append(helper.make_node(operator, list(inputs), names, name=name, domain=domain, **attributes))

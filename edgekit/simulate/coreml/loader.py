@@ -18,8 +18,16 @@ def load_program(package: Package, function: str) -> Program:
     """Prepare a function of ``package``; constants and what depends on constants alone is computed here.
 
     What one function dequantized, another one of the same package shares. Raises EdgekitError naming
-    every operation the simulator does not know, before any runs.
+    every operation the simulator does not know, before any runs, and BundleError for a program that makes no sense.
     """
+    try:
+        return _load(package, function)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BundleError(f"malformed program: {function} of {package.path}. {why}. Export it again.") from None
+
+
+def _load(package: Package, function: str) -> Program:
     if function not in package.program.functions:
         raise BundleError(f"no function {function} in {package.path}. It has {package.functions}. Export it again.")
     spec = package.program.functions[function]
@@ -42,7 +50,7 @@ def load_program(package: Package, function: str) -> Program:
         else:
             loader.add_step(op)
     program = loader.program
-    program.outputs = {name: loader.types[name] for name in block.outputs}
+    program.outputs = {name: loader.known(name) for name in block.outputs}
     _drop_unused(program)
     _free_early(program)
     return program
@@ -60,8 +68,20 @@ class _Loader:
         is_state = given.type.WhichOneof("type") == "stateType"
         type_ = tensor_type(given.type, given.name)
         (self.program.states if is_state else self.program.inputs)[given.name] = type_
-        self.types[given.name] = type_
+        self.define(given.name, type_)
         self.program.slot(given.name)
+
+    def define(self, name: str, type_: TensorType) -> None:
+        """A value made now. Raises BundleError if there is one of that name."""
+        if name in self.types:
+            raise BundleError(f"value made twice: {name} in {self.program.name}. One of them is lost. Export it again.")
+        self.types[name] = type_
+
+    def known(self, name: str) -> TensorType:
+        """The type of a value made before. Raises BundleError if there is none."""
+        if name not in self.types:
+            raise BundleError(f"unknown value: {name} in {self.program.name}. Nothing makes it. Export it again.")
+        return self.types[name]
 
     def add_constant(self, op: Any) -> None:
         output, value = op.outputs[0], op.attributes["val"]
@@ -76,10 +96,11 @@ class _Loader:
             raise BundleError(f"unknown state: {state} in {program.name}. The function declares none. Export it again.")
         if op.type == "read_state":
             output = op.outputs[0]
-            self.types[output.name] = tensor_type(output.type, output.name)
+            self.define(output.name, tensor_type(output.type, output.name))
             step = Step(op.type, [], [program.slot(output.name)], [self.types[output.name]], reads=state)
         else:
             source = op.inputs["data"].arguments[0].name
+            self.known(source)
             slot = program.slot(source)
             program.values[slot] = self.constants.get(source)
             step = Step(f"write_state {state}", [slot], [], [program.states[state]], writes=state)
@@ -88,9 +109,9 @@ class _Loader:
     def add_step(self, op: Any) -> None:
         program = self.program
         types = [tensor_type(output.type, output.name) for output in op.outputs]
-        self.types.update({output.name: type_ for output, type_ in zip(op.outputs, types, strict=True)})
         if op.type.startswith("constexpr_"):
             self._add_expression(op, types[0])
+            self.define(op.outputs[0].name, types[0])
             return
         node = _OperationNode(self, op)
         run = self._bind(node, types)
@@ -98,14 +119,22 @@ class _Loader:
         if all(constant for _, constant, _ in node.arguments):
             results = run(*[value for _, _, value in node.arguments])
             self._keep(step, op, results if len(op.outputs) > 1 else (results,))
+            self._define_outputs(op, types)
             return
         for argument, constant, value in node.arguments:
+            if not constant:
+                self.known(argument)
             slot = program.slot(argument)
             if constant:
                 program.values[slot] = value
             step.inputs.append(slot)
+        self._define_outputs(op, types)
         step.outputs = [program.slot(output.name) for output in op.outputs]
         program.steps.append(step)
+
+    def _define_outputs(self, op: Any, types: list[TensorType]) -> None:
+        for output, type_ in zip(op.outputs, types, strict=True):
+            self.define(output.name, type_)
 
     def _add_expression(self, op: Any, type_: TensorType) -> None:
         """A compressed weight: dequantized once for all functions of the package."""

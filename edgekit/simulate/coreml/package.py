@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import math
 import mmap
 import struct
 import sys
@@ -17,11 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BackendMissing, BundleError, install_hint
+from edgekit.plain_file import DOCUMENT_BYTES, open_plain, read_bytes
 
 Array = NDArray[Any]
 
 NEWEST_SPECIFICATION = 9  # iOS 18
-_SPECIFICATION_AUTHOR = "com.apple.CoreML"
+MANIFEST_FILE = "Manifest.json"
+SPECIFICATION = "com.apple.CoreML/model.mlmodel"
+WEIGHTS = "com.apple.CoreML/weights/weight.bin"
+"""Under Data: the two files beside the manifest. Nothing else of a package is read, whatever it names."""
+WEIGHTS_NAME = "@model_path/weights/weight.bin"
+LARGEST_SPECIFICATION = 256_000_000
+LARGEST_IMMEDIATE = 2**20
+"""Numbers of a constant that is not in the weights file, where one may stand for all."""
+LARGEST_TENSOR = 2**31
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_HEADER = struct.Struct("<IIQQQ")  # sentinel, type, bytes, offset, padding bits
 
@@ -50,6 +60,11 @@ class TensorType:
     shape: tuple[int, ...]
 
     @property
+    def count(self) -> int:
+        """How many numbers."""
+        return math.prod(self.shape)
+
+    @property
     def dtype(self) -> type:
         """The numpy type of its values at the program's edge."""
         return NUMPY_TYPES[self.code]
@@ -68,7 +83,7 @@ class Package:
     program: Any
     dequantized: dict[tuple[Any, ...], Array] = field(default_factory=dict)
     """Compressed weights in float32 by :meth:`stored_key`, shared by the functions that load from this package."""
-    _files: dict[str, memoryview] = field(default_factory=dict)
+    _weights: memoryview | None = None
     _wide: dict[tuple[str, int], Array] = field(default_factory=dict)
 
     @property
@@ -86,6 +101,11 @@ class Package:
             return self._blob(value.blobFileValue.fileName, value.blobFileValue.offset, type_)
         tensor = value.immediateValue.tensor
         kind = tensor.WhichOneof("value")
+        if type_.count > LARGEST_IMMEDIATE:
+            raise BundleError(
+                f"bad constant in {self.path}: {type_.shape}, {type_.count:,} numbers beside the weights. "
+                "Export the bundle again."
+            )
         if kind is None:
             return np.zeros(type_.shape, type_.dtype)
         held = getattr(tensor, kind).values
@@ -121,10 +141,13 @@ class Package:
         return tuple(parts)
 
     def _blob(self, name: str, offset: int, type_: TensorType) -> Array:
-        if name not in self._files:
-            file = self.path / "Data" / _SPECIFICATION_AUTHOR / name.removeprefix("@model_path/")
-            self._files[name] = _mapped(file)
-        data = self._files[name]
+        if name != WEIGHTS_NAME:
+            raise BundleError(
+                f"bad weights: {self.path} names the file {name!r}. It has {WEIGHTS_NAME}. Do not use it."
+            )
+        if self._weights is None:
+            self._weights = _mapped(self.path / "Data" / WEIGHTS)
+        data = self._weights
         where = f"bad weights: {self.path} {name} at byte {offset}"
         if offset + _BLOB_HEADER.size > len(data):
             raise BundleError(f"{where}. The file ends before it. Export the bundle again.")
@@ -139,14 +162,18 @@ class Package:
 def open_package(path: Path) -> Package:
     """Read ``path`` (a .mlpackage folder). Raises BundleError if it is not an iOS 18 ML Program."""
     try:
-        manifest = json.loads(_read(path / "Manifest.json"))
-        entry = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]
-        file = path / "Data" / entry["path"]
-    except (KeyError, TypeError, ValueError):
-        raise BundleError(f"not a Core ML package: {path}. Its Manifest.json is damaged. Export it again.") from None
+        manifest = json.loads(_read(path / MANIFEST_FILE, DOCUMENT_BYTES))
+        named = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise BundleError(f"not a Core ML package: {path}. Its {MANIFEST_FILE} is damaged. Export it again.") from None
+    if named != SPECIFICATION:
+        raise BundleError(
+            f"not an edgekit package: {path}. Its {MANIFEST_FILE} names {named!r}, not {SPECIFICATION}. Do not use it."
+        )
+    file = path / "Data" / SPECIFICATION
     from_bytes = _schema().Model.FromString
     try:
-        model = from_bytes(_read(file))
+        model = from_bytes(_read(file, LARGEST_SPECIFICATION))
     except Exception as error:  # protobuf's DecodeError lives in whichever implementation is installed
         raise BundleError(f"not a Core ML model: {file}. {error}. Export it again.") from None
     if model.specificationVersion > NEWEST_SPECIFICATION:
@@ -172,11 +199,17 @@ def tensor_type(type_: Any, where: str, *, strings: bool = False) -> TensorType:
     dimensions = type_.tensorType.dimensions
     if any(d.WhichOneof("dimension") != "constant" for d in dimensions):
         raise BundleError(f"dynamic shape in {where}. The simulator runs fixed shapes. Export it again.")
-    return TensorType(code, tuple(d.constant.size for d in dimensions))
+    made = TensorType(code, tuple(d.constant.size for d in dimensions))
+    if made.count > LARGEST_TENSOR:
+        raise BundleError(f"too large: {made.shape} in {where}. A tensor has at most 2^31 numbers. Export it again.")
+    return made
 
 
 def _unpack(data: bytes | memoryview, type_: TensorType, where: str) -> Array:
-    count = int(np.prod(type_.shape, dtype=np.int64))
+    count, size = type_.count, len(data)
+    wanted = -(-count // 2) if type_.code in (INT4, UINT4) else count * np.dtype(type_.dtype).itemsize
+    if size != wanted:
+        raise BundleError(f"{where}: {size} bytes where the program wants {wanted}. Export the bundle again.")
     if type_.code == INT4:
         packed = np.frombuffer(data, np.uint8)
         flat: Array = np.empty(2 * packed.size, np.int8)
@@ -189,22 +222,21 @@ def _unpack(data: bytes | memoryview, type_: TensorType, where: str) -> Array:
         flat = np.stack([packed & 15, packed >> 4], axis=-1).reshape(-1)[:count]
     else:
         flat = np.frombuffer(data, type_.dtype)
-    if flat.size != count:
-        raise BundleError(f"{where}: {flat.size} numbers where the program wants {count}. Export the bundle again.")
     return flat.reshape(type_.shape)
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, limit: int) -> bytes:
     try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"cannot read {path}. {error.strerror}. Export the bundle again.") from None
+        return read_bytes(path, limit)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise BundleError(f"cannot read {path}: {why}. Export the bundle again.") from None
 
 
 def _mapped(path: Path) -> memoryview:
     """The file's bytes without reading them all: pages come, and may go, as weights are unpacked."""
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         raise BundleError(f"cannot read {path}. {error}. Export the bundle again.") from None

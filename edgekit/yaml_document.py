@@ -1,47 +1,24 @@
-"""Reading what came from outside: plain files up to a limit, and YAML that cannot exhaust this process.
+"""YAML that comes from outside: it can neither run anything, nor exhaust this process, nor mean two things.
 
 Everything here raises OSError, or ValueError with the reason in a few words; whoever reads says which file it was.
 """
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-DOCUMENT_BYTES = 4_000_000
-"""The largest document that people write or edgekit makes: manifest, routing data, recipe, configuration."""
+from edgekit.plain_file import DOCUMENT_BYTES, read_text
+
 DEPTH = 64
-"""How far lists and objects may lie inside each other."""
-YAML_NODES = 200_000
-"""The largest YAML document, counted with every alias written out."""
+"""How far lists and mappings may lie inside each other."""
+MOST_VALUES = 200_000
+"""The largest document, counted with every alias written out."""
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def read_bytes(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:
-    """The content of ``path``, a plain file of at most ``limit`` bytes: no folder, pipe or device."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe without a writer must not wait
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ValueError("it is no plain file")
-        data = file.read(limit + 1) if found.st_size <= limit else b""
-        if found.st_size > limit or len(data) > limit:
-            raise ValueError(f"it has {max(found.st_size, len(data)):,} bytes, more than {limit:,}")
-        return data
-
-
-def read_text(path: Path, limit: int = DOCUMENT_BYTES) -> str:
-    """The same, as UTF-8."""
-    try:
-        return read_bytes(path, limit).decode()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"it is not UTF-8 (byte {error.start})") from None
 
 
 def read_yaml(path: Path, limit: int = DOCUMENT_BYTES) -> Any:
@@ -50,7 +27,7 @@ def read_yaml(path: Path, limit: int = DOCUMENT_BYTES) -> Any:
 
 
 def parse_yaml(text: str) -> Any:
-    """The YAML value that ``text`` is: plain values only, not deeper than DEPTH, not larger than YAML_NODES."""
+    """The YAML value that ``text`` is: plain values only, not deeper than DEPTH, not larger than MOST_VALUES."""
     try:
         _check_events(text)
         return yaml.load(text, _OneMeaning)
@@ -104,5 +81,5 @@ def _check_events(text: str) -> None:
                 sizes[anchor] = count - before
         if len(open_) > DEPTH:
             raise ValueError(f"it is nested deeper than {DEPTH}")
-        if count > YAML_NODES:
-            raise ValueError(f"it has more than {YAML_NODES:,} values")
+        if count > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values")

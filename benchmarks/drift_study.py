@@ -30,6 +30,7 @@ from edgekit.atomic_write import write_file
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import Decider, PolicyDecider
+from edgekit.evaluate.intervals import wilson_interval
 from edgekit.export.pipeline import export
 from edgekit.policy.checkpoint import load_policy
 from edgekit.quantize.quantized import quantize_policy
@@ -39,7 +40,6 @@ from edgekit.routing.decision_rule import SOLO
 from edgekit.simulate.measure import measure
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
-from edgekit.verify.parity import wilson_interval
 from edgekit.workflows.export import bias_fitter
 from edgekit.workflows.prompts import calibration_prompts
 from edgekit.workflows.source import bundle_decider

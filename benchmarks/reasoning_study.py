@@ -25,12 +25,12 @@ from drift_study import paired_interval
 
 from edgekit.atomic_write import write_file
 from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.intervals import wilson_interval
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
-from edgekit.verify.parity import wilson_interval
 from edgekit.workflows.prompts import calibration_prompts
 
 REFERENCE = "fp32"

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 
-from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
@@ -77,10 +76,11 @@ def serve(task: Task) -> ThreadingHTTPServer:
     return server
 
 
-def first_prompt(cases: Sequence[ConformanceCase], reason: str) -> str:
-    """The first prompt that was decided for ``reason``. Raises EdgekitError if there is none."""
+def first_prompt(bundle: Bundle, reason: str) -> str:
+    """The first prompt that is decided for ``reason``. Raises EdgekitError if there is none."""
+    cases = bundle.conformance()
     for case in cases:
-        if case.quantized_reference.reason == reason:
+        if bundle.expected(case).reason == reason:
             return case.prompt
     raise EdgekitError(f"no case with reason {reason}: the bundle's {len(cases)} conformance cases. Export more cases.")
 
@@ -88,8 +88,7 @@ def first_prompt(cases: Sequence[ConformanceCase], reason: str) -> str:
 def render(folder: Path, out: Path, java: Sequence[str]) -> None:
     """Use the app and put what it showed on one page."""
     bundle = open_bundle(folder)
-    cases = bundle.conformance()
-    prompts = [first_prompt(cases, "answer"), first_prompt(cases, "marker")]
+    prompts = [first_prompt(bundle, "answer"), first_prompt(bundle, "marker")]
     out.mkdir(parents=True, exist_ok=True)
     record(bundle, out)
     server = serve(get_task(bundle.manifest.provenance["task"]))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from edgekit.bundle.conformance import ConformanceCase
+from edgekit.bundle.conformance import ConformanceLine
 from edgekit.bundle.manifest import Manifest
 from edgekit.routing.spec import RoutingSpec
 from edgekit.verify.device_report import DeviceReport
@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 MODELS: dict[str, type[BaseModel]] = {
     "routing": RoutingSpec,
     "manifest": Manifest,
-    "conformance": ConformanceCase,  # one line of conformance.jsonl
+    "conformance": ConformanceLine,  # one line of conformance.jsonl
     "device_report": DeviceReport,
 }
 

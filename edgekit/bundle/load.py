@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from tokenizers import Tokenizer
 
 from edgekit.atomic_write import finish_replacement
-from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, read_conformance
+from edgekit.bundle.conformance import CONFORMANCE, AnyCase, read_conformance
 from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
 from edgekit.errors import BundleError, listed
+from edgekit.routing.decoder import Decision
 from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
@@ -46,9 +47,13 @@ class Bundle:
         """``tokenizer`` for prompts, in which user text is data."""
         return PromptTokenizer(self.tokenizer)
 
-    def conformance(self) -> list[ConformanceCase]:
+    def conformance(self) -> list[AnyCase]:
         """The recorded cases."""
         return read_conformance(self.path / CONFORMANCE)
+
+    def expected(self, case: AnyCase) -> Decision:
+        """What a faithful device decides of ``case``, at the bias of its replay."""
+        return case.expected(self.routing, self.vocabulary)
 
 
 def open_bundle(path: Path, check: bool = True) -> Bundle:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import link_or_copy, new_directory, write_file
-from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, conformance_text
+from edgekit.bundle.conformance import CONFORMANCE, AnyCase, conformance_text
 from edgekit.bundle.manifest import (
     BUNDLE_FORMAT,
     BUNDLE_VERSION,
@@ -62,7 +62,7 @@ def pack(
     *,
     policy_folder: Path,
     routing: RoutingSpec,
-    cases: Sequence[ConformanceCase],
+    cases: Sequence[AnyCase],
 ) -> Manifest:
     """Complete ``folder``, which holds the artifact already, to a bundle; the caller makes it appear whole."""
     standard = facts.recipe.get("layout") == "standard"

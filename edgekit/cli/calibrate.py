@@ -32,7 +32,10 @@ def calibrate(
     if json:
         print_json(asdict(result) | {"routing": str(routing_file(source))})
     else:
+        low, high = result.interval
+        fewer = f", all that the task has of the {n} asked for" if result.n < n else ""
         out.print(
-            f"marker bias {result.marker_bias:+.3f}: {result.reached_fraction:.1%} of {n} call "
-            f"(wanted {call_fraction:.1%}). Stored in {routing_file(source)}"
+            f"marker bias {result.marker_bias:+.3f}: {result.reached_fraction:.1%} of {result.n} validation problems "
+            f"call (wanted {call_fraction:.1%}){fewer}. Of other such problems {low:.1%} to {high:.1%} will (95 %). "
+            f"Stored in {routing_file(source)}"
         )

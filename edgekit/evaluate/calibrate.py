@@ -16,10 +16,11 @@ from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.evaluate.answers import Decider, call_scores
+from edgekit.evaluate.intervals import wilson_interval
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, calls
 from edgekit.routing.decoder import Decision
-from edgekit.routing.spec import RoutingSpec, load_routing
+from edgekit.routing.spec import ROUTING_VERSION, CalibrationFacts, RoutingSpec, load_routing
 
 STEP_BEYOND = 1.0
 """How far past the outermost score the bias goes when none, or every prompt, shall call."""
@@ -27,11 +28,16 @@ STEP_BEYOND = 1.0
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted bias. ``reached_fraction`` is the share of the ``n`` prompts that call under it."""
+    """A fitted bias.
+
+    ``reached_fraction`` is the share of the ``n`` prompts that call under it; ``interval``: the 95 % confidence
+    interval of the share that calls among such prompts.
+    """
 
     marker_bias: float
     call_fraction: float
     reached_fraction: float
+    interval: tuple[float, float]
     no_answer_fraction: float
     n: int
 
@@ -73,8 +79,8 @@ def calibrate(
             "the cloud whatever the bias. Ask for more, or raise max_new_tokens."
         )
     bias = bias_for(scores, call_fraction)
-    reached = sum(calls(score, bias) for score in scores) / n
-    return Calibration(bias, call_fraction, reached, always / n, n)
+    called = sum(calls(score, bias) for score in scores)
+    return Calibration(bias, call_fraction, called / n, wilson_interval(called, n), always / n, n)
 
 
 def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, prompts: Sequence[str]) -> float:
@@ -93,19 +99,38 @@ def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, p
     return bias_for(scores, wanted / len(prompts))
 
 
-def apply_calibration(routing: RoutingSpec, calibration: Calibration) -> RoutingSpec:
-    """``routing`` with the fitted bias."""
-    update = {"marker_bias": calibration.marker_bias, "calibrated_call_fraction": calibration.call_fraction}
+def calibration_facts(calibration: Calibration, task: str, split: str, seed: int) -> CalibrationFacts:
+    """What routing.json keeps of a fit on the task's problems of that split, drawn with ``seed``."""
+    return CalibrationFacts(
+        task=task,
+        split=split,
+        n=calibration.n,
+        seed=seed,
+        reached_fraction=calibration.reached_fraction,
+        interval=calibration.interval,
+    )
+
+
+def apply_calibration(
+    routing: RoutingSpec, calibration: Calibration, facts: CalibrationFacts | None = None
+) -> RoutingSpec:
+    """``routing`` with the fitted bias, and on what it was fitted."""
+    update = {
+        "version": ROUTING_VERSION,
+        "marker_bias": calibration.marker_bias,
+        "calibrated_call_fraction": calibration.call_fraction,
+        "calibration": facts,
+    }
     return routing.model_copy(update=update)
 
 
-def store_calibration(path: Path, calibration: Calibration) -> Path:
+def store_calibration(path: Path, calibration: Calibration, facts: CalibrationFacts | None = None) -> Path:
     """Write the bias into the routing.json of a bundle (its hash too), run or policy folder; returns the file."""
     if (path / MANIFEST).exists():
         file = path / "routing.json"
-        replace_routing(path, apply_calibration(load_routing(file), calibration))
+        replace_routing(path, apply_calibration(load_routing(file), calibration, facts))
         return file
     folder = path / "policy" if (path / "policy").is_dir() else path
     file = folder / "routing.json"
-    apply_calibration(load_routing(file), calibration).save(file)
+    apply_calibration(load_routing(file), calibration, facts).save(file)
     return file

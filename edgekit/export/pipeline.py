@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit import __version__
 from edgekit.atomic_write import new_directory
-from edgekit.bundle.conformance import ConformanceCase, RecordedDecision
+from edgekit.bundle.conformance import CONFORMANCE_VERSION, ConformanceCase, RecordedResponse
 from edgekit.bundle.manifest import MANIFEST, FallbackFacts, ModelFacts, RuntimeFacts
 from edgekit.bundle.pack import BundleFacts, pack
 from edgekit.export.plan import plan_export
@@ -22,6 +22,7 @@ from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.targets import get_target
+from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decoder import Decision
 
 Fit = Callable[[Policy], float]
@@ -61,7 +62,7 @@ def export(
     with new_directory(out, marker_file=MANIFEST) as temporary:
         say("recording decisions")
         facts = bundle_facts(policy, recipe, fallbacks, folder, task)
-        before = _decide(policy, prompts, recipe.context_length)
+        before, bias = _respond(policy, prompts, recipe.context_length), policy.routing.marker_bias
         fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
         say("quantizing")
         quantized = quantize_policy(
@@ -72,7 +73,7 @@ def export(
             say("fitting the marker bias")
             quantized.routing = quantized.routing.model_copy(update={"marker_bias": fit(quantized)})
         say("recording the quantized decisions")
-        cases = conformance_cases(quantized, prompts, before, recipe.context_length)
+        cases = conformance_cases(quantized, prompts, before, bias, recipe.context_length)
         forget_floats(quantized.model)
         say(f"lowering to {recipe.target}")
         stops = quantized.routing.stop_token_ids
@@ -85,24 +86,27 @@ def export(
     return out
 
 
-def _decide(policy: Policy, prompts: Sequence[str], context_length: int) -> list[Decision]:
+def _respond(policy: Policy, prompts: Sequence[str], context_length: int) -> list[Decision]:
+    """Each prompt's response with the marker forbidden, from which the decision at any bias follows."""
     ids = [policy.encode(prompt) for prompt in prompts]
-    return decode_batch(policy, ids, context_length=context_length) if ids else []
+    return decode_batch(policy, ids, marker_bias=SOLO, context_length=context_length) if ids else []
 
 
 def conformance_cases(
-    quantized: Policy, prompts: Sequence[str], before: Sequence[Decision], context_length: int
+    quantized: Policy, prompts: Sequence[str], before: Sequence[Decision], reference_bias: float, context_length: int
 ) -> list[ConformanceCase]:
-    """Each prompt with the reference's decision ``before`` and its quantized twin's, each at its own marker bias."""
-    after = _decide(quantized, prompts, context_length)
+    """Each prompt with the reference's response ``before`` and its quantized twin's."""
+    after = _respond(quantized, prompts, context_length)
     return [
         ConformanceCase(
+            version=CONFORMANCE_VERSION,
             id=f"case-{number:04d}",
             prompt=prompt,
             prompt_token_ids=tuple(quantized.encode(prompt)),
+            reference_bias=reference_bias,
             marker_bias=quantized.routing.marker_bias,
-            reference=RecordedDecision.of(reference),
-            quantized_reference=RecordedDecision.of(twin),
+            reference=RecordedResponse.of(reference),
+            quantized_reference=RecordedResponse.of(twin),
         )
         for number, (prompt, reference, twin) in enumerate(zip(prompts, before, after, strict=True))
     ]

@@ -13,8 +13,9 @@ from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, TokenId, check_document
 from edgekit.routing.prompt_tokens import Part
 
-ROUTING_VERSION = 1
+ROUTING_VERSION = 2
 PROMPT = "{prompt}"
+Share = Annotated[float, Field(ge=0, le=1)]
 
 THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
 """What a policy thinks stands between them."""
@@ -36,8 +37,24 @@ class AnswerFormat(BaseModel):
     close: str = Field(default="</answer>", min_length=1)
 
 
+class CalibrationFacts(BaseModel):
+    """On what the marker bias was fitted to ``calibrated_call_fraction``.
+
+    ``n`` problems of a task's split, drawn with ``seed``; ``reached_fraction`` of them call. ``interval``: the 95 %
+    confidence interval of the share that calls among such problems.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    task: str
+    split: str
+    n: int = Field(gt=0, lt=2**31)
+    seed: int = Field(ge=-(2**53), le=2**53)
+    reached_fraction: float = Field(ge=0, le=1)
+    interval: tuple[Share, Share]
+
+
 class RoutingSpec(BaseModel):
-    """The routing-token decoder's data (contract: routing.json)."""
+    """The routing-token decoder's data (contract: routing.json). Version 1 has no ``calibration``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int = Field(default=ROUTING_VERSION, ge=1, le=ROUTING_VERSION)
@@ -48,6 +65,7 @@ class RoutingSpec(BaseModel):
     prompt_template: str = Field(default=PROMPT, pattern=re.escape(PROMPT))
     marker_bias: float = 0.0
     calibrated_call_fraction: float | None = None
+    calibration: CalibrationFacts | None = None
     on_no_answer: Literal["cloud", "local"] = "cloud"
 
     def parts(self, prompt: str) -> list[Part]:
@@ -67,7 +85,7 @@ class RoutingSpec(BaseModel):
     @property
     def begins_in_thought(self) -> bool:
         """Whether the prompt template leaves a thought open, so that a response begins within it."""
-        _, _, before_response = self.prompt_template.rpartition("{prompt}")
+        _, _, before_response = self.prompt_template.rpartition(PROMPT)
         return before_response.rfind(THOUGHT_OPEN) > before_response.rfind(THOUGHT_CLOSE)
 
     @property

@@ -163,10 +163,10 @@ def expect_from_conformance(bundle: Bundle, task: Task | None) -> Expected:
             raise BundleError(f"bad conformance case: {case.id}. A token id is out of range. Export the bundle again.")
     return Expected(
         ids=[list(case.prompt_token_ids) for case in cases],
-        biases=[case.marker_bias for case in cases],
+        biases=[case.bias(bundle.routing) for case in cases],
         problems=[None if task is None else task.parse(case.prompt) for case in cases],
-        reference=[case.reference.decision() for case in cases],
-        quantized=[case.quantized_reference.decision() for case in cases],
+        reference=[case.reference_decision(bundle.routing, bundle.vocabulary) for case in cases],
+        quantized=[bundle.expected(case) for case in cases],
     )
 
 

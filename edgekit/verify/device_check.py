@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgekit.bundle.conformance import ConformanceCase
+from edgekit.bundle.conformance import AnyCase
 from edgekit.bundle.load import Bundle
 from edgekit.progress import Progress
 from edgekit.recipes.targets import get_target
@@ -120,7 +120,7 @@ def verify_device(
     if hop is not None:
         below = [fault for fault in find_faults(hop, hop, None, limits) if "overall" not in fault]
         faults += [fault.replace("lowering:", "device:", 1) for fault in below]
-    recorded = [case.quantized_reference.decision() for case in cases]
+    recorded = [bundle.expected(case) for case in cases]
     mismatched = [c.id for c, a, b in zip(cases, recorded, device, strict=True) if not same_outcome(a, b)]
     if len(mismatched) > (1 - limits.min_lowering_tokens) * len(cases):
         share = f"{len(mismatched)} of {len(cases)} cases decide or answer otherwise than the quantized reference"
@@ -149,7 +149,7 @@ def verify_device(
 
 
 def expectations(
-    bundle: Bundle, cases: Sequence[ConformanceCase], reference: Policy | None, calibration_prompts: Sequence[str]
+    bundle: Bundle, cases: Sequence[AnyCase], reference: Policy | None, calibration_prompts: Sequence[str]
 ) -> Expected:
     """What the conformance prompts should become: as recorded, or decided by ``reference`` now."""
     if reference is None:
@@ -168,7 +168,7 @@ def simulate_cases(
     return run_artifact(bundle, model, expected, on_progress), model.runtime
 
 
-def tokenizer_faults(cases: Sequence[ConformanceCase], reported: Sequence[ReportedCase]) -> list[str]:
+def tokenizer_faults(cases: Sequence[AnyCase], reported: Sequence[ReportedCase]) -> list[str]:
     """A line if the phone's tokenizer read some prompt differently."""
     other = [
         (case, got)
@@ -194,7 +194,7 @@ def outcome_of(reported: Sequence[ReportedCase], name: str) -> str:
 
 
 def first_divergence(
-    cases: Sequence[ConformanceCase],
+    cases: Sequence[AnyCase],
     expected: Sequence[Decision],
     device: Sequence[Decision],
     against: Against,

@@ -140,7 +140,7 @@ def ordered_cases(report: DeviceReport, bundle: Bundle) -> list[ReportedCase]:
         first = f"{len(missing)} of {len(expected)} cases are missing, first {missing[0]}"
         raise BundleError(f"incomplete {what}: {len(found)} cases. {first}. {again}")
     for name, case in expected.items():
-        if found[name].marker_bias != case.marker_bias:
-            biases = f"It was decoded at a marker bias of {found[name].marker_bias}, not {case.marker_bias}"
+        if found[name].marker_bias != case.bias(bundle.routing):
+            biases = f"It was decoded at a marker bias of {found[name].marker_bias}, not {case.bias(bundle.routing)}"
             raise BundleError(f"bad {what}: {name}. {biases}. {again}")
     return [found[name] for name in expected]

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from edgekit.evaluate.intervals import wilson_interval
 from edgekit.routing.decoder import Decision
 
 CheckOutcome = Literal["MATCH", "MISMATCH", "NOT_RUN"]
@@ -170,14 +171,6 @@ def compare(
         call_fraction_after=sum(b.called for _, b in pairs) / len(pairs),
         decision_agreement_interval=wilson_interval(len(pairs) - len(flips), len(pairs)),
     )
-
-
-def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """The confidence interval of a share (Wilson 1927), 95 % for z = 1.96; n >= 1. It never leaves [0, 1]."""
-    share, spread = successes / n, z * z / n
-    centre = share + spread / 2
-    half = math.sqrt(spread * (share * (1 - share) + spread / 4))
-    return max(0.0, (centre - half) / (1 + spread)), min(1.0, (centre + half) / (1 + spread))
 
 
 def token_agreement(a: Sequence[int], b: Sequence[int]) -> float:

@@ -9,7 +9,10 @@ from edgekit.evaluate.calibrate import Calibration
 from edgekit.folder_lock import lock_folder
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
-from edgekit.workflows.source import AnyPath, is_bundle, open_source, task_of
+from edgekit.tasks.base import Split
+from edgekit.workflows.source import AnyPath, is_bundle, open_source, task_label, task_of
+
+SPLIT: Split = "validation"
 
 
 def calibrate(
@@ -23,13 +26,17 @@ def calibrate(
 ) -> Calibration:
     """Fit the marker bias to ``call_fraction`` on ``n`` validation problems and store it in routing.json.
 
+    A task may have fewer problems than ``n``: the result says how many there were.
+
     ``source`` is a run or a bundle. Raises CheckFailed if the fraction cannot be reached, EdgekitError
     if another process is at work there.
     """
     path = Path(source)
-    prompts = [problem.prompt for problem in get_task(task_of(path, task)).problems("validation", n, seed)]
+    task = task_of(path, task)
+    prompts = [problem.prompt for problem in get_task(task).problems(SPLIT, n, seed)]
     is_bundle(path)
     with lock_folder(path):
         result = fitting.calibrate(open_source(path), prompts, call_fraction, on_progress)
-        fitting.store_calibration(path, result)
+        facts = fitting.calibration_facts(result, task_label(task), SPLIT, seed)
+        fitting.store_calibration(path, result, facts)
     return result

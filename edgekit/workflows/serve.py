@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,7 +130,6 @@ def recorded_cases(source: AnyPath) -> list[dict[str, Any]]:
         problem = task.parse(case.prompt)
         alone = case.quantized_reference
         right = None if problem is None else task.grade(problem, alone.answer)
-        cases.append(
-            {"prompt": case.prompt, "margin": alone.marker_margin, "called": alone.route == "cloud", "right": right}
-        )
+        margin = case.call_margin if math.isfinite(case.call_margin) else None
+        cases.append({"prompt": case.prompt, "margin": margin, "called": alone.route == "cloud", "right": right})
     return cases

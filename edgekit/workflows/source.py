@@ -54,6 +54,11 @@ def task_of(source: Path, given: str | None) -> str:
     return load_run_config(configs[0]).task
 
 
+def task_label(task: str) -> str:
+    """The task's name as it may be shipped: of a file, its name without the folders of this machine."""
+    return task.rpartition("/")[2] if task.startswith("/") else task
+
+
 def open_cloud(cloud: str | Cloud | None, task: Task) -> Cloud | None:
     """The cloud that a text such as "oracle:0.9" names (None and "none": none); a :class:`Cloud` is taken as it is.
 

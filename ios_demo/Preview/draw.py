@@ -21,7 +21,7 @@ from threading import Thread
 
 import numpy as np
 
-from edgekit.bundle.conformance import ConformanceCase
+from edgekit.bundle.conformance import AnyCase
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.bundle.manifest import MANIFEST, describe_file
 from edgekit.errors import BundleError, EdgekitError
@@ -49,7 +49,7 @@ class CannotRenderError(EdgekitError):
     """This host lacks what rendering needs."""
 
 
-def record(bundle: Bundle, cases: Sequence[ConformanceCase], folder: Path) -> None:
+def record(bundle: Bundle, cases: Sequence[AnyCase], folder: Path) -> None:
     """Write what the simulator gives for each case's prompt with the marker forbidden: a call only ends it earlier."""
     facts = bundle.manifest.model
     model = open_simulator(bundle.manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
@@ -135,7 +135,7 @@ def render(folder: Path, out: Path) -> list[str]:
     """
     bundle = open_bundle(folder)
     cases = bundle.conformance()
-    reasons = {case.quantized_reference.reason: case.prompt for case in reversed(cases)}
+    reasons = {bundle.expected(case).reason: case.prompt for case in reversed(cases)}
     if bundle.manifest.target != "coreml" or not {"answer", "marker"} <= set(reasons):
         why = "It has to be for Core ML, with a kept and a called case"
         raise EdgekitError(f"no bundle to render: {folder}. {why}. Export the demo's policy for coreml.")

@@ -33,7 +33,9 @@ def test_a_whole_bundle_opens_and_encodes_like_its_recorded_prompts(bundle: Path
     cases = opened.conformance()
     assert [case.prompt for case in cases] == tiny_prompts
     assert all(opened.encode(case.prompt) == list(case.prompt_token_ids) for case in cases)
-    assert {case.reference.route for case in cases} == {"local", "cloud"}
+    decided = [case.reference_decision(opened.routing, opened.vocabulary) for case in cases]
+    assert sum(decision.called for decision in decided) == 16
+    assert [opened.expected(case) == reference for case, reference in zip(cases, decided, strict=True)]
     assert opened.artifact.name == "model.onnx"
     assert set(opened.manifest.files) == {p.name for p in bundle.iterdir()} - {MANIFEST}
 

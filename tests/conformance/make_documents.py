@@ -26,8 +26,16 @@ NOT_JSON, BAD_FIELD = "not_json", "bad_field"
 ABSENT = object()
 """Stands for a field that is left out."""
 
+FIT: dict[str, Any] = {
+    "task": "countdown",
+    "split": "validation",
+    "n": 500,
+    "seed": 0,
+    "reached_fraction": 0.3,
+    "interval": [0.26, 0.34],
+}
 ROUTING: dict[str, Any] = {
-    "version": 1,
+    "version": 2,
     "marker": {"text": "<c>", "token_ids": [[3], [4, 5]]},
     "answer": {"open": "<answer>", "close": "</answer>"},
     "stop_token_ids": [2],
@@ -35,6 +43,7 @@ ROUTING: dict[str, Any] = {
     "prompt_template": "Use {prompt}\n",
     "marker_bias": 0.5,
     "calibrated_call_fraction": None,
+    "calibration": None,
     "on_no_answer": "cloud",
 }
 MANIFEST: dict[str, Any] = {
@@ -65,13 +74,31 @@ DECISION: dict[str, Any] = {
     "answer": "2",
     "marker_margin": -1.25,
 }
-CASE: dict[str, Any] = {
+OLD_CASE: dict[str, Any] = {
     "id": "case-0",
     "prompt": "3 7 -> 10",
     "prompt_token_ids": [1, 2],
     "marker_bias": 0.0,
     "reference": DECISION,
     "quantized_reference": DECISION,
+}
+RESPONSE: dict[str, Any] = {
+    "token_ids": [658, 450, 659],
+    "route": "local",
+    "reason": "answer",
+    "text": "<answer>2</answer>",
+    "answer": "2",
+    "margins": [[0, -1.25], [2, 0.5]],
+}
+CASE: dict[str, Any] = {
+    "version": 2,
+    "id": "case-0",
+    "prompt": "3 7 -> 10",
+    "prompt_token_ids": [1, 2],
+    "reference_bias": 0.25,
+    "marker_bias": 0.0,
+    "reference": RESPONSE,
+    "quantized_reference": RESPONSE,
 }
 
 
@@ -215,6 +242,7 @@ def routing() -> Iterator[tuple[str, str, str]]:
                 ("marker_bias", 3), ("marker_bias", -1e300), ("marker_bias", ABSENT),
                 ("calibrated_call_fraction", 0.3), ("calibrated_call_fraction", 1),
                 ("calibrated_call_fraction", ABSENT), ("prompt_template", "{prompt}{prompt}"),
+                ("calibration", ABSENT),
                 ("prompt_template", ABSENT), ("on_no_answer", "local"), ("on_no_answer", ABSENT), ("version", ABSENT),
                 ("marker.text", "\U0001f600"),
             ],
@@ -239,7 +267,25 @@ def routing() -> Iterator[tuple[str, str, str]]:
                 ("prompt_template", 1),
                 ("marker_bias", None), ("marker_bias", "0"), ("marker_bias", False), ("marker_bias", []),
                 ("calibrated_call_fraction", "0.3"), ("calibrated_call_fraction", True),
+                ("calibration", []), ("calibration", {}), ("calibration", "countdown"), ("calibration", 0.3),
                 ("on_no_answer", "both"), ("on_no_answer", "LOCAL"), ("on_no_answer", ""), ("on_no_answer", None),
+            ],
+        },
+    )  # fmt: skip
+    yield from fields(
+        {**ROUTING, "calibration": FIT},
+        {
+            TAKEN: [
+                ("calibration", FIT), ("calibration.n", 1), ("calibration.seed", -7), ("calibration.task", ""),
+                ("calibration.interval", [0, 1]), ("calibration.reached_fraction", 1),
+            ],
+            BAD_FIELD: [
+                *((f"calibration.{name}", value) for name in FIT for value in (ABSENT, None, True, [])),
+                ("calibration.surprise", 1), ("calibration.n", 0), ("calibration.n", 2147483648),
+                ("calibration.n", 1.5), ("calibration.seed", 0.5), ("calibration.reached_fraction", 1.01),
+                ("calibration.reached_fraction", -0.01), ("calibration.interval", [0.1]),
+                ("calibration.interval", [0.1, 0.2, 0.3]), ("calibration.interval", ["0", 1]),
+                ("calibration.interval", [-0.1, 1]), ("calibration.interval", [0, 1.1]),
             ],
         },
     )  # fmt: skip
@@ -247,7 +293,8 @@ def routing() -> Iterator[tuple[str, str, str]]:
         yield number(ROUTING, "max_new_tokens", spelled, TAKEN)
         yield number(ROUTING, "marker.token_ids", f"[[{spelled}]]", TAKEN)
     yield number(ROUTING, "version", "1.0", TAKEN)
-    yield number(ROUTING, "version", "2e0", BAD_FIELD if ROUTING["version"] >= 2 else "newer")
+    yield number(ROUTING, "version", "2e0", TAKEN)
+    yield number(ROUTING, "version", "3e0", "newer")
     yield number(ROUTING, "stop_token_ids", "[-0]", TAKEN)
     yield number(ROUTING, "stop_token_ids", "[-0.0]", TAKEN)
     yield number(ROUTING, "max_new_tokens", "8.000001", BAD_FIELD)
@@ -336,8 +383,10 @@ def manifest() -> Iterator[tuple[str, str, str]]:
 
 def conformance() -> Iterator[tuple[str, str | bytes, str]]:
     """conformance.jsonl, most of one line."""
-    line = json.dumps(CASE)
+    line, old = json.dumps(CASE), json.dumps(OLD_CASE)
     yield "the example", line + "\n", TAKEN
+    yield "version 1", old + "\n", TAKEN
+    yield "both versions in one file", f"{old}\n{line}\n", TAKEN
     yield "no line break at the end", line, TAKEN
     yield "empty", "", TAKEN
     yield "blank lines", f"\n{line}\n \t\n\n{line}\n\n", TAKEN
@@ -350,41 +399,58 @@ def conformance() -> Iterator[tuple[str, str | bytes, str]]:
     yield "bad UTF-8", line.replace("3 7", "\u00e9").encode("latin-1"), NOT_JSON
     yield "a byte order mark", "\ufeff" + line, NOT_JSON
     yield "NaN as a margin", line.replace("-1.25", "NaN"), NOT_JSON
+    yield "NaN as a margin of version 1", old.replace("-1.25", "NaN"), NOT_JSON
     yield "a list", "[]\n", BAD_FIELD
-    for decision in ("reference", "quantized_reference"):
-        yield from fields(
-            CASE,
-            {
-                TAKEN: [
-                    (f"{decision}.answer", None), (f"{decision}.marker_margin", None),
-                    (f"{decision}.marker_margin", 3), (f"{decision}.token_ids", []), (f"{decision}.route", "cloud"),
-                    (f"{decision}.reason", "else"), (f"{decision}.surprise", 1), (f"{decision}.text", ""),
-                ],
-                BAD_FIELD: [
-                    (decision, ABSENT), (decision, None), (decision, []),
-                    *((f"{decision}.{name}", ABSENT) for name in DECISION),
-                    *((f"{decision}.{name}", None) for name in ("token_ids", "route", "reason", "text")),
-                    (f"{decision}.answer", 2), (f"{decision}.marker_margin", "0"), (f"{decision}.marker_margin", True),
-                    (f"{decision}.token_ids", [-1]), (f"{decision}.token_ids", [1.5]),
-                    (f"{decision}.token_ids", [2147483648]), (f"{decision}.token_ids", [True]),
-                    (f"{decision}.route", "phone"), (f"{decision}.route", "Local"), (f"{decision}.text", 1),
-                ],
-            },
-        )  # fmt: skip
-    yield from fields(
-        CASE,
-        {
-            TAKEN: [("surprise", 1), ("prompt", ""), ("prompt_token_ids", []), ("marker_bias", 2)],
-            BAD_FIELD: [
-                *((name, value) for name in CASE if CASE[name] is not DECISION for value in (ABSENT, None)),
-                ("id", 0), ("prompt", ["a"]), ("prompt_token_ids", "1"), ("prompt_token_ids", [[1]]),
-                ("prompt_token_ids", [2147483648]), ("marker_bias", "0"), ("marker_bias", False),
-            ],
-        },
-    )  # fmt: skip
+    yield "newer, of fields unknown here", json.dumps({"version": 99}), "newer"
+    yield "version 1 that says so", json.dumps({**OLD_CASE, "version": 1}), TAKEN
+    yield "version 1 with version 2's fields", json.dumps({**CASE, "version": 1}), BAD_FIELD
+    yield "version 2 with version 1's fields", json.dumps({**OLD_CASE, "version": 2}), BAD_FIELD
+    yield "version 2 that does not say so", json.dumps(changed(CASE, "version", ABSENT)), BAD_FIELD
+    for value in (0, -1, 1.5, "2", None, True):
+        yield f"version {json.dumps(value)}", json.dumps({**CASE, "version": value}), BAD_FIELD
+    yield from sides("version 1: ", OLD_CASE, "marker_margin", [None, 3], ["0", True])
+    wrong = [None, 0, {}, [1], [[1]], [[1, 2, 3]], [["0", 1]], [[-1, 1]], [[0.5, 1]], [[0, None]], [[0, "1"]]]
+    yield from sides("", CASE, "margins", [[], [[0, 3]], [[2147483647, -0.5]]], [*wrong, [[2147483648, 1]]])
     yield number(CASE, "prompt_token_ids", "[1.0, 2e0, -0]", TAKEN)
+    yield number(CASE, "reference.margins", "[[1.0, 2e0], [30e-1, -0]]", TAKEN)
     yield number(CASE, "marker_bias", "1e400", NOT_JSON)
+    yield number(CASE, "reference_bias", "1e400", NOT_JSON)
     yield number(CASE, "prompt", r'"\udc00"', NOT_JSON)
+
+
+def sides(
+    version: str, base: dict[str, Any], margin: str, taken: list[Any], refused: list[Any]
+) -> Iterator[tuple[str, str, str]]:
+    """A case with one field changed at a time; ``margin``'s values are ``taken`` or ``refused``."""
+    recorded = base["reference"]
+    for side in ("reference", "quantized_reference"):
+        verdicts: dict[str, list[tuple[str, Any]]] = {
+            TAKEN: [
+                (f"{side}.answer", None), (f"{side}.token_ids", []), (f"{side}.route", "cloud"),
+                (f"{side}.reason", "else"), (f"{side}.surprise", 1), (f"{side}.text", ""),
+                *((f"{side}.{margin}", value) for value in taken),
+            ],
+            BAD_FIELD: [
+                (side, ABSENT), (side, None), (side, []),
+                *((f"{side}.{name}", ABSENT) for name in recorded),
+                *((f"{side}.{name}", None) for name in ("token_ids", "route", "reason", "text")),
+                (f"{side}.answer", 2), (f"{side}.token_ids", [-1]), (f"{side}.token_ids", [1.5]),
+                (f"{side}.token_ids", [2147483648]), (f"{side}.token_ids", [True]),
+                (f"{side}.route", "phone"), (f"{side}.route", "Local"), (f"{side}.text", 1),
+                *((f"{side}.{margin}", value) for value in refused),
+            ],
+        }  # fmt: skip
+        yield from ((version + name, text, verdict) for name, text, verdict in fields(base, verdicts))
+    plain = [name for name in base if base[name] is not recorded and name != "version"]
+    verdicts = {
+        TAKEN: [("surprise", 1), ("prompt", ""), ("prompt_token_ids", []), ("marker_bias", 2)],
+        BAD_FIELD: [
+            *((name, value) for name in plain for value in (ABSENT, None)),
+            ("id", 0), ("prompt", ["a"]), ("prompt_token_ids", "1"), ("prompt_token_ids", [[1]]),
+            ("prompt_token_ids", [2147483648]), ("marker_bias", "0"), ("marker_bias", False),
+        ],
+    }  # fmt: skip
+    yield from ((version + name, text, verdict) for name, text, verdict in fields(base, verdicts))
 
 
 def budgets() -> Iterator[tuple[str, str, str]]:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.bundle.conformance import ConformanceCase
+from edgekit.bundle.conformance import AnyCase
 from edgekit.bundle.load import Bundle, open_bundle
 from edgekit.errors import EdgekitError
 from edgekit.routing.decode_loop import DecodeSession, decode
@@ -86,11 +86,11 @@ def record(bundle: Bundle, prompts: Iterable[Sequence[int]]) -> list[NDArray[np.
     return found
 
 
-def choose(cases: Sequence[ConformanceCase]) -> list[ConformanceCase]:
+def choose(cases: Sequence[AnyCase], bias: float) -> list[AnyCase]:
     """The surest calls, the surest kept one, an unanswered one, and those nearest to the threshold."""
-    margins = {case.id: case.quantized_reference.marker_margin or 0.0 for case in cases}
+    margins = {case.id: case.call_margin + bias if math.isfinite(case.call_margin) else 0.0 for case in cases}
     ordered = sorted(cases, key=lambda case: margins[case.id])
-    unanswered = [case for case in cases if case.quantized_reference.reason == "no_answer"]
+    unanswered = [case for case in cases if case.quantized_reference.answer is None]
     nearest = sorted(cases, key=lambda case: abs(margins[case.id]))
     chosen = [*ordered[-2:], ordered[0], *unanswered[:1], *nearest[:4]]
     return list({case.id: case for case in chosen}.values())
@@ -142,7 +142,7 @@ def make(stem: Path, folders: Sequence[Path]) -> None:
     tokenizer = place_tokenizer(stem, first)
     recorded: list[tuple[str, list[int], NDArray[np.float32]]] = []
     for bundle in bundles:
-        cases = choose(bundle.conformance())
+        cases = choose(bundle.conformance(), bundle.routing.marker_bias)
         for case, logits in zip(cases, record(bundle, [case.prompt_token_ids for case in cases]), strict=True):
             recorded.append((f"{bundle.manifest.target} {case.id}", list(case.prompt_token_ids), logits))
     newline = first.tokenizer.encode("\n", add_special_tokens=False).ids[-1]

@@ -58,9 +58,9 @@ def texts(out: Path, screen: str) -> list[str]:
 def test_the_screens_show_what_the_core_decided(bundle_folder: Path, tmp_path: Path) -> None:
     use_the_app(bundle_folder, tmp_path)
     bundle = open_bundle(bundle_folder)
-    cases = {case.quantized_reference.reason: case for case in reversed(bundle.conformance())}
+    cases = {bundle.expected(case).reason: case for case in reversed(bundle.conformance())}
     kept, called = cases["answer"], cases["marker"]
-    own, handed = kept.quantized_reference.decision(), called.quantized_reference.decision()
+    own, handed = bundle.expected(kept), bundle.expected(called)
 
     device = texts(tmp_path, "device")
     assert {kept.prompt, own.text, "Answered on this device: answer", f"Answer: {own.answer}"} <= set(device)
@@ -83,7 +83,7 @@ def test_the_screens_show_what_the_core_decided(bundle_folder: Path, tmp_path: P
     assert "Cloud calls left in 20 prompts: 5" in cloud
 
     rows = [text for text in texts(tmp_path, "self-test") if "  case-" in text]
-    decisions = [(case.id, case.quantized_reference.decision()) for case in bundle.conformance()]
+    decisions = [(case.id, bundle.expected(case)) for case in bundle.conformance()]
     expected = [f"MATCH  {name}  {made.route} {made.reason} {made.answer or ''}  " for name, made in decisions]
     assert [row[: len(start)] for row, start in zip(rows, expected, strict=True)] == expected
     assert f"{len(rows)} MATCH, 0 MISMATCH" in texts(tmp_path, "self-test")
@@ -96,7 +96,9 @@ def test_a_case_decided_otherwise_is_a_mismatch_on_the_screen(bundle_folder: Pat
     shutil.copytree(bundle_folder, other)
     changed = other / "conformance.jsonl"
     cases = [json.loads(line) for line in changed.read_text().splitlines()]
-    wrong = next(case for case in cases if case["quantized_reference"]["reason"] == "answer")
+    opened = open_bundle(other)
+    kept = next(case.id for case in opened.conformance() if opened.expected(case).reason == "answer")
+    wrong = next(case for case in cases if case["id"] == kept)
     wrong["quantized_reference"]["answer"] = "1 + 1"
     changed.write_text("".join(json.dumps(case) + "\n" for case in cases))
     manifest = json.loads((other / "manifest.json").read_text())

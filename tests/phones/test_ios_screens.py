@@ -6,22 +6,32 @@ import importlib.util
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
 
-from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import MANIFEST, describe_file
 from edgekit.export.pipeline import export
 from edgekit.recipes.lookup import find_recipe
+from edgekit.routing.decoder import Decision
 from edgekit.tasks import get_task
 
 ROOT = Path(__file__).parents[2]
 CASES = "conformance.jsonl"
 pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Told:
+    """A case, and what a faithful phone decides of it."""
+
+    id: str
+    prompt: str
+    decision: Decision
 
 
 def draw() -> ModuleType:
@@ -35,15 +45,16 @@ def draw() -> ModuleType:
     return module
 
 
-def bundle_with_a_wrong_case(folder: Path) -> tuple[list[ConformanceCase], str]:
+def bundle_with_a_wrong_case(folder: Path) -> tuple[list[Told], str]:
     """The shipped policy for Core ML, its cases, and the id of the one whose answer was then changed in the bundle."""
     prompts = [problem.prompt for problem in get_task("countdown").problems("test", 10, 0)]
     made = export(
         ROOT / "edgekit/policy/base", find_recipe("coreml_int4", "coreml"), folder, prompts=prompts, task="countdown"
     )
-    before = open_bundle(made).conformance()
+    opened = open_bundle(made)
+    before = [Told(case.id, case.prompt, opened.expected(case)) for case in opened.conformance()]
     cases = [json.loads(line) for line in (made / CASES).read_text().splitlines()]
-    wrong = [case for case in cases if case["quantized_reference"]["answer"]][-1]
+    wrong = cases[[told.decision.answer is not None for told in before].index(True, 1)]
     wrong["quantized_reference"]["answer"] = "0"
     (made / CASES).write_text("".join(json.dumps(case) + "\n" for case in cases))
     manifest = json.loads((made / MANIFEST).read_text())
@@ -63,9 +74,9 @@ def rows(screen: Path) -> Iterator[tuple[str, str]]:
     yield from zip(texts(screen, "label"), texts(screen, "value"), strict=True)
 
 
-def told(case: ConformanceCase) -> str:
-    """How the self-test describes what a faithful phone decides."""
-    decision = case.quantized_reference
+def told(case: Told) -> str:
+    """How the self-test describes it."""
+    decision = case.decision
     return f"{case.id} | {decision.route}, {decision.reason}, {decision.answer or 'no answer'}"
 
 
@@ -78,16 +89,16 @@ def test_the_screens_show_what_the_core_decided(tmp_path: Path) -> None:
         asked = script.render(folder, out)
     except script.CannotRenderError as error:
         pytest.skip(str(error).splitlines()[-1])
-    kept, called = (next(c for c in cases if c.quantized_reference.reason == why) for why in ("answer", "marker"))
+    kept, called = (next(c for c in cases if c.decision.reason == why) for why in ("answer", "marker"))
 
     shown = dict(rows(out / "kept.html"))
     assert texts(out / "kept.html", "field") == [kept.prompt]
-    assert texts(out / "kept.html", "monospaced") == [kept.quantized_reference.text]
-    assert (shown["Side"], shown["Answer"]) == ("this phone", kept.quantized_reference.answer)
-    assert shown["Marker's margin"] == f"{kept.quantized_reference.marker_margin:.2f}"
+    assert texts(out / "kept.html", "monospaced") == [kept.decision.text]
+    assert (shown["Side"], shown["Answer"]) == ("this phone", kept.decision.answer)
+    assert shown["Marker's margin"] == f"{kept.decision.marker_margin:.2f}"
 
     assert texts(out / "consent.html", "message") == [called.prompt]
-    assert texts(out / "consent.html", "monospaced") == [called.quantized_reference.text]
+    assert texts(out / "consent.html", "monospaced") == [called.decision.text]
     assert asked == [called.prompt]
     shown = dict(rows(out / "handed_off.html"))
     assert (shown["Side"], shown["Why"]) == ("the cloud", "the policy asked for help")

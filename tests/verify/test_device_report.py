@@ -39,12 +39,12 @@ def sound(bundle: Bundle) -> dict[str, Any]:
     cases = []
     for case in bundle.conformance():
         ids = bundle.encode(case.prompt)
-        session = DecodeSession(bundle.routing, bundle.vocabulary, len(ids), facts.context_length, case.marker_bias)
+        session = DecodeSession(bundle.routing, bundle.vocabulary, len(ids), facts.context_length)
         got = decode(model, ids, session)
-        recorded = case.quantized_reference
+        recorded = bundle.expected(case)
         match = (got.route, got.reason, got.answer) == (recorded.route, recorded.reason, recorded.answer)
         told = {"route": got.route, "reason": got.reason, "text": got.text, "answer": got.answer}
-        margins = {"marker_margin": got.marker_margin, "marker_bias": case.marker_bias}
+        margins = {"marker_margin": got.marker_margin, "marker_bias": bundle.routing.marker_bias}
         times = {"prefill_ms": 1.5, "decode_ms": 2.0 * (len(got.token_ids) - 1)}
         tokens = {"prompt_token_ids": ids, "token_ids": list(got.token_ids)}
         cases.append({"id": case.id, **tokens, **told, **margins, "outcome": "MATCH" if match else "MISMATCH", **times})

@@ -20,7 +20,7 @@ from edgekit.routing.decoder import Decision
 from edgekit.simulate import get_simulator
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import verify_bundle
-from edgekit.verify.parity import Thresholds, VerifyReport, compare, find_faults, same_before_decision, wilson_interval
+from edgekit.verify.parity import Thresholds, VerifyReport, compare, find_faults, same_before_decision
 from edgekit.verify.render import render
 
 
@@ -43,13 +43,6 @@ def test_a_hop_of_six_prompts_by_hand() -> None:
     assert hop.answer_agreement == pytest.approx(1 / 2)
     assert hop.token_agreement == pytest.approx((1 + 0.5 + 0.5 + 0 + 1 + 0.5) / 6)
     assert (hop.call_fraction_before, hop.call_fraction_after) == (pytest.approx(2 / 6), pytest.approx(3 / 6))
-
-
-def test_the_interval_is_wilson_s() -> None:
-    assert wilson_interval(94, 100) == pytest.approx((0.8752, 0.9722), abs=1e-4)
-    low, high = wilson_interval(10, 10)
-    assert (round(low, 3), high) == (0.722, 1.0)
-    assert wilson_interval(0, 3)[0] == 0.0
 
 
 def test_same_before_the_decision_means_up_to_the_marker() -> None:

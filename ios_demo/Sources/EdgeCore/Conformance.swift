@@ -1,56 +1,74 @@
 import Foundation
 
-/// A decision as stored in conformance.jsonl; `markerMargin` is nil if it was not a finite number.
-public struct RecordedDecision: Sendable {
-    public let tokenIds: [Int]
-    public let route: Route
-    public let reason: String
-    public let text: String
-    public let answer: String?
-    public let markerMargin: Double?
+/// What a side made of a prompt: from version 2 on its response with the marker forbidden, from which the decision at
+/// any bias follows; version 1 stored the decision at one bias.
+public struct RecordedSide: Sendable {
+    private let made: Decision
+    private let isSolo: Bool
 
-    init(_ fields: JsonFields) throws {
-        try fields.needs("answer", "marker_margin")
-        tokenIds = try fields.tokenIds("token_ids")
-        route = try Route.named(fields.text("route"))
-        reason = try fields.text("reason")
-        text = try fields.text("text")
-        answer = try fields.textOrNil("answer")
-        markerMargin = try fields.numberOrNil("marker_margin")
+    init(_ fields: JsonFields, version: Int) throws {
+        try fields.needs("answer")
+        var decision = Decision(
+            route: try Route.named(fields.text("route")), reason: try fields.text("reason"),
+            text: try fields.text("text"), answer: try fields.textOrNil("answer"),
+            tokenIds: try fields.tokenIds("token_ids"))
+        isSolo = version > 1
+        if isSolo {
+            decision.margins = try fields.list("margins").map(Self.margin)
+        } else {
+            try fields.needs("marker_margin")
+            decision.markerMargin = try fields.numberOrNil("marker_margin") ?? -.infinity
+        }
+        made = decision
     }
 
-    /// Whether `decision` is the same: route, reason and answer. Its tokens may differ.
-    public func agrees(with decision: Decision) -> Bool {
-        let isSameAnswer =
-            switch (answer, decision.answer) {
-            case (nil, nil): true
-            case (let mine?, let other?): mine.isIdentical(to: other)
-            default: false
-            }
-        return route == decision.route && reason == decision.reason && isSameAnswer
+    private static func margin(_ pair: Json) throws -> MarkerMargin {
+        guard let pair = pair.array, pair.count == 2, let position = pair[0].int, let margin = pair[1].number,
+            JsonFields.indices.contains(position)
+        else { throw EdgeError("margins: not pairs of a position and a margin", .badField) }
+        return MarkerMargin(position: position, margin: margin)
+    }
+
+    /// The decision at `markerBias`.
+    public func at(_ markerBias: Double, _ routing: RoutingSpec, _ vocabulary: Vocabulary) -> Decision {
+        isSolo ? decision(of: made, at: markerBias, routing, vocabulary) : made
     }
 }
 
-/// One real prompt with the decisions of the reference and of the quantized reference.
+/// One real prompt with what the reference and the quantized reference made of it.
 ///
-/// `markerBias` is the artifact's and its quantized reference's; a replay must use it.
+/// `markerBias` is that of the artifact when it was exported. Version 1 is replayed at it, later ones at the bias that
+/// the bundle ships with.
 public struct ConformanceCase: Sendable {
     public static let file = "conformance.jsonl"
+    static let knownVersion = 2
 
+    private let version: Int
     public let id: String
     public let prompt: String
     public let promptTokenIds: [Int]
     public let markerBias: Double
-    public let reference: RecordedDecision
-    public let quantizedReference: RecordedDecision
+    public let reference: RecordedSide
+    public let quantizedReference: RecordedSide
 
     init(_ fields: JsonFields) throws {
+        try fields.refuseNewer(Self.knownVersion)
+        version = fields.has("version") ? try fields.whole("version", 1...Self.knownVersion) : 1
+        if version > 1 { _ = try fields.number("reference_bias") }
         id = try fields.text("id")
         prompt = try fields.text("prompt")
         promptTokenIds = try fields.tokenIds("prompt_token_ids")
         markerBias = try fields.number("marker_bias")
-        reference = try RecordedDecision(fields.fields("reference"))
-        quantizedReference = try RecordedDecision(fields.fields("quantized_reference"))
+        reference = try RecordedSide(fields.fields("reference"), version: version)
+        quantizedReference = try RecordedSide(fields.fields("quantized_reference"), version: version)
+    }
+
+    /// The bias at which a replay has to decide.
+    public func bias(_ routing: RoutingSpec) -> Double { version > 1 ? routing.markerBias : markerBias }
+
+    /// What the quantized reference decides there.
+    public func expected(_ routing: RoutingSpec, _ vocabulary: Vocabulary) -> Decision {
+        quantizedReference.at(bias(routing), routing, vocabulary)
     }
 
     /// Reads a file of cases, one JSON object a line, blank lines aside. Throws ``EdgeError`` naming the first bad line.
@@ -66,7 +84,8 @@ public struct ConformanceCase: Sendable {
                 return try ConformanceCase(JsonFields(Json.parse(Data(text))))
             } catch {
                 let place = "\(url.path):\(number + 1)"
-                let why = "\(line(for: error)). Export the bundle again."
+                let advice = ErrorKind.of(error) == .newer ? "Update the app" : "Export the bundle again"
+                let why = "\(line(for: error)). \(advice)."
                 throw EdgeError("bad conformance case: \(place). \(why)", ErrorKind.of(error))
             }
         }

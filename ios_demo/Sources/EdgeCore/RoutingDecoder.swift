@@ -19,6 +19,17 @@ public struct Decision: Sendable, Equatable {
 
     /// True if the prompt goes to the cloud.
     public var called: Bool { route == .cloud }
+
+    /// Whether `other` is the same decision: route, reason and answer. Its tokens may differ.
+    public func agrees(with other: Decision) -> Bool {
+        let isSameAnswer =
+            switch (answer, other.answer) {
+            case (nil, nil): true
+            case (let mine?, let theirs?): mine.isIdentical(to: theirs)
+            default: false
+            }
+        return route == other.route && reason == other.reason && isSameAnswer
+    }
 }
 
 /// The routing-token decoder: tokens in, visible text and one decision out.

@@ -14,9 +14,32 @@ public struct Marker: Sendable, Equatable {
     public var tokenIds: [[Int]]
 }
 
+/// On what the marker bias was fitted: `n` problems of a task's split; `reachedFraction` of them call, in `interval`.
+public struct CalibrationFacts: Sendable, Equatable {
+    public let task: String
+    public let split: String
+    public let n: Int
+    public let seed: Int
+    public let reachedFraction: Double
+    public let interval: [Double]
+
+    init(_ fields: JsonFields) throws {
+        try fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval")
+        task = try fields.text("task")
+        split = try fields.text("split")
+        n = try fields.count("n")
+        seed = try fields.whole("seed", -(1 << 53)...(1 << 53))
+        reachedFraction = try fields.number("reached_fraction")
+        interval = try fields.list("interval").map { $0.number ?? .nan }
+        if interval.count != 2 || !(interval + [reachedFraction]).allSatisfy({ (0...1).contains($0) }) {
+            throw EdgeError("calibration: its shares are none", .badField)
+        }
+    }
+}
+
 /// routing.json: everything a phone needs to decode a policy's text and see its decision.
 public struct RoutingSpec: Sendable, Equatable {
-    public static let knownVersion = 1
+    public static let knownVersion = 2
     private static let prompt = "{prompt}"
     /// What a policy thinks stands between them.
     static let thoughtOpen = "<think>"
@@ -27,9 +50,10 @@ public struct RoutingSpec: Sendable, Equatable {
     public var stopTokenIds: [Int]
     public var maxNewTokens: Int
     public var promptTemplate: String
-    /// Added to the marker's first logit.
+    /// Added to the marker's margin where it is decided whether to call.
     public var markerBias: Double
     public var calibratedCallFraction: Double?
+    public var calibration: CalibrationFacts?
     public var onNoAnswer: Route
 
     /// The text the policy continues for the user's `prompt`.
@@ -63,7 +87,7 @@ public struct RoutingSpec: Sendable, Equatable {
         try fields.refuseNewer(Self.knownVersion)
         try fields.onlyKnown(
             "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-            "calibrated_call_fraction", "on_no_answer")
+            "calibrated_call_fraction", "calibration", "on_no_answer")
         if fields.has("version") { _ = try fields.whole("version", 1...Self.knownVersion) }
         let marker = try fields.fields("marker")
         try marker.onlyKnown("text", "token_ids")
@@ -85,6 +109,8 @@ public struct RoutingSpec: Sendable, Equatable {
         }
         markerBias = fields.has("marker_bias") ? try fields.number("marker_bias") : 0
         calibratedCallFraction = try fields.numberOrNil("calibrated_call_fraction")
+        let isFitted = !(fields.members["calibration"] ?? .null).isNull
+        calibration = isFitted ? try CalibrationFacts(fields.fields("calibration")) : nil
         onNoAnswer = fields.has("on_no_answer") ? try Route.named(fields.text("on_no_answer")) : .cloud
     }
 }

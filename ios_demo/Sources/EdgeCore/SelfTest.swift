@@ -1,6 +1,6 @@
 import Dispatch
 
-/// Replays a bundle's conformance cases on a model, each decoded greedily at the bias it was recorded with.
+/// Replays a bundle's conformance cases on a model, each decoded greedily at the bias that ships (version 1: its own).
 public struct SelfTest {
     private let bundle: EdgeBundle
     private let model: any StepModel
@@ -23,14 +23,15 @@ public struct SelfTest {
     private func replay(_ item: ConformanceCase) throws -> CaseReport {
         let promptIds = bundle.encode(item.prompt)
         let timed = TimedModel(model)
+        let bias = item.bias(bundle.routing)
         var session = try DecodeSession(
             spec: bundle.routing, vocabulary: bundle.vocabulary, promptTokens: promptIds.count,
-            contextLength: model.contextLength, markerBias: item.markerBias)
+            contextLength: model.contextLength, markerBias: bias)
         let decision = try decode(timed, promptIds, &session)
         return CaseReport(
-            id: item.id, promptTokenIds: promptIds, decision: decision, markerBias: item.markerBias,
-            matches: item.quantizedReference.agrees(with: decision), prefillMs: timed.prefillMs,
-            decodeMs: timed.decodeMs)
+            id: item.id, promptTokenIds: promptIds, decision: decision, markerBias: bias,
+            matches: item.expected(bundle.routing, bundle.vocabulary).agrees(with: decision),
+            prefillMs: timed.prefillMs, decodeMs: timed.decodeMs)
     }
 }
 

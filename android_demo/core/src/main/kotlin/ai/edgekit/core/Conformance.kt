@@ -3,46 +3,64 @@ package ai.edgekit.core
 import java.io.File
 import java.io.IOException
 
-/** A decision as stored in conformance.jsonl; [markerMargin] is null if it was not a finite number. */
-data class RecordedDecision(
-    val tokenIds: List<Int>,
-    val route: Route,
-    val reason: String,
-    val text: String,
-    val answer: String?,
-    val markerMargin: Double?,
-) {
-    /** Whether [decision] is the same: route, reason and answer. Its tokens may differ. */
-    fun agreesWith(decision: Decision): Boolean =
-        route == decision.route && reason == decision.reason && answer == decision.answer
+/**
+ * What a side made of a prompt: from version 2 on [made] is its response with the marker forbidden, from which the
+ * decision at any bias follows; version 1 stored the decision at one bias.
+ */
+class RecordedSide private constructor(private val made: Decision, private val isSolo: Boolean) {
+    /** The decision at [markerBias]. */
+    fun at(markerBias: Double, routing: RoutingSpec, vocabulary: Vocabulary): Decision =
+        if (isSolo) decisionAt(made, markerBias, routing, vocabulary) else made
 
     companion object {
         /** Read one. Throws [EdgekitException]. */
-        fun of(fields: JsonFields): RecordedDecision {
-            fields.needs("answer", "marker_margin")
-            return RecordedDecision(
-                fields.tokenIds("token_ids"), Route.of(fields.text("route")), fields.text("reason"),
-                fields.text("text"), fields.textOrNull("answer"), fields.numberOrNull("marker_margin"),
+        fun of(fields: JsonFields, version: Long): RecordedSide {
+            fields.needs("answer")
+            val decision = Decision(
+                Route.of(fields.text("route")), fields.text("reason"), fields.text("text"),
+                fields.textOrNull("answer"), fields.tokenIds("token_ids"),
             )
+            if (version > 1) return RecordedSide(decision.copy(margins = margins(fields)), true)
+            fields.needs("marker_margin")
+            val margin = fields.numberOrNull("marker_margin") ?: Double.NEGATIVE_INFINITY
+            return RecordedSide(decision.copy(markerMargin = margin), false)
+        }
+
+        private fun margins(fields: JsonFields): List<MarkerMargin> = fields.list("margins").map { pair ->
+            val (position, margin) = (pair as? List<*>)?.takeIf { it.size == 2 } ?: listOf(null, null)
+            if (position !is Long || position !in JsonFields.INDICES || margin !is Number) {
+                throw EdgekitException("margins: not pairs of a position and a margin", ErrorKind.BAD_FIELD)
+            }
+            MarkerMargin(position.toInt(), margin.toDouble())
         }
     }
 }
 
 /**
- * One real prompt with the decisions of the reference and of the quantized reference.
+ * One real prompt with what the reference and the quantized reference made of it.
  *
- * [markerBias] is the artifact's and its quantized reference's; a replay must use it.
+ * [markerBias] is that of the artifact when it was exported. Version 1 is replayed at it, later ones at the bias that
+ * the bundle ships with.
  */
-data class ConformanceCase(
+class ConformanceCase private constructor(
+    private val version: Long,
     val id: String,
     val prompt: String,
     val promptTokenIds: List<Int>,
     val markerBias: Double,
-    val reference: RecordedDecision,
-    val quantizedReference: RecordedDecision,
+    val reference: RecordedSide,
+    val quantizedReference: RecordedSide,
 ) {
+    /** The bias at which a replay has to decide. */
+    fun bias(routing: RoutingSpec): Double = if (version > 1) routing.markerBias else markerBias
+
+    /** What the quantized reference decides there. */
+    fun expected(routing: RoutingSpec, vocabulary: Vocabulary): Decision =
+        quantizedReference.at(bias(routing), routing, vocabulary)
+
     companion object {
         const val FILE = "conformance.jsonl"
+        const val VERSION = 2L
 
         /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad line. */
         fun readAll(file: File): List<ConformanceCase> {
@@ -57,8 +75,8 @@ data class ConformanceCase(
                     if (line.all { it.toInt().toChar() in " \t\r" }) null else of(JsonFields.of(Json.parse(line)))
                 } catch (error: EdgekitException) {
                     val where = "$file:${index + 1}"
-                    val why = "${error.message}. Export the bundle again."
-                    throw EdgekitException("bad conformance case: $where. $why", error.kind)
+                    val advice = if (error.kind == ErrorKind.NEWER) "Update the app" else "Export the bundle again"
+                    throw EdgekitException("bad conformance case: $where. ${error.message}. $advice.", error.kind)
                 }
             }
         }
@@ -69,9 +87,15 @@ data class ConformanceCase(
             return ends.mapIndexed { index, end -> bytes.copyOfRange(if (index == 0) 0 else ends[index - 1] + 1, end) }
         }
 
-        private fun of(fields: JsonFields): ConformanceCase = ConformanceCase(
-            fields.text("id"), fields.text("prompt"), fields.tokenIds("prompt_token_ids"), fields.number("marker_bias"),
-            RecordedDecision.of(fields.fields("reference")), RecordedDecision.of(fields.fields("quantized_reference")),
-        )
+        private fun of(fields: JsonFields): ConformanceCase {
+            fields.refuseNewer(VERSION)
+            val version = if ("version" in fields) fields.whole("version", 1..VERSION) else 1
+            if (version > 1) fields.number("reference_bias")
+            return ConformanceCase(
+                version, fields.text("id"), fields.text("prompt"), fields.tokenIds("prompt_token_ids"),
+                fields.number("marker_bias"), RecordedSide.of(fields.fields("reference"), version),
+                RecordedSide.of(fields.fields("quantized_reference"), version),
+            )
+        }
     }
 }

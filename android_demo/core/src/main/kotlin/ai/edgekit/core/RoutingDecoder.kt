@@ -31,6 +31,9 @@ data class Decision(
 ) {
     /** True if the prompt goes to the cloud. */
     val called: Boolean get() = route == Route.CLOUD
+
+    /** Whether [other] is the same decision: route, reason and answer. Its tokens may differ. */
+    fun agreesWith(other: Decision): Boolean = route == other.route && reason == other.reason && answer == other.answer
 }
 
 /**

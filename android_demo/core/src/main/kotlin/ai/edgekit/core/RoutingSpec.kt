@@ -9,6 +9,32 @@ data class AnswerFormat(val open: String = "<answer>", val close: String = "</an
 /** The call-for-cloud marker: its [text], and the token id sequences that count as emitting it. */
 data class Marker(val text: String, val tokenIds: List<List<Int>>)
 
+/** On what the marker bias was fitted: [n] problems of a task's split; [reachedFraction] of them call, in [interval]. */
+data class CalibrationFacts(
+    val task: String,
+    val split: String,
+    val n: Int,
+    val seed: Long,
+    val reachedFraction: Double,
+    val interval: List<Double>,
+) {
+    companion object {
+        private const val LARGEST_WHOLE = 1L shl 53
+
+        /** Read one. Throws [EdgekitException] naming the first fault. */
+        fun of(fields: JsonFields): CalibrationFacts {
+            fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval")
+            val reached = fields.number("reached_fraction")
+            val interval = fields.list("interval").map { (it as? Number)?.toDouble() ?: Double.NaN }
+            if (interval.size != 2 || !(interval + reached).all { it in 0.0..1.0 }) {
+                throw EdgekitException("calibration: its shares are none", ErrorKind.BAD_FIELD)
+            }
+            val seed = fields.whole("seed", -LARGEST_WHOLE..LARGEST_WHOLE)
+            return CalibrationFacts(fields.text("task"), fields.text("split"), fields.count("n"), seed, reached, interval)
+        }
+    }
+}
+
 /** routing.json: everything a phone needs to decode a policy's text and see its decision. */
 data class RoutingSpec(
     val marker: Marker,
@@ -18,6 +44,7 @@ data class RoutingSpec(
     val promptTemplate: String,
     val markerBias: Double,
     val calibratedCallFraction: Double?,
+    val calibration: CalibrationFacts?,
     val onNoAnswer: Route,
 ) {
     /** The text the policy continues for the user's [prompt]. */
@@ -34,7 +61,7 @@ data class RoutingSpec(
     val delimiters: Set<String> get() = setOf(marker.text, answer.open, answer.close, THOUGHT_OPEN, THOUGHT_CLOSE)
 
     companion object {
-        const val VERSION = 1L
+        const val VERSION = 2L
 
         /** What a policy thinks stands between them. */
         const val THOUGHT_OPEN = "<think>"
@@ -56,7 +83,7 @@ data class RoutingSpec(
             fields.refuseNewer(VERSION)
             fields.onlyKnown(
                 "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-                "calibrated_call_fraction", "on_no_answer",
+                "calibrated_call_fraction", "calibration", "on_no_answer",
             )
             if ("version" in fields) fields.whole("version", 1..VERSION)
             val marker = fields.fields("marker").also { it.onlyKnown("text", "token_ids") }
@@ -72,6 +99,7 @@ data class RoutingSpec(
                 promptTemplate = template,
                 markerBias = if ("marker_bias" in fields) fields.number("marker_bias") else 0.0,
                 calibratedCallFraction = fields.numberOrNull("calibrated_call_fraction"),
+                calibration = if (fields.members["calibration"] == null) null else CalibrationFacts.of(fields.fields("calibration")),
                 onNoAnswer = if ("on_no_answer" in fields) Route.of(fields.text("on_no_answer")) else Route.CLOUD,
             )
         }

@@ -1,6 +1,6 @@
 package ai.edgekit.core
 
-/** Replays a bundle's conformance cases on [model], each decoded greedily at the bias it was recorded with. */
+/** Replays a bundle's conformance cases on [model], each decoded greedily at the bias that ships (version 1: its own). */
 class SelfTest(private val bundle: Bundle, private val model: StepModel) {
     /** Every case in turn; [onCase] gets each as it ends. The app's own tokenizer encodes the prompts. */
     fun run(onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
@@ -9,12 +9,12 @@ class SelfTest(private val bundle: Bundle, private val model: StepModel) {
     private fun replay(case: ConformanceCase): CaseReport {
         val ids = bundle.encode(case.prompt)
         val timed = TimedModel(model)
-        val session =
-            DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, case.markerBias)
+        val bias = case.bias(bundle.routing)
+        val session = DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, bias)
         val decision = decode(timed, ids, session)
-        val matches = case.quantizedReference.agreesWith(decision)
+        val matches = case.expected(bundle.routing, bundle.vocabulary).agreesWith(decision)
         return CaseReport(
-            case.id, ids.toList(), decision, case.markerBias, matches, timed.prefillNs / 1e6, timed.decodeNs / 1e6,
+            case.id, ids.toList(), decision, bias, matches, timed.prefillNs / 1e6, timed.decodeNs / 1e6,
         )
     }
 }

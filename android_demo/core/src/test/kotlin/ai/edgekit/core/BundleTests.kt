@@ -61,7 +61,7 @@ private fun routingFaults() {
     val spec = RoutingSpec.of(JsonFields.of(Json.parse(good)))
     assertEquals(listOf("{prompt}", 0.0, Route.CLOUD), listOf(spec.promptTemplate, spec.markerBias, spec.onNoAnswer))
     val faults = mapOf(
-        "newer" to good.replace("{\"marker\"", "{\"version\": 2, \"marker\""),
+        "newer" to good.replace("{\"marker\"", "{\"version\": 99, \"marker\""),
         "surprise" to good.replace("{\"marker\"", "{\"surprise\": 2, \"marker\""),
         "token_ids" to good.replace("[[1]]", "[[]]"),
         "marker.token_ids" to good.replace("[[1]]", "[1]"),

@@ -51,7 +51,7 @@ private fun replay(case: JsonFields, routing: JsonFields, vocabulary: Vocabulary
 }
 
 private val SPEC = RoutingSpec(
-    Marker("<call>", listOf(listOf(2))), AnswerFormat(), listOf(3), 16, "{prompt}", 0.0, null, Route.CLOUD,
+    Marker("<call>", listOf(listOf(2))), AnswerFormat(), listOf(3), 16, "{prompt}", 0.0, null, null, Route.CLOUD,
 )
 
 private fun biasTest() {

@@ -72,7 +72,7 @@ def export(
         return
     print_fallbacks(chosen.name, fallbacks)
     if found:
-        out.print(frontier_table(found.points, chosen.name), sensitivity_table(found), sep="\n")
+        out.print(frontier_table(found), sensitivity_table(found), sep="\n")
     lacking = unread_tokenizer(destination)
     if lacking is not None:
         out.print(f"phone apps cannot read its tokenizer: {lacking}", soft_wrap=True)

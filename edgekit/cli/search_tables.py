@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from edgekit.export.frontier import Point
     from edgekit.workflows.search import Found
 
 SHOWN = 8
 
 
-def frontier_table(points: Sequence[Point], chosen: str) -> Table:
+def frontier_table(found: Found) -> Table:
     """One row per recipe, smallest first; a star marks the frontier, an arrow the chosen one."""
     from edgekit.verify.parity import wilson_interval
 
     table = Table()
     for heading in ("recipe", "MB", "same decision", "95 % interval", "same text", "calls", "tokens/s here"):
         table.add_column(heading, justify="left" if heading == "recipe" else "right")
-    for point in points:
-        mark = "> " if point.recipe.name == chosen else "* " if point.on_frontier else "  "
+    for point in found.points:
+        mark = "> " if point.recipe.name == found.chosen.name else "* " if point.on_frontier else "  "
         speed = "-" if point.tokens_per_s is None else f"{point.tokens_per_s:.0f}"
         low, high = wilson_interval(round(point.decision_agreement * point.n), point.n)
         table.add_row(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from edgekit.cli.showing import stages
 from edgekit.cli.terminal import TaskOption, err
 
 LOOPBACK = "127.0.0.1"
@@ -66,7 +67,7 @@ def serve(
     options = HandOffOptions(
         tuple(budget or ()), consent, redact, names, region, prices, on_failure, state or state_folder()  # type: ignore[arg-type]
     )  # fmt: skip
-    with err.status("opening"):
+    with stages("opening"):
         session = open_session(source, task=task, cloud=cloud, options=options)
         cases = recorded_cases(source)
     settings = ServeSettings(

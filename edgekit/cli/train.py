@@ -28,7 +28,7 @@ def train(
     On several GPUs or processes: torchrun --nproc-per-node 2 -m edgekit train --out out/run
     """
     from edgekit.train.metrics import read_metrics, warnings_of
-    from edgekit.train.parallel import is_first
+    from edgekit.workflows.train import is_first
     from edgekit.workflows.train import train as run_training
 
     first = is_first(os.environ)

@@ -14,6 +14,7 @@ from edgekit.tasks import get_task
 from edgekit.train import loop
 from edgekit.train.config import load_config
 from edgekit.train.metrics import StepMetrics
+from edgekit.train.parallel import is_first as is_first
 from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config

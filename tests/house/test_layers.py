@@ -40,7 +40,7 @@ ALLOWED = {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment", "hybrid",
     },
-    "cli": {"workflows", "serve", "recipes", "bundle", "simulate", "export", "verify", "train", "warm_start"},
+    "cli": {"workflows", "serve", "recipes", "bundle", "simulate", "verify", "train", "warm_start"},
 }  # fmt: skip
 
 HEAVY = {

@@ -19,7 +19,7 @@ from edgekit.train.advantage import Estimator
 from edgekit.train.idle import idle_settings, without_idle
 from edgekit.train.reward import reward_problems
 from edgekit.warm_start.bases import absolute_base, is_pretrained
-from edgekit.warm_start.kinds import WarmStart, check_task, read_settings
+from edgekit.warm_start.kinds import WarmStart, start_problems
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -137,7 +137,9 @@ class TrainConfig(BaseModel):
             resolve_task(self.task)
         except EdgekitError as error:
             faults.append(f"task: {str(error).rstrip('.')}")
-        faults += self._warm_start_problems()
+        else:
+            if is_pretrained(self.base):
+                faults += start_problems(self.warm_start, self.warm_start_settings, self.task)
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
         faults += [
             f"{key}: {reason}, so it would do nothing"
@@ -155,20 +157,6 @@ class TrainConfig(BaseModel):
         if faults:
             raise ValueError("; ".join(faults))
         return self
-
-    def _warm_start_problems(self) -> list[str]:
-        if not is_pretrained(self.base):
-            return []
-        faults = []
-        for check in (
-            lambda: read_settings(self.warm_start, self.warm_start_settings),
-            lambda: check_task(self.warm_start, self.task),
-        ):
-            try:
-                check()
-            except EdgekitError as error:
-                faults.append(str(error).rstrip("."))
-        return faults
 
     def to_yaml(self) -> str:
         """The configuration as a YAML document that :func:`load_config` reads back."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ValidationError
 
-from edgekit.errors import ConfigError, EdgekitError
+from edgekit.errors import ConfigError
 from edgekit.faults import faults_of
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.tasks import get_task
@@ -86,7 +86,13 @@ def read_settings(kind: WarmStart, given: Mapping[str, Any]) -> BaseModel:
         raise ConfigError(f"warm_start_settings of {kind}", faults) from None
 
 
-def check_task(kind: WarmStart, task: str) -> None:
-    """Raises :class:`EdgekitError` if ``kind`` cannot warm-start for the task of that name."""
+def start_problems(kind: WarmStart, given: Mapping[str, Any], task: str) -> list[str]:
+    """Why ``kind`` cannot warm-start for ``task`` with the settings ``given``; empty if it can."""
+    problems = []
+    try:
+        read_settings(kind, given)
+    except ConfigError as error:
+        problems += [f"warm_start_settings.{problem}" for problem in error.problems]
     if KINDS[kind].tasks is not object and not isinstance(get_task(task), KINDS[kind].tasks):
-        raise EdgekitError(f"warm_start {kind}: {task} is not a kind of countdown. Its teacher knows no other task.")
+        problems.append(f"warm_start: {task} is not a kind of countdown, and the teacher of {kind} knows no other task")
+    return problems

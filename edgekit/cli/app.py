@@ -38,7 +38,7 @@ BAD_INPUT, INTERRUPTED, BROKEN_PIPE = EdgekitError.exit_code, 130, 141
 app = typer.Typer(name="edgekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 app.command("doctor")(doctor.doctor)
 app.command("train")(train.train)
-app.command("eval")(evaluate.evaluate)
+app.command("eval")(evaluate.eval_command)
 app.command("experiment")(experiment.experiment)
 app.command("calibrate")(calibrate.calibrate)
 app.command("finetune")(finetune.finetune)

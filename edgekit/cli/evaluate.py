@@ -13,7 +13,7 @@ from edgekit.cli.showing import progress
 from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
 
 
-def evaluate(
+def eval_command(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     task: TaskOption = None,
     n: Annotated[int, typer.Option(min=1, help="Held-out problems.")] = 1000,

@@ -33,7 +33,13 @@ DATA_SETS = {
 FORMS = "Your own is FILE.py, FILE.jsonl[#RULE] or hub:DATASET[:CONFIG][#RULE]"
 _SOURCE = re.compile(r"(?P<place>(?P<hub>hub:)?.+?)(?:#(?P<rule>[^#/]*))?")
 
-__all__ = ["DATA_SETS", "TASKS", "Problem", "Split", "Task", "get_task", "resolve_task", "task_content"]
+_named: set[str] = set()
+"""Resolved names that the user of this process gave."""
+
+__all__ = [
+    "DATA_SETS", "TASKS", "Problem", "Split", "Task", "get_task", "name_task", "resolve_task", "task_content",
+    "task_label",
+]  # fmt: skip
 
 
 def resolve_task(name: str) -> str:
@@ -56,10 +62,26 @@ def resolve_task(name: str) -> str:
     return f"{Path(place).expanduser().resolve()}{suffix}"
 
 
+def name_task(given: str) -> str:
+    """:func:`resolve_task` of what the user of this very command names: if it is a Python file, it may be run.
+
+    Files that only a run, a bundle or a configuration names are not.
+    """
+    name = resolve_task(given)
+    _named.add(name)
+    return name
+
+
+def task_label(name: str) -> str:
+    """What a bundle says it was made for: a task of edgekit's own by its name; else a file's name and hash, no path."""
+    return name if name in TASKS or name.startswith("hub:") else task_content(name)
+
+
 def get_task(name: str) -> Task:
     """The task called ``name``: a name from the tables, ``FILE.py``, ``FILE.jsonl`` or ``hub:DATASET``.
 
-    Raises EdgekitError where :func:`resolve_task` does, and for a file that holds no task.
+    Raises EdgekitError where :func:`resolve_task` does, for a file that holds no task, and for a Python file that
+    nobody gave to :func:`name_task`.
     """
     name = resolve_task(name)
     if name in TASKS:
@@ -67,6 +89,11 @@ def get_task(name: str) -> Task:
         task: Task = getattr(import_module(f"edgekit.tasks.{module}"), attribute)
         return task
     place, _ = _parts(DATA_SETS.get(name, name))
+    if place.endswith(".py") and name not in _named:
+        raise EdgekitError(
+            f"task not named: {place}. It is a program, and no run, bundle or configuration may have one run. "
+            f"If you trust it, name it yourself: --task {place} (training: --set task={place})."
+        )
     return _open(name, 0 if place.startswith("hub:") else Path(place).stat().st_mtime_ns)
 
 

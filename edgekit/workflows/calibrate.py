@@ -8,9 +8,9 @@ from edgekit.evaluate import calibrate as fitting
 from edgekit.evaluate.calibrate import Calibration
 from edgekit.folder_lock import lock_folder
 from edgekit.progress import Progress
-from edgekit.tasks import get_task
+from edgekit.tasks import get_task, task_label
 from edgekit.tasks.base import Split
-from edgekit.workflows.source import AnyPath, is_bundle, open_source, task_label, task_of
+from edgekit.workflows.source import AnyPath, is_bundle, open_source, task_of
 
 SPLIT: Split = "validation"
 

@@ -12,7 +12,7 @@ from edgekit.experiment.config import ExperimentConfig
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
-from edgekit.workflows.source import AnyPath, open_cloud
+from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
 DEFAULT = "quick"
 
@@ -42,6 +42,7 @@ def compare_methods(
     """
     if resume and config != DEFAULT:
         raise EdgekitError("resume: an experiment goes on with its own config. CONFIG does not apply. Leave it out.")
+    name_task_in(settings)
     folder = Path(out)
     chosen = open_experiment(folder, str(config), list(settings), resume=resume)
     cloud = open_cloud(chosen.cloud, get_task(chosen.task))

@@ -15,6 +15,7 @@ from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import get_target
+from edgekit.tasks import task_label
 from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_prompts
 from edgekit.workflows.source import AnyPath, task_of
 
@@ -49,7 +50,7 @@ def export(
         chosen,
         bundle_folder(chosen) if out is None else Path(out),
         prompts=conformance_prompts(task, cases),
-        task=task,
+        task=task_label(task),
         calibration_prompts=calibration_prompts(chosen.quantize, task),
         fit_bias=bias_fitter(task) if calibrate else None,
         on_stage=on_stage,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.bundle.load import Bundle
 from edgekit.recipes.quant_recipe import QuantRecipe
-from edgekit.tasks import get_task
+from edgekit.tasks import TASKS, get_task
 
 BIAS_PROMPTS = 300
 """Validation problems on which an artifact's call fraction is brought back to the reference's."""
@@ -21,9 +21,11 @@ def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
 
 
 def rounded_on(bundle: Bundle, task: str) -> list[str]:
-    """The prompts that ``bundle``'s export rounded by; ``task`` is read where the bundle names none."""
+    """The prompts that ``bundle``'s export rounded by; ``task`` is read where the bundle names none of
+    edgekit's own."""
     recipe = QuantRecipe.model_validate(bundle.manifest.recipe["quantize"])
-    return calibration_prompts(recipe, bundle.manifest.provenance.get("task") or task)
+    label = bundle.manifest.provenance.get("task")
+    return calibration_prompts(recipe, label if label in TASKS else task)
 
 
 def bias_prompts(task: str) -> list[str]:

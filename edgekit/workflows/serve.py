@@ -18,7 +18,7 @@ from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.redaction import Redactor, read_names
 from edgekit.hybrid.session import Consent, HandOffRules, HybridSession
-from edgekit.tasks import get_task
+from edgekit.tasks import get_task, name_task
 from edgekit.workflows.answer import chat_cloud
 from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, source_task
 
@@ -80,7 +80,7 @@ def open_session(
     if options.redact:
         names = read_names(options.names) if options.names is not None else []
         redactor = Redactor(names, options.region)
-    chosen = get_task(task or source_task(source) or DEFAULT_TASK)
+    chosen = get_task(name_task(task) if task else source_task(source) or DEFAULT_TASK)
     behind = chat_cloud(open_cloud(cloud, chosen), chosen)
     price = read_price(options.prices, behind.model) if options.prices is not None and behind is not None else None
     if price is None and any(limit.is_cost for limit in limits):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from edgekit.errors import EdgekitError
 from edgekit.policy.folder import policy_folder
 
 if TYPE_CHECKING:
@@ -36,16 +39,22 @@ def routing_file(source: Path) -> Path:
 def task_of(source: Path, given: str | None) -> str:
     """``given``, or the task that a bundle, a run, or the run around a policy folder names, or the default.
 
-    A path in ``given`` is made absolute, so that what is written with it is understood from every directory.
+    A path in ``given`` is made absolute, so that what is written with it is understood from every directory. What a
+    bundle names is a label: it means a task of edgekit's own, or nothing. Raises :class:`EdgekitError` for nothing.
     """
-    if given is not None:
-        from edgekit.tasks import resolve_task
+    from edgekit.tasks import name_task
 
-        return resolve_task(given)
+    if given is not None:
+        return name_task(given)
     if (source / "manifest.json").is_file():
         from edgekit.bundle.manifest import read_manifest
 
-        return read_manifest(source).provenance.get("task") or DEFAULT_TASK
+        label = read_manifest(source).provenance.get("task") or DEFAULT_TASK
+        if not is_known(label):
+            raise EdgekitError(
+                f"task not known: {label!r}, which {source} was made for. It is none of edgekit's own. Name it: --task."
+            )
+        return label
     configs = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
     if not configs:
         return DEFAULT_TASK
@@ -54,9 +63,22 @@ def task_of(source: Path, given: str | None) -> str:
     return load_run_config(configs[0]).task
 
 
-def task_label(task: str) -> str:
-    """The task's name as it may be shipped: of a file, its name without the folders of this machine."""
-    return task.rpartition("/")[2] if task.startswith("/") else task
+def is_known(label: str) -> bool:
+    """Whether a bundle's label means a task of edgekit's own: no file, and nothing from a network."""
+    from edgekit.tasks import TASKS
+
+    return label in TASKS
+
+
+def name_task_in(settings: Mapping[str, Any] | Sequence[str]) -> None:
+    """Let the task that a command's own ``settings`` name be run, if it is a Python file."""
+    from edgekit.tasks import name_task
+
+    pairs = settings.items() if isinstance(settings, Mapping) else (text.partition("=")[::2] for text in settings)
+    for key, value in pairs:
+        if key.strip().rpartition(".")[2] == "task":
+            with suppress(EdgekitError):  # told of with whatever else is wrong
+                name_task(str(value).strip())
 
 
 def open_cloud(cloud: str | Cloud | None, task: Task) -> Cloud | None:
@@ -109,12 +131,17 @@ def bundle_decider(bundle: Bundle) -> StepDecider:
 
 
 def source_task(source: AnyPath | Policy | Bundle) -> str | None:
-    """The task that a source on disk, or an opened bundle, was made for; None for an opened policy."""
+    """The task that a source was made for; None for an opened policy, and for a bundle of a task that is not here."""
     from edgekit.bundle.load import Bundle
+    from edgekit.bundle.manifest import read_manifest
 
-    if isinstance(source, Bundle):
-        return task_of(source.path, None)
-    return task_of(Path(source), None) if isinstance(source, str | os.PathLike) else None
+    if isinstance(source, str | os.PathLike) and (Path(source) / "manifest.json").is_file():
+        label = read_manifest(Path(source)).provenance.get("task")
+    elif isinstance(source, Bundle):
+        label = source.manifest.provenance.get("task")
+    else:
+        return task_of(Path(source), None) if isinstance(source, str | os.PathLike) else None
+    return label if label and is_known(label) else None
 
 
 def open_device(source: AnyPath | Policy | Bundle) -> Device:

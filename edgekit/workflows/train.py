@@ -19,7 +19,7 @@ from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config
 from edgekit.warm_start.bases import is_pretrained, run_base
-from edgekit.workflows.source import AnyPath, open_cloud
+from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ def train(
     run_dir = Path(out)
     if resume and config != "default":
         raise EdgekitError("resume: a run goes on with its own config. CONFIG does not apply. Leave it out.")
+    name_task_in(settings)
     chosen = read_run_config(run_dir, settings) if resume else load_config(str(config), settings)
     cloud = open_cloud(chosen.cloud, get_task(chosen.task))
     if cloud is None:

@@ -15,7 +15,7 @@ from edgekit.verify.device_check import verify_device as check_device
 from edgekit.verify.device_report import read_device_report
 from edgekit.verify.parity import Thresholds, VerifyReport
 from edgekit.workflows.prompts import rounded_on
-from edgekit.workflows.source import AnyPath, load_policy, open_bundle, task_of
+from edgekit.workflows.source import AnyPath, load_policy, open_bundle, source_task, task_of
 
 
 def verify(
@@ -38,15 +38,16 @@ def verify(
     """
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     policy = _reference(reference)
-    task = task_of(opened.path, task)
-    chosen = get_task(task)
+    # Recorded decisions are all that is needed, but for accuracies: bundles of unknown tasks are verified too.
+    name = task_of(opened.path, task) if policy or task else source_task(opened)
+    chosen = get_task(name) if name else None
     return verify_bundle(
         opened,
         policy,
-        chosen.problems("test", n, seed) if policy else [],
+        chosen.problems("test", n, seed) if policy and chosen else [],
         chosen,
-        OracleCloud(chosen),
-        calibration_prompts=rounded_on(opened, task),
+        OracleCloud(chosen) if chosen else None,
+        calibration_prompts=rounded_on(opened, name) if policy and name else [],
         limits=_limits(min_agreement, min_lowering),
         on_progress=on_progress,
     )

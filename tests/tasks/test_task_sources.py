@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgekit.cli.app import run_command
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy
-from edgekit.tasks import DATA_SETS, TASKS, get_task, resolve_task, task_content
+from edgekit.tasks import DATA_SETS, TASKS, get_task, name_task, resolve_task, task_content
 from edgekit.tasks.base import Split
 from edgekit.tasks.collection import Collection
 from edgekit.tasks.grading import RULES
@@ -249,13 +249,13 @@ def test_an_unknown_task_is_refused_when_the_config_is_read(task: str) -> None:
 def test_a_python_task_is_used_and_read_again_when_it_changes(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.write_text(OWN_TASK)
-    task = get_task(str(path))
+    task = get_task(name_task(str(path)))
     problem = task.problems("test", 1, 5)[0]
     assert task.grade(problem, task.solve(problem))
-    assert get_task(str(path)) is task
+    assert get_task(name_task(str(path))) is task
     content = task_content(str(path))
     path.write_text(OWN_TASK.replace('"doubling"', '"twice"'))
-    assert get_task(str(path)).name == "twice"
+    assert get_task(name_task(str(path))).name == "twice"
     assert task_content(str(path)) != content
 
 
@@ -282,7 +282,7 @@ def test_the_page_on_tasks_shows_a_task_and_a_file_that_work(tmp_path: Path) -> 
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
     (tmp_path / "doubling.py").write_text(blocks["python"])
-    task = get_task(f"{tmp_path}/doubling.py")
+    task = get_task(name_task(f"{tmp_path}/doubling.py"))
     train, validation, test = split_ids(task)
     assert len(train | validation | test) == len(train) + len(validation) + len(test) == 10_000
     problem = task.problems("test", 1, 0)[0]

@@ -67,9 +67,7 @@ def test_a_bundle_s_task_is_a_label(bundle: Path, command: list[str], capsys: py
         assert not list(bundle.parent.rglob("ran")), (command, label)
 
 
-def test_a_configuration_s_program_is_not_run_until_it_is_named(
-    bundle: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_configuration_s_program_is_run_when_it_is_named(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     outside = bundle.parent
     (outside / "config.yaml").write_text(f"task: {outside}/evil.py\nsteps: 1\n")
     assert run_command(["train", str(outside / "config.yaml"), "--out", str(outside / "run")]) == 2

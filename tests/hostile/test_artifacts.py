@@ -1,0 +1,102 @@
+"""Damaged artifacts, and folders with more in them than a bundle: refused in one line."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from edgekit.bundle.load import file_faults, open_bundle
+from edgekit.bundle.manifest import read_manifest
+from edgekit.errors import BundleError
+from edgekit.simulate.onnx_check import check_model
+from edgekit.simulate.pte_check import check_program
+
+TRIED = 400
+
+
+def damaged(data: bytes, number: int) -> bytes:
+    """The ``number``-th way to damage ``data``: bytes changed, cut off, put in, or said to be longer."""
+    chance, broken = random.Random(number), bytearray(data)
+    for _ in range(chance.choice((1, 1, 3, 20))):
+        at = chance.randrange(len(broken))
+        kind = chance.randrange(4)
+        if kind == 0:
+            broken[at] ^= 1 << chance.randrange(8)
+        elif kind == 1:
+            del broken[at : at + chance.choice((1, 7, len(broken)))]
+        elif kind == 2:
+            broken[at:at] = bytes(chance.choices(range(256), k=chance.choice((1, 9))))
+        else:
+            broken[at : at + 4] = b"\xff\xff\xff\x7f"
+        if not broken:
+            break
+    return bytes(broken)
+
+
+def refusal(model: Path) -> str | None:
+    """Why the model is not even tried, or None."""
+    try:
+        check_model(model)
+    except BundleError as error:
+        return str(error)
+    return None
+
+
+def test_a_damaged_model_is_taken_or_refused_in_one_line(
+    tiny_bundle_folder: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    source = (tiny_bundle_folder / "model.onnx").read_bytes()
+    told = []
+    for number in range(TRIED):
+        (tmp_path / "model.onnx").write_bytes(damaged(source, number))
+        told.append(refusal(tmp_path / "model.onnx"))
+    refused = [why for why in told if why is not None]
+    record_property("tried", TRIED)
+    record_property("refused", len(refused))
+    assert len(refused) > TRIED / 4
+    assert not any("\n" in why for why in refused)
+    (tmp_path / "model.onnx").write_bytes(source)
+    assert refusal(tmp_path / "model.onnx") is None
+
+
+def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / "model.pte").write_bytes(damaged(b"\x20\0\0\0ET12eh00" + bytes(64), number))
+        with pytest.raises(BundleError, match="cannot load"):
+            check_program(tmp_path / "model.pte")
+
+
+def odd_things(folder: Path) -> dict[str, Path]:
+    """Put one of each kind of thing that belongs to no bundle into ``folder``."""
+    made = {name: folder / name for name in ("pipe", "link", "folder", "dangling", "file", ".hidden")}
+    os.mkfifo(made["pipe"])
+    made["link"].symlink_to("/etc")
+    made["folder"].mkdir()
+    made["dangling"].symlink_to("nowhere")
+    made["file"].write_text("x")
+    made[".hidden"].write_text("x")
+    return made
+
+
+def test_what_the_manifest_does_not_list_is_told(tiny_bundle_folder: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle"))
+    made = odd_things(bundle)
+    faults = "; ".join(file_faults(bundle, read_manifest(bundle)))
+    assert all(name in faults for name in made)
+    with pytest.raises(BundleError, match="damaged bundle"):
+        open_bundle(bundle)
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "routing.json", "conformance.jsonl", "README.md"])
+def test_a_listed_file_that_is_a_pipe_or_a_link_is_told(tiny_bundle_folder: Path, tmp_path: Path, name: str) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle"))
+    for make in (os.mkfifo, lambda path: os.symlink(tiny_bundle_folder / name, path)):
+        (bundle / name).unlink()
+        make(bundle / name)
+        with pytest.raises(BundleError, match=f"{name} is (a link|no plain file)"):
+            open_bundle(bundle)

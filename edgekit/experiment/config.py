@@ -16,6 +16,7 @@ from edgekit.tasks import resolve_task
 from edgekit.train.config import TrainConfig, read_mapping
 from edgekit.train.config import load_config as load_train_config
 from edgekit.train.idle import without_idle
+from edgekit.train.start import quantize_problems
 from edgekit.warm_start.bases import absolute_base
 
 PRESETS = Path(__file__).parent / "presets"
@@ -97,14 +98,14 @@ class ExperimentConfig(BaseModel):
         """What is wrong with the shared settings (None), or with those of ``run`` alone."""
         own = {} if run is None else self.method_overrides.get(run, {})
         try:
-            TrainConfig.model_validate(self._shared() if run is None else self._settings(run, self.seeds[0]))
+            config = TrainConfig.model_validate(self._shared() if run is None else self._settings(run, self.seeds[0]))
         except ValidationError as error:
             faults = []
             for fault in faults_of(error, TrainConfig):
                 where = f"method_overrides.{run}" if fault.where.partition(".")[0] in own else "train"
                 faults.append(f"{where}.{fault}" if fault.where else f"{run or 'train'}: {fault}")
             return faults
-        return []
+        return [f"{run or 'train'}: {problem}" for problem in quantize_problems(config)]
 
     def _shared(self) -> dict[str, Any]:
         return without_idle(self.train, TrainConfig.model_construct(**self.train))

@@ -29,12 +29,14 @@ from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experi
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
 from edgekit.experiment.methods import run_of
 from edgekit.folder_lock import claim
+from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
 from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.run_directory import read_run_config
-from edgekit.warm_start.bases import is_pretrained, run_base
+from edgekit.train.start import start_of
+from edgekit.warm_start.bases import is_pretrained
 
 STEPS_PER_VERDICT = 10
 """How many training steps judging a method counts as in the progress."""
@@ -196,7 +198,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
             def warm_up(done: int, total: int, note: str = "", /) -> None:
                 tracker.tell(f"warm start {done}/{total} {note}")
 
-            run_base(settings, warm_up)
+            start_of(settings, load_grid(run_dir), warm_up)
 
         def show(metrics: StepMetrics) -> None:
             numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"

@@ -4,6 +4,14 @@ The forward and the backward pass see the grid's own numbers, so the policy that
 one that its artifact runs. Rounding has no useful gradient, so the gradient of a rounded weight moves the float
 behind it as if there were no rounding (straight-through, Bengio et al., arXiv 1308.3432). A weight is rounded once
 a step, not once for each batch of it.
+
+What is exact and what is not. Let w be the latent weights, q(w) the rounded ones, J(v) the expected reward of the
+policy that computes with weights v. Responses are drawn from the policy of q(w), so a policy gradient computed there
+is an unbiased estimate of grad J at v = q(w): nothing about the grid biases it. The straight-through step takes it for
+the gradient in w, that is, it puts the identity for dq/dw, which is zero almost everywhere and no use. Rounded
+activations are a second such step, inside the network: the logits are exact, and only how they depend on the weights
+is taken as if activations passed unrounded. Each step's softmax is differentiated exactly, so the scores still have
+mean zero and a group's mean reward is still a baseline without bias.
 """
 
 from __future__ import annotations

@@ -21,10 +21,11 @@ def named_recipes() -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def find_recipe(name_or_path: str | Path | None, target: str) -> ExportRecipe:
+def find_recipe(name_or_path: str | Path | None, target: str | None) -> ExportRecipe:
     """The recipe for ``target``: a YAML file, a named recipe, or ``{target}_int4_decisions`` if None.
 
-    Raises :class:`EdgekitError` if there is none, or if it is made for another target.
+    ``target`` None: a recipe that is named, for whichever target. Raises :class:`EdgekitError` if there is none, or if
+    it is made for another target.
     """
     name = str(name_or_path) if name_or_path is not None else f"{target}_int4_decisions"
     named = named_recipes()
@@ -34,6 +35,6 @@ def find_recipe(name_or_path: str | Path | None, target: str) -> ExportRecipe:
     elif not path.is_file():
         raise EdgekitError(f"unknown recipe: {name}. Neither a file nor one of {', '.join(named) or 'none'}. Name one.")
     recipe = load_recipe(path)
-    if recipe.target != target:
+    if target not in (None, recipe.target):
         raise EdgekitError(f"wrong recipe: {name}. It is for {recipe.target}, not {target}. Choose a {target} recipe.")
     return recipe

@@ -13,11 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.faults import faults_of
 from edgekit.policy.device import DeviceName
+from edgekit.recipes.lookup import named_recipes
 from edgekit.rollout.server import server_address
 from edgekit.tasks import resolve_task
 from edgekit.train.advantage import Estimator
 from edgekit.train.idle import idle_settings, without_idle
 from edgekit.train.reward import reward_problems
+from edgekit.train.start import quantize_problems
 from edgekit.warm_start.bases import absolute_base, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, start_problems
 
@@ -109,6 +111,9 @@ class TrainConfig(BaseModel):
     """Responses per forward and backward pass of the update; their gradients are summed up to one step's."""
     gradient_checkpointing: bool = False
     """Compute activations again instead of keeping them: less memory, more time, the same gradient."""
+    quantize: str | None = None
+    """An integer recipe, by name or YAML file, on whose grid everything runs: weights rounded, and activations as its
+    target rounds them. The policy that comes out is the one that an export by this recipe ships. None: floats."""
     lora_rank: int | None = Field(default=None, ge=1)
     """Train adapters of this rank instead of all weights. None: all weights."""
     lora_alpha: int = Field(default=32, ge=1)
@@ -195,7 +200,10 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
     # Those that are not at their default are told of with everything else that is wrong.
     vain = [key for key in given if key in idle and given[key] == default_of(key)]
     problems += [f"{key}: {idle[key]}, so it would do nothing" for key in vain]
-    return _checked(data, f"training config {name_or_path}", problems)
+    config = _checked(data, f"training config {name_or_path}", problems)
+    if faults := quantize_problems(config):
+        raise ConfigError(f"training config {name_or_path}", faults)
+    return config
 
 
 def load_run_config(path: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
@@ -231,8 +239,11 @@ def _checked(data: dict[str, Any], source: str, problems: list[str]) -> TrainCon
         raise ConfigError(source, [*problems, *found]) from None
     if problems:
         raise ConfigError(source, problems)
-    # A run is resumed from anywhere, so its base must not depend on the working directory.
-    return config.model_copy(update={"base": absolute_base(config.base)})
+    # A run is resumed from anywhere, so its base and recipe must not depend on the working directory.
+    recipe = config.quantize
+    if recipe is not None and recipe not in named_recipes() and Path(recipe).is_file():
+        recipe = str(Path(recipe).resolve())
+    return config.model_copy(update={"base": absolute_base(config.base), "quantize": recipe})
 
 
 def read_mapping(path: Path, what: str) -> dict[str, Any]:

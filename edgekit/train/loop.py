@@ -19,6 +19,7 @@ from edgekit.errors import EdgekitError, NotFinite
 from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import open_device
+from edgekit.policy.grid import Grid
 from edgekit.rollout.response import Group
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem
@@ -34,9 +35,9 @@ from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.responses import responses_of
 from edgekit.train.reward import Outcome
 from edgekit.train.run_directory import RunDirectory
+from edgekit.train.start import start_of
 from edgekit.train.streams import Use, stream_seed
 from edgekit.train.update import PolicyUpdate, check_finite, learning_rate
-from edgekit.warm_start.bases import run_base
 
 
 def train(
@@ -67,7 +68,7 @@ def _train(run: _Run, on_step: Callable[[StepMetrics], None] | None) -> None:
     """Take the steps that are left."""
     config, directory, ranks = run.config, run.directory, run.ranks
     if ranks.is_first:
-        directory.begin(config)
+        directory.begin(config, run.policy.grid)
     for step in range(run.restore() + 1, config.steps + 1):
         begin = time.perf_counter()
         try:
@@ -103,10 +104,11 @@ class _Run:
     def __init__(self, config: TrainConfig, directory: RunDirectory, cloud: Cloud, ranks: Ranks) -> None:
         self.config, self.directory, self.ranks = config, directory, ranks
         self.task = get_task(config.task)
-        self.policy = _starting_policy(config, ranks)
+        folder, grid = ranks.from_first(lambda: start_of(config, directory.grid()))
+        self.policy = _starting_policy(config, folder, grid)
         self.pool = training_pool(self.task, self.policy, config)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
-        self.update = PolicyUpdate(self.policy.model, config, ranks)
+        self.update = PolicyUpdate(self.policy.model, config, ranks, None if grid is None else grid.quantize)
         self.responses = responses_of(config, self.policy, directory.path, ranks)
         self.algorithm = algorithm_of(config, self.policy.routing.max_new_tokens)
         self.ledger = CloudLedger(cloud, self.task, directory.ledger)
@@ -185,12 +187,14 @@ class _Run:
         return [sample for index in own for sample in samples_of(index, groups[index], advantages[index])]
 
 
-def _starting_policy(config: TrainConfig, ranks: Ranks) -> Policy:
-    """The base as training starts from it: in floats, without a marker bias, with the run's length of a response."""
-    policy = load_policy(ranks.from_first(lambda: run_base(config)))
+def _starting_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Policy:
+    """The base in ``folder`` as training starts from it: in floats, without a marker bias, with the run's length of a
+    response. ``grid``: what its weights will lie on.
+    """
+    policy = load_policy(folder)
     policy.model.to(open_device(config.device))
     plain_inputs(policy.model)
-    policy.grid = None
+    policy.grid = grid
     # A bias calibrated for the base says nothing about the policy trained here.
     changes: dict[str, Any] = {"marker_bias": 0.0, "calibrated_call_fraction": None}
     if config.max_new_tokens is not None:

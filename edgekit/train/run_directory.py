@@ -16,6 +16,7 @@ from edgekit.atomic_write import new_directory, sweep, write_file
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.folder_lock import lock_folder
 from edgekit.policy.checkpoint import Policy, save_policy
+from edgekit.policy.grid import Grid, load_grid
 from edgekit.train.algorithms import Algorithm
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
 from edgekit.train.config import TrainConfig, load_run_config
@@ -65,8 +66,14 @@ class RunDirectory:
             what = "a run" if (self.path / "config.yaml").exists() else "something else"
             raise EdgekitError(f"output exists: {self.path}. It holds {what}. Use --resume to go on, or another --out.")
 
-    def begin(self, config: TrainConfig) -> None:
-        """Write down the configuration, if it is not there as it is."""
+    def grid(self) -> Grid | None:
+        """The grid that a run here was begun on, if it was on one."""
+        return load_grid(self.path)
+
+    def begin(self, config: TrainConfig, grid: Grid | None) -> None:
+        """Write down the configuration, if it is not there as it is, and the ``grid`` that its recipe gave."""
+        if grid is not None:
+            grid.save(self.path)
         file, text = self.path / "config.yaml", config.to_yaml()
         if not file.is_file() or file.read_text() != text:
             write_file(file, text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError
+from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
 from edgekit.train import loop
@@ -18,7 +19,8 @@ from edgekit.train.parallel import is_first as is_first
 from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config
-from edgekit.warm_start.bases import is_pretrained, run_base
+from edgekit.train.start import start_of
+from edgekit.warm_start.bases import is_pretrained
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
 log = logging.getLogger(__name__)
@@ -59,7 +61,7 @@ def train(
 
     with join(os.environ) as ranks:
         if is_pretrained(chosen.base):
-            log.info("base policy: %s", ranks.from_first(lambda: run_base(chosen, warm_up)))
+            log.info("base policy: %s", ranks.from_first(lambda: start_of(chosen, load_grid(run_dir), warm_up)[0]))
         loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=show, ranks=ranks)
     if ranks.is_first:
         write_report(run_dir)

@@ -35,7 +35,8 @@
             guard let heads = facts.keyValueHeads, let dim = facts.headDim, !names.contains("attention_mask") else {
                 throw EdgeError("The app reads the fused layout, with the head sizes in the manifest.")
             }
-            let shape = [1, heads, contextLength, dim]
+            let filled = (dim + 7) / 8 * 8  // the operator's heads are multiples of 8: the graph fills shorter ones up
+            let shape = [1, heads, contextLength, filled]
             var caches: [String: ORTValue] = [:]
             for name in names where name.hasPrefix("past_") {
                 caches[name] = try Self.tensor(NSMutableData(length: shape.reduce(4, *)), .float, shape)

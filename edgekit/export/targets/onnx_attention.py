@@ -2,6 +2,7 @@
 
 Both attend with ONNX Runtime's GroupQueryAttention. ``FusedLayout`` keeps one KV buffer per layer that is written
 in place and leaves positions to the operator; ``StandardLayout`` takes what Hugging Face's runtimes give.
+The operator's heads are multiples of HEAD_UNIT channels: others are filled up with zeros, which change no product.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from edgekit.export.targets.onnx_graph import Graph
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.traits import LayerTraits, ModelConfig
 
+HEAD_UNIT = 8
+"""What the operator wants a head's channels to be a multiple of."""
+MERGED = np.array([0, 0, -1], np.int64)
+"""The shape (B, T, everything else) for Reshape."""
 MASKED = -1e9
 """Added to the score of a padding token. Finite, so that a row of padding alone has a softmax too."""
 
@@ -36,8 +41,8 @@ class Layout(Protocol):
 class FusedLayout:
     """input_ids (1, tokens) int64, position (1,) int64, past_key_N, past_value_N (1, kv_heads, context, head_dim).
 
-    ``position`` counts the tokens already in the caches. Bind each past and its present to the same memory: the
-    operator then writes the new tokens only, and copies nothing.
+    The caches' head_dim is the model's, filled up. ``position`` counts the tokens already in the caches. Bind each
+    past and its present to the same memory: the operator then writes the new tokens only, and copies nothing.
     """
 
     last_only = True
@@ -55,7 +60,8 @@ class FusedLayout:
         self._last = graph.node("Cast", [graph.node("Sub", [total, one], "last")], "seqlens_k", to=6)  # 6: int32
         self._total = graph.node("Cast", [total], "total_length", to=6)
         self._tables = rope_tables(graph, model, context_length)
-        self._cache_shape = (1, config.num_key_value_heads, context_length, config.head_dim)
+        self._head = filled_head(config.head_dim)
+        self._cache_shape = (1, config.num_key_value_heads, context_length, self._head)
         graph.output("logits", np.float32, (1, config.vocab_size))
 
     def attend(self, layer: int, q: str, k: str, v: str) -> str:
@@ -72,21 +78,48 @@ class FusedLayout:
             q = rotate(graph, f"{name}.q_rotated", q, "position", tables, config.num_attention_heads, part)
             k = rotate(graph, f"{name}.k_rotated", k, "position", tables, config.num_key_value_heads, part)
             tables = []
-        return graph.node(
+        q, k, v = self._filled(f"{name}.q", q, True), self._filled(f"{name}.k", k), self._filled(f"{name}.v", v)
+        output = name if self._head == config.head_dim else f"{name}.filled"
+        context = graph.node(
             "GroupQueryAttention",
             [q, k, v, *past, self._last, self._total, *tables],
-            name,
-            outputs=[name, *present],
+            output,
+            outputs=[output, *present],
             num_heads=config.num_attention_heads,
             kv_num_heads=config.num_key_value_heads,
             **({"do_rotary": 1} if tables else {}),
             **attention_attributes(config, traits, self._context_length),
         )
+        return context if output == name else self._emptied(name, context)
+
+    def _filled(self, name: str, x: str, queries: bool = False) -> str:
+        """x (B, T, heads * dim) with zeros at the end of each head, where the operator wants longer ones."""
+        config, graph = self._config, self._graph
+        missing = self._head - config.head_dim
+        if missing == 0:
+            return x
+        heads = config.num_attention_heads if queries else config.num_key_value_heads
+        shape = graph.constant(f"heads_{heads}", np.array([0, 0, heads, config.head_dim], np.int64))
+        zeros = graph.constant("fill", np.array([0, 0, 0, 0, 0, 0, 0, missing], np.int64))
+        split = graph.node("Reshape", [x, shape], f"{name}.heads")
+        filled = graph.node("Pad", [split, zeros], f"{name}.fill")
+        return graph.node("Reshape", [filled, graph.constant("merged", MERGED)], f"{name}.filled")
+
+    def _emptied(self, name: str, x: str) -> str:
+        """The context x (B, T, heads * filled dim) without the channels that were filled in."""
+        config, graph = self._config, self._graph
+        heads = np.array([0, 0, config.num_attention_heads, self._head], np.int64)
+        split = graph.node("Reshape", [x, graph.constant("filled_heads", heads)], f"{name}.filled_heads")
+        numbers = {"fill_start": 0, "fill_end": config.head_dim, "fill_axis": 3}
+        bounds = [graph.constant(key, np.array([value], np.int64)) for key, value in numbers.items()]
+        kept = graph.node("Slice", [split, *bounds], f"{name}.kept")
+        return graph.node("Reshape", [kept, graph.constant("merged", MERGED)], name)
 
     def _turns_inside(self, traits: LayerTraits) -> bool:
         """Whether the operator can rotate by itself: it wants pairs of channels by the eight."""
         config = self._config
-        return traits.rope is None or (config.ropes[traits.rope].dims or config.head_dim) // 2 % 8 == 0
+        whole = config.head_dim % HEAD_UNIT == 0
+        return whole and (traits.rope is None or (config.ropes[traits.rope].dims or config.head_dim) // 2 % 8 == 0)
 
 
 class StandardLayout:
@@ -191,4 +224,11 @@ def attention_attributes(config: ModelConfig, traits: LayerTraits, context_lengt
         attributes["local_window_size"] = traits.window
     if config.attention_scale is not None:
         attributes["scale"] = config.attention_scale
+    elif config.head_dim % HEAD_UNIT:  # the operator would take the filled head's
+        attributes["scale"] = config.head_dim**-0.5
     return attributes
+
+
+def filled_head(head_dim: int) -> int:
+    """The channels that the operator's heads have for a model's ``head_dim``."""
+    return -(-head_dim // HEAD_UNIT) * HEAD_UNIT

@@ -15,9 +15,10 @@ Version = tuple[int, int]
 PLAIN: Version = (1, 19)
 TRIED = frozenset(
     (
-        *("Add", "Cast", "Concat", "Expand", "FusedMatMul", "Gather", "GatherBlockQuantized", "GroupQueryAttention"),
-        *("MatMulNBits", "Mul", "QuickGelu", "Reshape", "RotaryEmbedding", "Shape", "SimplifiedLayerNormalization"),
-        *("Size", "SkipSimplifiedLayerNormalization", "Split", "Sub", "Unsqueeze"),
+        *("Add", "Cast", "Concat", "Expand", "FusedMatMul", "Gather", "GatherBlockQuantized", "Gelu"),
+        *("GroupQueryAttention", "MatMulNBits", "Mul", "Pad", "QuickGelu", "Relu", "Reshape", "RotaryEmbedding"),
+        *("Shape", "SimplifiedLayerNormalization", "Size", "SkipSimplifiedLayerNormalization", "Slice", "Split"),
+        *("Sub", "Unsqueeze"),
     )
 )
 """Operators that PLAIN has, but for what :func:`_first` knows better."""

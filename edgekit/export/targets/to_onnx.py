@@ -14,7 +14,7 @@ import numpy as np
 from torch import nn
 
 from edgekit.export.targets import onnx_oldest
-from edgekit.export.targets.onnx_attention import FusedLayout, Layout, StandardLayout
+from edgekit.export.targets.onnx_attention import HEAD_UNIT, MERGED, FusedLayout, Layout, StandardLayout
 from edgekit.export.targets.onnx_graph import Graph, write_graph
 from edgekit.export.targets.onnx_weights import can_stack, embedding, linear
 from edgekit.policy.model import MLP, Attention, Block, PolicyModel, RMSNorm
@@ -23,14 +23,14 @@ from edgekit.progress import Say
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.targets.onnx import TARGET
 
-HEAD_UNIT = 8
-"""What head_dim must be a multiple of for GroupQueryAttention."""
 
-
-def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:  # noqa: ARG001  no recipe helps
-    """What GroupQueryAttention cannot take."""
-    if config.head_dim % HEAD_UNIT:
-        return [f"head_dim {config.head_dim}: ONNX Runtime's attention has heads of multiples of {HEAD_UNIT}"]
+def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:
+    """What the layouts' attention cannot take: the standard one's caches are the caller's, as long as the model's."""
+    if recipe.layout == "standard" and config.head_dim % HEAD_UNIT:
+        return [
+            f"layout: standard, ONNX Runtime's attention has heads of multiples of {HEAD_UNIT} and the model's have "
+            f"{config.head_dim}; fused fills them up"
+        ]
     return []
 
 
@@ -172,7 +172,7 @@ def _head_norm(graph: Graph, name: str, norm: RMSNorm, x: str, heads: int) -> st
     """Normalize each head of x (B, T, heads * dim) by itself."""
     dim = norm.weight.shape[0]
     split = graph.constant(f"heads_{heads}", np.array([0, 0, heads, dim], np.int64))
-    merged = graph.constant("merged", np.array([0, 0, -1], np.int64))
+    merged = graph.constant("merged", MERGED)
     normed = _norm(graph, name, norm, graph.node("Reshape", [x, split], f"{name}.heads"))
     return graph.node("Reshape", [normed, merged], f"{name}.merged")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from edgekit.errors import ConfigError
 from edgekit.faults import faults_of
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import TARGETS
+from edgekit.yaml_document import read_yaml
 
 
 class ExportRecipe(BaseModel):
@@ -53,10 +53,10 @@ class ExportRecipe(BaseModel):
 def load_recipe(path: Path) -> ExportRecipe:
     """Read and check a recipe file. Raises :class:`ConfigError` listing every problem."""
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path)
     except OSError as error:
         raise ConfigError(f"recipe {path}", [f"cannot be read ({error.strerror})"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"recipe {path}", ["not YAML: " + " ".join(str(error).split())]) from None
     if not isinstance(data, dict):
         raise ConfigError(f"recipe {path}", ["not a mapping of keys to values"])

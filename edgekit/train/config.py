@@ -22,6 +22,7 @@ from edgekit.train.reward import reward_problems
 from edgekit.train.start import quantize_problems
 from edgekit.warm_start.bases import absolute_base, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, start_problems
+from edgekit.yaml_document import read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 
@@ -250,10 +251,10 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
     """The mapping a YAML file holds; ``what`` names its kind in the :class:`ConfigError` raised if it holds none."""
     source = f"{what} {path}"
     try:
-        data = yaml.safe_load(path.read_text())
+        data = read_yaml(path)
     except OSError as error:
         raise ConfigError(source, [f"cannot be read ({error.strerror})"]) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(source, ["not YAML: " + " ".join(str(error).split())]) from None
     if not isinstance(data, dict):
         raise ConfigError(source, ["not a mapping of keys to values"])

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[Activation, Callable[[Tensor], Tensor]] = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
     "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
     "relu": F.relu,
-    "relu2": lambda x: F.relu(x).square(),
+    "relu2": lambda x: F.relu(x).pow(2),
 }
 
 

@@ -8,8 +8,12 @@ import torch
 from torch import Tensor
 
 from edgekit.export.decoder_graph import Caches
-from edgekit.policy.attention import Attend, visible
+from edgekit.policy.attention import Attend
 from edgekit.policy.traits import ModelConfig
+
+
+UNSEEN = -1e9
+"""Added to a score, for each position that a slot lies out of sight. Finite: no softmax is undefined."""
 
 
 class FusedAttention:
@@ -30,9 +34,10 @@ class FusedAttention:
 
         @cache
         def mask(window: int) -> Tensor:
-            """(T, slots) float32 to add to the scores: 0 where a query sees a slot."""
-            seen = visible(positions[:, None], torch.arange(slots, dtype=positions.dtype), window)
-            return torch.where(seen, 0.0, -torch.inf)
+            """(T, slots) float32 to add to the scores: 0 where a query sees a slot, very low for the others."""
+            distance = positions[:, None] - torch.arange(slots, dtype=positions.dtype)
+            beyond = (-distance).clamp(min=0) + (distance - (window - 1)).clamp(min=0)  # in whole positions
+            return beyond * UNSEEN
 
         def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
             keys, values = caches[layer]

@@ -8,6 +8,7 @@ there traces the model again and again, which is most of its export time.
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,10 @@ def rewrite(program: ExportedProgram, context_length: int) -> ExportedProgram:
         aten.reshape.default: _view,
         aten.index.Tensor: lambda p, n: _table_rows(p, n, context_length),
         aten.add.Tensor: _add,
+        aten.mul.Tensor: lambda p, n: _with_number(p, n, aten.mul.Tensor),
+        aten.sub.Tensor: lambda p, n: _with_number(p, n, aten.sub.Tensor),
         aten.silu.default: _silu,
+        aten.gelu.default: _gelu,
         aten.select.int: lambda p, n: _renamed(p, n, aten.select_copy.int),
         aten.unsqueeze.default: lambda p, n: _renamed(p, n, aten.unsqueeze_copy.default),
         aten.item.default: lambda p, n: _renamed(p, n, aten._local_scalar_dense.default),
@@ -137,15 +141,17 @@ def _mean(program: ExportedProgram, node: Call) -> Node:
 
 def _half_turn(program: ExportedProgram, node: Call) -> Node | None:
     """cat(-second half, first half) = x @ a signed permutation: XNNPACK cannot slice at a dynamic length."""
-    turned, first = node.args[0]
+    turned, first, *rest = node.args[0]
     if turned.target is not aten.neg.default or first.target is not operator.getitem:
         return None
     x = first.args[0].args[0]
-    width = x.meta["val"].shape[-1]
-    upper = torch.eye(width // 2)
+    width, half = x.meta["val"].shape[-1], first.meta["val"].shape[-1]
+    upper = torch.eye(half)
     zero = torch.zeros_like(upper)
-    matrix = torch.cat([torch.cat([zero, -upper], dim=1), torch.cat([upper, zero], dim=1)])
-    return _call(program.graph, aten.linear.default, x, _constant(program, f"half_turn_{width}", matrix))
+    matrix = torch.zeros(width, width)  # what follows the two halves does not turn: its sin is 0
+    matrix[: 2 * half, : 2 * half] = torch.cat([torch.cat([zero, -upper], dim=1), torch.cat([upper, zero], dim=1)])
+    name = f"half_turn_{width}" + (f"_{half}" if rest else "")
+    return _call(program.graph, aten.linear.default, x, _constant(program, name, matrix))
 
 
 def _transpose(program: ExportedProgram, node: Call) -> Node | None:  # noqa: ARG001
@@ -164,8 +170,7 @@ def _add(program: ExportedProgram, node: Call) -> Node | None:
     """A bias goes into its product; a number becomes a tensor, as ExecuTorch's dialect wants."""
     x, other = node.args
     if not isinstance(other, Node):
-        name = f"number_{other}".replace(".", "_").replace("-", "_")
-        return _call(program.graph, aten.add.Tensor, x, _constant(program, name, torch.tensor(other)))
+        return _call(program.graph, aten.add.Tensor, x, _number(program, other))
     product = x.target is aten.linear.default and len(x.args) == 2 and len(x.users) == 1
     if not product or other.name not in program.graph_signature.inputs_to_parameters:
         return None
@@ -173,9 +178,31 @@ def _add(program: ExportedProgram, node: Call) -> Node | None:
     return x
 
 
+def _with_number(program: ExportedProgram, node: Call, target: Any) -> Node | None:
+    x, other = node.args
+    return None if isinstance(other, Node) else _call(program.graph, target, x, _number(program, other))
+
+
 def _silu(program: ExportedProgram, node: Call) -> Node:
     (x,) = node.args
-    return _call(program.graph, aten.mul.Tensor, x, _call(program.graph, aten.sigmoid.default, x))
+    return _gated(program, x, x)
+
+
+def _gelu(program: ExportedProgram, node: Call) -> Node | None:
+    """XNNPACK's is the exact one, whatever is asked for: 1 + tanh(y) = 2 sigmoid(2 y) says the other in its words."""
+    if node.kwargs.get("approximate", "none") == "none":
+        return None
+    graph, (x,) = program.graph, node.args
+    square = _call(graph, aten.mul.Tensor, x, x)
+    bent = _call(graph, aten.mul.Tensor, square, _number(program, 0.044715))
+    bent = _call(graph, aten.add.Tensor, bent, _number(program, 1.0))
+    slope = _call(graph, aten.mul.Tensor, x, _number(program, 2 * math.sqrt(2 / math.pi)))
+    return _gated(program, x, _call(graph, aten.mul.Tensor, slope, bent))
+
+
+def _gated(program: ExportedProgram, x: Node, gate: Node) -> Node:
+    """x * sigmoid(gate)."""
+    return _call(program.graph, aten.mul.Tensor, x, _call(program.graph, aten.sigmoid.default, gate))
 
 
 def _renamed(program: ExportedProgram, node: Call, target: Any, *first: Any) -> Node:
@@ -282,6 +309,12 @@ def _constant(program: ExportedProgram, name: str, data: Tensor) -> Node:
     spec = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=True)
     program.graph_signature.input_specs.insert(0, spec)
     return node
+
+
+def _number(program: ExportedProgram, value: float) -> Node:
+    """A number as a tensor, as ExecuTorch's dialect wants."""
+    name = f"number_{value}".replace(".", "_").replace("-", "_").replace("+", "_")
+    return _constant(program, name, torch.tensor(value))
 
 
 def _call(graph: Graph, target: Any, *args: Any, **kwargs: Any) -> Node:

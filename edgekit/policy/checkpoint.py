@@ -8,6 +8,8 @@ on a recipe's grid has grid.json too, and rounds activations as that recipe's ta
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from tokenizers import Tokenizer
+from torch import nn
 
 from edgekit.atomic_write import write_file
 from edgekit.policy.activations import round_inputs
@@ -104,11 +107,27 @@ def load_policy(folder: Path) -> Policy:
     return Policy(model, read_tokenizer(tokenizer_path), routing, vocabulary, grid)
 
 
+@contextmanager
+def _nothing_drawn() -> Iterator[None]:
+    """Modules made inside keep their parameters as they are.
+
+    Drawing on the meta device draws nothing, yet has torch import its compiler, which takes seconds.
+    """
+    drawing = {kind: kind.reset_parameters for kind in (nn.Linear, nn.Embedding)}
+    try:
+        for kind in drawing:
+            kind.reset_parameters = lambda _: None  # type: ignore[method-assign, assignment]
+        yield
+    finally:
+        for kind, draw in drawing.items():
+            kind.reset_parameters = draw  # type: ignore[method-assign, assignment]
+
+
 def load_model(folder: Path) -> PolicyModel:
     """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
     refuse_adapter(folder)
     config = read_config(folder / "config.json")
-    with torch.device("meta"):  # the file's own tensors become the parameters: no second copy, nothing initialized
+    with torch.device("meta"), _nothing_drawn():  # the file's own tensors become the parameters: no second copy
         model = PolicyModel(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:

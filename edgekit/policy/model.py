@@ -142,7 +142,8 @@ class PolicyModel(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
-        self.make_tables()
+        if not self.lm_head.weight.is_meta:  # who gives it weights later makes them then
+            self.make_tables()
 
     def make_tables(self) -> None:
         """Compute the rotary tables, one row for each position that a KV cache can hold."""

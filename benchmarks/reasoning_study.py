@@ -63,11 +63,11 @@ def decode(policy: Policy, problems: Sequence[Problem], task: Task) -> list[Resu
 
 
 def kept(path: Path, problems: Sequence[Problem], make: Callable[[], list[Result]]) -> list[Result]:
-    """What is kept at ``path`` for these problems; made if it is not there."""
+    """What is kept at ``path`` for these problems, and perhaps more after them; made if it is not there."""
     if path.exists():
         results = [Result(**item) for item in json.loads(gzip.decompress(path.read_bytes()))]
-        if [result.id for result in results] == [problem.id for problem in problems]:
-            return results
+        if [result.id for result in results[: len(problems)]] == [problem.id for problem in problems]:
+            return results[: len(problems)]
     results = make()
     data = json.dumps([asdict(result) for result in results]).encode()
     write_file(path, gzip.compress(data, mtime=0))

@@ -11,7 +11,6 @@ from edgekit.export.decoder_graph import Caches
 from edgekit.policy.attention import Attend
 from edgekit.policy.traits import ModelConfig
 
-
 UNSEEN = -1e9
 """Added to a score, for each position that a slot lies out of sight. Finite: no softmax is undefined."""
 

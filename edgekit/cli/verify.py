@@ -12,7 +12,7 @@ from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
 
 if TYPE_CHECKING:
     from edgekit.verify.device_check import DeviceVerdict
-    from edgekit.verify.parity import VerifyReport
+    from edgekit.verify.report import VerifyReport
 
 COULD_NOT_RUN = 2
 
@@ -25,8 +25,10 @@ def verify(
     n: Annotated[int, typer.Option(min=1, help="Held-out prompts, with --reference.")] = 500,
     seed: Annotated[int, typer.Option(help="Which held-out prompts.")] = 0,
     task: TaskOption = None,
-    min_agreement: Annotated[float | None, typer.Option(help="Decisions that must agree; default 0.85.")] = None,
-    min_lowering: Annotated[float | None, typer.Option(help="The same in the lowering hop; default 0.98.")] = None,
+    min_agreement: Annotated[
+        float | None, typer.Option(help="Decisions that must agree, freely written; not judged by default.")
+    ] = None,
+    min_lowering: Annotated[float | None, typer.Option(help="The same in the lowering hop.")] = None,
     device_report: Annotated[
         Path | None, typer.Option(help="A phone's self-test report: judge the phone, on the bundle's recorded prompts.")
     ] = None,

@@ -108,6 +108,7 @@ def calibration_facts(calibration: Calibration, task: str, split: str, seed: int
         seed=seed,
         reached_fraction=calibration.reached_fraction,
         interval=calibration.interval,
+        marker_bias=calibration.marker_bias,
     )
 
 

@@ -37,6 +37,7 @@ class DecodeSession:
     on_text: Callable[[str], None] | None = None
     margins: list[tuple[int, float]] = field(default_factory=list)
     logits: list[Logits] | None = None
+    would_call: bool = False
     _weakest: float = float("inf")
     _shown: int = 0
 
@@ -59,12 +60,23 @@ class DecodeSession:
         if self.logits is not None:
             self.logits.append(np.array(logits, np.float32))
         chosen = self._choose(logits)
+        return chosen[-1] if self._write(chosen) else None
+
+    def follow(self, logits: Logits, token: int) -> tuple[int, ...]:
+        """What would be chosen from ``logits``, ``would_call`` says whether to call; ``token`` is written instead."""
+        chosen = self._choose(logits)
+        if chosen[0] != token:
+            self._weakest = float("inf")
+        self._write((token,))
+        return chosen
+
+    def _write(self, chosen: tuple[int, ...]) -> bool:
+        """Write ``chosen``; whether the response goes on."""
         shown = "".join(self._decoder.push(token) for token in chosen)
         self._shown += len(shown)
         if shown and self.on_text is not None:
             self.on_text(shown)
-        finished = self._decoder.done or len(self._decoder.token_ids) >= self._limit
-        return None if finished else chosen[-1]
+        return not self._decoder.done and len(self._decoder.token_ids) < self._limit
 
     def decision(self) -> Decision:
         """The decision, after ``advance`` returned None; ``on_text`` gets what was still held back."""
@@ -82,6 +94,7 @@ class DecodeSession:
 
     def _choose(self, logits: Logits) -> tuple[int, ...]:
         """The next token, or all that is missing of the marker where the policy calls."""
+        self.would_call = False
         position = len(self._decoder.token_ids)
         open_markers = self._decoder.open_markers(self._limit - position)
         check_logits(logits, position, max(open_markers, default=0))
@@ -97,13 +110,16 @@ class DecodeSession:
         self.margins.append((position, decided))
         if not calls(decided, self._bias):
             return (int(found.other),)
+        self.would_call = True
         return completion(open_markers)
 
 
 def completion(open_markers: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
-    """What is written of a marker once the policy calls: the shortest there is, of several the first listed."""
-    following, rest = min(open_markers.items(), key=lambda item: len(item[1]))
-    return (following, *rest)
+    """What is written of a marker once the policy calls: the shortest there is, of several the first listed.
+
+    Nothing where none is open, as a falsified record may claim.
+    """
+    return min(((following, *rest) for following, rest in open_markers.items()), key=len, default=())
 
 
 def check_logits(logits: Logits, position: int, largest_id: int) -> None:

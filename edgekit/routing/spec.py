@@ -40,8 +40,8 @@ class AnswerFormat(BaseModel):
 class CalibrationFacts(BaseModel):
     """On what the marker bias was fitted to ``calibrated_call_fraction``.
 
-    ``n`` problems of a task's split, drawn with ``seed``; ``reached_fraction`` of them call. ``interval``: the 95 %
-    confidence interval of the share that calls among such problems.
+    ``n`` problems of a task's split, drawn with ``seed``; ``reached_fraction`` of them call at ``marker_bias``, the
+    bias that came of it. ``interval``: the 95 % confidence interval of the share that calls among such problems.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -51,6 +51,7 @@ class CalibrationFacts(BaseModel):
     seed: int = Field(ge=-(2**53), le=2**53)
     reached_fraction: float = Field(ge=0, le=1)
     interval: tuple[Share, Share]
+    marker_bias: float
 
 
 class RoutingSpec(BaseModel):

@@ -1,42 +1,54 @@
-"""Verifying a bundle: structure first, then its artifact's decisions against the reference's, in two hops."""
+"""Verifying a bundle: structure first, then what its artifact decides, freely and on the reference's own text."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
-from edgekit.errors import BundleError
-from edgekit.evaluate.answers import PolicyDecider, StepDecider
+from edgekit.errors import BadLogits, BundleError
+from edgekit.evaluate.answers import PolicyDecider
 from edgekit.progress import Progress
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import get_target
+from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
-from edgekit.routing.step_model import StepModel
+from edgekit.routing.replay import decision_at
+from edgekit.routing.step_model import Logits, StepModel
 from edgekit.simulate import SimulatedModel, open_bundled
 from edgekit.tasks.base import Problem, Task
-from edgekit.verify.parity import Thresholds, VerifyReport, common_prefix, compare, find_faults
+from edgekit.verify.forced import Replayer, feed
+from edgekit.verify.judge import FULL_PRECISION_CHOICES, Change, Thresholds, find_faults, find_notes
+from edgekit.verify.parity import Hop, common_prefix, compare
+from edgekit.verify.report import CalibrationHop, NoiseFloor, VerifyReport
+from edgekit.verify.structure import can_be_run, case_faults, structure_faults
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
 
-LOGIT_PROMPTS = 8
-"""On how many prompts logits are compared as well."""
+NORM_SCALE = 1 + 1e-6
+"""How little the norms are scaled to see what rounding alone does to a policy's text."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the artifact is held against, in the order of the prompts."""
+    """What the artifact is held against, in the order of the prompts.
+
+    reference: at its run's bias. exported, quantized: the quantized reference at the bias that the artifact was
+    exported with, and at that of the replay (``biases``), which is the one that ships.
+    """
 
     ids: list[list[int]]
     biases: list[float]
+    exported_bias: float
     problems: list[Problem | None]
     reference: list[Decision]
+    exported: list[Decision]
     quantized: list[Decision]
 
 
@@ -52,82 +64,167 @@ def verify_bundle(
     on_progress: Progress | None = None,
     model: SimulatedModel | None = None,
 ) -> VerifyReport:
-    """Run the bundle's artifact greedily in its host simulator and compare decisions.
+    """Run the bundle's artifact in its host simulator and compare.
 
-    With ``reference``, the run's policy decodes ``problems`` at its own marker bias, and its quantized twin at the
-    bundle's, like the artifact. Without, the decisions recorded in conformance.jsonl are the reference, each at
-    its recorded bias, and ``problems`` is not read. ``calibration_prompts`` must be those of the export if its recipe
-    rounds by gptq. ``model`` replaces the simulator (tests).
-    Accuracies are None where ``task`` does not know the prompts.
+    With ``reference``, the run's policy decodes ``problems`` at its own marker bias, its quantized twin at the
+    bundle's, like the artifact. Without, the responses recorded in conformance.jsonl are the reference, and
+    ``problems`` is not read. ``calibration_prompts`` must be those of the export if its recipe rounds by gptq.
+    ``model`` replaces the simulator (tests). Accuracies are None where ``task`` does not know the prompts.
     """
-    limits = limits or Thresholds()
+    limits = with_recipe(limits or Thresholds(), bundle)
     faults = structure_faults(bundle, reference)
-    if model is None:
-        lacking = get_target(bundle.manifest.target).missing_to_run()
-        if lacking is not None:
-            return VerifyReport(False, "NOT_RUN", "none", 0, None, None, None, faults=[lacking, *faults])
-        model = open_bundled(bundle)
-    if reference is not None:
-        twin = quantized_twin(reference, bundle, calibration_prompts)
-        expected = expect_from_policy(bundle, reference, twin, problems)
-    else:
-        twin = None
-        expected = expect_from_conformance(bundle, task)
-    largest = bundle.manifest.model.vocab_size
-    routed = [i for ids in bundle.routing.marker.token_ids for i in ids]
-    if not expected.ids or any(not 0 <= i < largest for i in routed):
-        faults = faults or ["lowering: nothing to compare, the bundle records no conformance case"]
-        return VerifyReport(False, "MISMATCH", model.runtime, 0, None, None, None, faults=faults)
-    artifact = run_artifact(bundle, model, expected, on_progress)
-    difference = None if twin is None else logit_difference(bundle, model, twin, expected.ids[:LOGIT_PROMPTS])
+    try:
+        faults += case_faults(bundle)
+        if model is None:
+            lacking = get_target(bundle.manifest.target).missing_to_run()
+            if lacking is not None:
+                return VerifyReport(False, "NOT_RUN", "none", 0, faults=[lacking, *faults])
+            model = open_bundled(bundle)
+        if not can_be_run(bundle):
+            return VerifyReport(False, "MISMATCH", model.runtime, 0, faults=faults)
+        twin = None if reference is None else quantized_twin(reference, bundle, calibration_prompts)
+        if reference is not None and twin is not None:
+            expected = expect_from_policy(bundle, reference, twin, problems)
+        else:
+            expected = expect_from_conformance(bundle, task)
+        if not expected.ids:
+            faults = faults or ["lowering: nothing to compare, the bundle records no conformance case"]
+            return VerifyReport(False, "MISMATCH", model.runtime, 0, faults=faults)
+        return _judge(bundle, model, twin, expected, faults, task, cloud, limits, on_progress)
+    except (BadLogits, BundleError) as error:
+        told = f"lowering: {str(error).rstrip('.')}"
+        ran = "none" if model is None else model.runtime
+        return VerifyReport(False, "MISMATCH", ran, 0, faults=[*faults, told])
+
+
+def with_recipe(limits: Thresholds, bundle: Bundle) -> Thresholds:
+    """``limits`` with the share of replayed choices that the bundle's recipe must keep, unless one was given."""
+    recipe = QuantRecipe.model_validate(bundle.manifest.recipe.get("quantize") or {})
+    if limits.min_replayed_choices is not None or any(rule.bits < 32 for rule in recipe.rules):
+        return limits
+    return replace(limits, min_replayed_choices=FULL_PRECISION_CHOICES)
+
+
+def _judge(
+    bundle: Bundle,
+    model: SimulatedModel,
+    twin: Policy | None,
+    expected: Expected,
+    faults: list[str],
+    task: Task | None,
+    cloud: Cloud | None,
+    limits: Thresholds,
+    on_progress: Progress | None,
+) -> VerifyReport:
+    context, bias = bundle.manifest.model.context_length, expected.biases[0]
+    replays = [Replayer(bundle.routing, bundle.vocabulary, context, bias) for _ in range(2)]
+    noisy = None if twin is None else with_scaled_norms(twin)
+    solos = []
+    for ids, wanted in zip(expected.ids, expected.quantized, strict=True):
+        solo, rows = run_forced(bundle, model, ids, wanted)
+        theirs = None if twin is None else forced_logits(twin, ids, wanted.token_ids)
+        replays[0].add(len(ids), wanted, rows, theirs)
+        if noisy is not None:
+            replays[1].add(len(ids), wanted, forced_logits(noisy, ids, wanted.token_ids), theirs)
+        solos.append(solo)
+        if on_progress is not None:
+            on_progress(len(solos), len(expected.ids))
+    # Where rounding alone moves a margin as far, a flip is a near tie and not a fault.
+    near = max(limits.near_margin, replays[1].largest_shift)
+    replay = replays[0].result(near)
+    artifact = [at(solo, b, bundle) for solo, b in zip(solos, expected.biases, strict=True)]
+    as_exported = [at(solo, expected.exported_bias, bundle) for solo in solos]
     length = max(len(ids) for ids in bundle.routing.marker.token_ids)
-    overall = compare(expected.reference, artifact, limits.near_margin, length)
-    lowering = compare(expected.quantized, artifact, limits.near_margin, length)
-    faults = faults + find_faults(overall, lowering, difference, limits)
+
+    def hop(before: list[Decision], after: list[Decision], margin: float = limits.near_margin) -> Hop:
+        return compare(before, after, margin, length)
+
+    floor = None
+    if noisy is not None:
+        prompts = [problem.prompt for problem in expected.problems if problem is not None]
+        floor = NoiseFloor(
+            hop(expected.quantized, PolicyDecider(noisy, context).decide(prompts)), replays[1].result(near)
+        )
+    overall, lowering = hop(expected.reference, as_exported), hop(expected.quantized, artifact, near)
+    sides = (expected.reference, expected.exported, as_exported)
+    called = [[decision.called for decision in side] for side in sides]
+    right = [answered_rightly(side, expected.problems, task, cloud) for side in (*sides, artifact)]
+    changes = {"calls": _changes(*called)}
+    if right[0] is not None and right[1] is not None and right[2] is not None:
+        changes["accuracy"] = _changes(right[0], right[1], right[2])
+    accuracy = changes["accuracy"][0] if "accuracy" in changes else None
+    faults = faults + find_faults(overall, lowering, replay, changes, limits)
     return VerifyReport(
         passed=not faults,
         outcome="MISMATCH" if faults else "MATCH",
         runtime=model.runtime,
         n=len(artifact),
         overall=overall,
-        quantization=compare(expected.reference, expected.quantized, limits.near_margin, length),
+        quantization=hop(expected.reference, expected.exported),
         lowering=lowering,
-        overall_accuracy_reference=overall_accuracy(expected.reference, expected.problems, task, cloud),
-        overall_accuracy_artifact=overall_accuracy(artifact, expected.problems, task, cloud),
-        max_abs_logit_diff=difference,
+        calibration=CalibrationHop(expected.exported_bias, bias, hop(expected.exported, expected.quantized)),
+        replay=replay,
+        noise_floor=floor,
+        call_fraction_change=changes["calls"][0],
+        overall_accuracy_change=accuracy,
+        overall_accuracy_reference=_share(right[0]),
+        overall_accuracy_artifact=_share(right[3]),
         faults=faults,
-        source="conformance" if reference is None else "reference",
+        notes=[] if faults else find_notes(changes["calls"][0], accuracy, limits),
+        source="conformance" if twin is None else "reference",
     )
 
 
-def structure_faults(bundle: Bundle, reference: Policy | None) -> list[str]:
-    """What is wrong before anything runs: vocabulary size, routing ids, stop ids, tokenizer.
+def _changes(reference: list[bool], quantized: list[bool], artifact: list[bool]) -> tuple[Change, Change, Change]:
+    return Change.of(reference, artifact), Change.of(reference, quantized), Change.of(quantized, artifact)
 
-    All of it is written when the artifact is lowered and packed, so all of it is the lowering hop's.
+
+def _share(right: list[bool] | None) -> float | None:
+    return None if right is None else sum(right) / len(right)
+
+
+def at(solo: Decision, marker_bias: float, bundle: Bundle) -> Decision:
+    """What ``solo``'s side decides at ``marker_bias``."""
+    return decision_at(solo, marker_bias, bundle.routing, bundle.vocabulary)
+
+
+def with_scaled_norms(policy: Policy) -> Policy:
+    """``policy`` with every norm's weight scaled by 1 + 1e-6: the same function but for rounding."""
+    import torch
+    from torch import nn
+
+    shared = {id(t): t for t in (*policy.model.parameters(), *policy.model.buffers()) if t.dim() > 1}
+    model = copy.deepcopy(policy.model, shared)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" in name and isinstance(parameter, nn.Parameter) and parameter.dim() == 1:
+                parameter.mul_(NORM_SCALE)
+    return replace(policy, model=model)
+
+
+def forced_logits(policy: Policy, ids: Sequence[int], tokens: Sequence[int]) -> list[Logits]:
+    """The policy's logits before each of ``tokens``, after the prompt ``ids``, in one pass."""
+    import torch
+
+    read = torch.tensor([[*ids, *tokens[:-1]]], device=policy.model.cos.device)
+    with torch.inference_mode():
+        logits = policy.model(read)[0, len(ids) - 1 :].float().cpu().numpy()
+    return list(logits)
+
+
+def run_forced(bundle: Bundle, model: StepModel, ids: Sequence[int], wanted: Decision) -> tuple[Decision, list[Logits]]:
+    """The artifact's own response with the marker forbidden, and its logits along ``wanted``'s tokens.
+
+    As far as it writes these tokens itself they are the same logits; else it is fed them from the start.
     """
-    routing, size = bundle.routing, bundle.manifest.model.vocab_size
-    faults = []
-    ids = [*(i for marker in routing.marker.token_ids for i in marker), *routing.stop_token_ids]
-    if any(not 0 <= i < size for i in ids):
-        faults.append(f"lowering: routing.json names token ids outside the vocabulary of {size}")
-    for marker in routing.marker.token_ids:
-        spelled = b"".join(bundle.vocabulary[i] for i in marker).decode("utf-8", "replace")
-        if spelled.strip() != routing.marker.text.strip():
-            faults.append(f"lowering: marker ids {list(marker)} spell {spelled!r}, not {routing.marker.text!r}")
-    if bundle.tokenizer.get_vocab_size() > size:
-        faults.append(f"lowering: the tokenizer has {bundle.tokenizer.get_vocab_size()} tokens, the model {size}")
-    if reference is None:
-        return faults
-    theirs = reference.routing
-    if reference.model.config.vocab_size != size:
-        faults.append(f"lowering: vocabulary of {size}, the reference's is {reference.model.config.vocab_size}")
-    if routing.marker != theirs.marker:
-        faults.append(f"lowering: marker ids {routing.marker.token_ids}, the reference's {theirs.marker.token_ids}")
-    if routing.stop_token_ids != theirs.stop_token_ids:
-        faults.append(f"lowering: stop ids {routing.stop_token_ids}, the reference's are {theirs.stop_token_ids}")
-    if bundle.tokenizer.to_str() != reference.tokenizer.to_str():
-        faults.append("lowering: the bundle's tokenizer is not the reference's")
-    return faults
+    context = bundle.manifest.model.context_length
+    session = DecodeSession(bundle.routing, bundle.vocabulary, len(ids), context, SOLO, logits=[])
+    solo = decode(model, ids, session)
+    rows, tokens = session.logits or [], wanted.token_ids
+    needed = wanted.margins[-1][0] + 1 if wanted.reason == "marker" and wanted.margins else len(tokens)
+    if common_prefix(solo.token_ids, tokens) >= needed - 1 and len(rows) >= needed:
+        return solo, [*rows[:needed], *([rows[-1]] * (len(tokens) - needed))]
+    return solo, feed(model, ids, tokens)
 
 
 def quantized_twin(reference: Policy, bundle: Bundle, calibration_prompts: Sequence[str] = ()) -> Policy:
@@ -141,32 +238,48 @@ def quantized_twin(reference: Policy, bundle: Bundle, calibration_prompts: Seque
     return twin
 
 
+def exported_bias(bundle: Bundle) -> float:
+    """The marker bias that the artifact was exported with; the bundle's own where no case says it."""
+    cases = bundle.conformance()
+    return cases[0].marker_bias if cases else bundle.routing.marker_bias
+
+
 def expect_from_policy(bundle: Bundle, reference: Policy, twin: Policy, problems: Sequence[Problem]) -> Expected:
     """Decide ``problems`` with the reference and its quantized twin, in the bundle's context length."""
-    prompts = [problem.prompt for problem in problems]
+    prompts, bias = [problem.prompt for problem in problems], exported_bias(bundle)
     context = bundle.manifest.model.context_length
+    solo, routing = PolicyDecider(twin, context).decide(prompts, SOLO), twin.routing
+
+    def decided(marker_bias: float) -> list[Decision]:
+        return [decision_at(decision, marker_bias, routing, twin.vocabulary) for decision in solo]
+
     return Expected(
         ids=[bundle.encode(prompt) for prompt in prompts],
         biases=[bundle.routing.marker_bias] * len(prompts),
+        exported_bias=bias,
         problems=list(problems),
         reference=PolicyDecider(reference, context).decide(prompts),
-        quantized=PolicyDecider(twin, context).decide(prompts),
+        exported=decided(bias),
+        quantized=decided(bundle.routing.marker_bias),
     )
 
 
 def expect_from_conformance(bundle: Bundle, task: Task | None) -> Expected:
-    """The decisions recorded in the bundle. Raises :class:`BundleError` if a case holds an unknown token id."""
-    cases = bundle.conformance()
-    size = bundle.manifest.model.vocab_size
-    for case in cases:
-        if any(not 0 <= i < size for i in case.prompt_token_ids):
-            raise BundleError(f"bad conformance case: {case.id}. A token id is out of range. Export the bundle again.")
+    """The decisions that follow from the responses recorded in the bundle."""
+    cases, bias = bundle.conformance(), exported_bias(bundle)
+    expected = [bundle.expected(case) for case in cases]
+    exported = [
+        at(case.quantized_reference.solo(), bias, bundle) if isinstance(case, ConformanceCase) else decision
+        for case, decision in zip(cases, expected, strict=True)
+    ]
     return Expected(
         ids=[list(case.prompt_token_ids) for case in cases],
         biases=[case.bias(bundle.routing) for case in cases],
+        exported_bias=bias,
         problems=[None if task is None else task.parse(case.prompt) for case in cases],
         reference=[case.reference_decision(bundle.routing, bundle.vocabulary) for case in cases],
-        quantized=[bundle.expected(case) for case in cases],
+        exported=exported,
+        quantized=expected,
     )
 
 
@@ -174,43 +287,26 @@ def run_artifact(
     bundle: Bundle, model: StepModel, expected: Expected, on_progress: Progress | None = None
 ) -> list[Decision]:
     """The artifact's greedy decisions, one prompt after another, each at its bias."""
-    decider = StepDecider(model, bundle.routing, bundle.vocabulary, bundle.encode)
     decisions: list[Decision] = []
     for ids, bias in zip(expected.ids, expected.biases, strict=True):
-        decisions += decider.decide_ids([ids], bias)
+        session = DecodeSession(bundle.routing, bundle.vocabulary, len(ids), model.context_length, bias)
+        decisions.append(decode(model, ids, session))
         if on_progress is not None:
             on_progress(len(decisions), len(expected.ids))
     return decisions
 
 
-def logit_difference(bundle: Bundle, model: StepModel, twin: Policy, prompts: Sequence[Sequence[int]]) -> float:
-    """Largest |logit difference| between artifact and quantized reference where both had read the same tokens."""
-    from edgekit.policy.reference import ReferenceModel
-
-    worst, context = 0.0, bundle.manifest.model.context_length
-    other = ReferenceModel(twin.model)
-    for ids in prompts:
-        sessions = [DecodeSession(twin.routing, twin.vocabulary, len(ids), context, logits=[]) for _ in range(2)]
-        a, b = (decode(m, ids, s) for m, s in zip((model, other), sessions, strict=True))
-        steps = min(common_prefix(a.token_ids, b.token_ids) + 1, len(a.token_ids), len(b.token_ids))
-        for x, y in zip((sessions[0].logits or [])[:steps], (sessions[1].logits or [])[:steps], strict=True):
-            if x.shape != y.shape:
-                return float("inf")
-            worst = max(worst, float(np.nan_to_num(np.abs(x - y), nan=np.inf).max()))
-    return worst
-
-
-def overall_accuracy(
+def answered_rightly(
     decisions: Sequence[Decision], problems: Sequence[Problem | None], task: Task | None, cloud: Cloud | None
-) -> float | None:
-    """Share answered rightly by the side that answered; None without a task or with a prompt it cannot read."""
+) -> list[bool] | None:
+    """Which prompts the side that answered answers rightly; None without a task or with a prompt it cannot read."""
     if task is None or any(problem is None for problem in problems):
         return None
-    right = 0
+    right = []
     for decision, problem in zip(decisions, problems, strict=True):
         assert problem is not None
         answer = decision.answer
         if decision.called:
             answer = cloud.answer(problem) if cloud is not None else None
-        right += task.grade(problem, answer)
-    return right / len(decisions)
+        right.append(task.grade(problem, answer))
+    return right

@@ -11,18 +11,23 @@ from edgekit.bundle.conformance import AnyCase
 from edgekit.bundle.load import Bundle
 from edgekit.progress import Progress
 from edgekit.recipes.targets import get_target
-from edgekit.routing.decoder import Decision
+from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.routing.vocabulary import Vocabulary
 from edgekit.simulate import open_bundled
 from edgekit.tasks.base import Problem
 from edgekit.verify.check import Expected, expect_from_conformance, expect_from_policy, quantized_twin, run_artifact
 from edgekit.verify.device_report import DeviceReport, ReportedCase, ordered_cases
-from edgekit.verify.parity import CheckOutcome, Hop, Thresholds, common_prefix, compare, find_faults, hop_json
+from edgekit.verify.forced import Replay, Replayer, feed
+from edgekit.verify.judge import Change, Thresholds, find_faults
+from edgekit.verify.parity import Hop, common_prefix, compare, hop_json
+from edgekit.verify.report import CheckOutcome
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
 
 Against = Literal["simulator", "quantized reference"]
+SAME_OUTCOMES = 0.9
+"""The share of cases that must decide and answer as recorded where no simulator can replay the phone's tokens."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,8 @@ class Divergence:
 @dataclass(frozen=True)
 class DeviceVerdict:
     """The result of ``edgekit verify --device-report``. ``mismatched`` are the cases whose decision or answer differs
-    from the quantized reference's; ``simulator`` is None where this host cannot run the artifact.
+    from the quantized reference's; ``simulator`` and ``replay`` are None where this host cannot run the artifact.
+    ``replay``: the phone's own tokens fed to this host's simulator, so that each choice is compared on the same text.
     """
 
     passed: bool
@@ -56,6 +62,7 @@ class DeviceVerdict:
     quantization: Hop
     lowering: Hop
     simulator: Hop | None
+    replay: Replay | None
     mismatched: list[str]
     first_divergence: Divergence | None
     source: Literal["reference", "conformance"]
@@ -83,6 +90,7 @@ class DeviceVerdict:
             "quantization": hop_json(self.quantization),
             "lowering": hop_json(self.lowering),
             "simulator": hop_json(self.simulator),
+            "replay": None if self.replay is None else self.replay.to_json(),
             "mismatched_cases": self.mismatched,
             "first_divergence": None if self.first_divergence is None else vars(self.first_divergence),
             "decode_tokens_per_s": decode_speed(self.report.cases),
@@ -111,28 +119,31 @@ def verify_device(
     cases = bundle.conformance()
     device = [case.decision() for case in reported]
     expected = expectations(bundle, cases, reference, calibration_prompts)
-    simulated, runtime = simulate_cases(bundle, expect_from_conformance(bundle, None), on_progress)
+    recorded = expect_from_conformance(bundle, None)
+    simulated, replay, runtime = simulate_cases(bundle, recorded, device, on_progress)
     length = max(len(ids) for ids in bundle.routing.marker.token_ids)
     overall = compare(expected.reference, device, limits.near_margin, length)
     lowering = compare(expected.quantized, device, limits.near_margin, length)
     hop = None if simulated is None else compare(simulated, device, limits.near_margin, length)
-    faults = [*tokenizer_faults(cases, reported), *find_faults(overall, lowering, None, limits)]
-    if hop is not None:
-        below = [fault for fault in find_faults(hop, hop, None, limits) if "overall" not in fault]
-        faults += [fault.replace("lowering:", "device:", 1) for fault in below]
-    recorded = [bundle.expected(case) for case in cases]
-    mismatched = [c.id for c, a, b in zip(cases, recorded, device, strict=True) if not same_outcome(a, b)]
-    if len(mismatched) > (1 - limits.min_lowering_tokens) * len(cases):
+    sides = [[decision.called for decision in side] for side in (expected.reference, expected.quantized, device)]
+    changes = {"calls": (Change.of(sides[0], sides[2]), Change.of(sides[0], sides[1]), Change.of(sides[1], sides[2]))}
+    faults = [*tokenizer_faults(cases, reported), *own_faults(bundle, reported, device)]
+    faults += [
+        fault.replace("lowering:", "device:", 1) if "replayed" in fault else fault
+        for fault in find_faults(overall, lowering, replay, changes, limits)
+    ]
+    mismatched = [c.id for c, a, b in zip(cases, recorded.quantized, device, strict=True) if not same_outcome(a, b)]
+    if replay is None and len(mismatched) > (1 - SAME_OUTCOMES) * len(cases):
         share = f"{len(mismatched)} of {len(cases)} cases decide or answer otherwise than the quantized reference"
-        faults.append(f"device: {share}, {limits.min_lowering_tokens:g} must agree")
+        faults.append(f"device: {share}, {SAME_OUTCOMES:g} must agree where this host cannot run the artifact")
     if claimed := [c.id for c in reported if (c.outcome == "MISMATCH") != (c.id in mismatched)]:
         faults.append(
             f"device: {claimed[0]} reports {outcome_of(reported, claimed[0])}, its own decision says otherwise"
         )
-    sides: list[tuple[Against, list[Decision]]] = [("quantized reference", expected.quantized)]
+    others: list[tuple[Against, list[Decision]]] = [("quantized reference", expected.quantized)]
     if simulated is not None:
-        sides.insert(0, ("simulator", simulated))
-    found = (first_divergence(cases, side, device, against, bundle.vocabulary) for against, side in sides)
+        others.insert(0, ("simulator", simulated))
+    found = (first_divergence(cases, side, device, against, bundle.vocabulary) for against, side in others)
     return DeviceVerdict(
         passed=not faults,
         report=report,
@@ -141,6 +152,7 @@ def verify_device(
         quantization=compare(expected.reference, expected.quantized, limits.near_margin, length),
         lowering=lowering,
         simulator=hop,
+        replay=replay,
         mismatched=mismatched,
         first_divergence=next((each for each in found if each is not None), None),
         source="conformance" if reference is None else "reference",
@@ -159,13 +171,36 @@ def expectations(
 
 
 def simulate_cases(
-    bundle: Bundle, expected: Expected, on_progress: Progress | None
-) -> tuple[list[Decision] | None, str | None]:
-    """The artifact's decisions on this host and what ran it; (None, None) without its runtime."""
+    bundle: Bundle, expected: Expected, device: Sequence[Decision], on_progress: Progress | None
+) -> tuple[list[Decision] | None, Replay | None, str | None]:
+    """The artifact's decisions on this host, its choices along the phone's own tokens, and what ran it.
+
+    Three times None without its runtime.
+    """
     if get_target(bundle.manifest.target).missing_to_run() is not None:
-        return None, None
-    model = open_bundled(bundle)
-    return run_artifact(bundle, model, expected, on_progress), model.runtime
+        return None, None, None
+    model, context = open_bundled(bundle), bundle.manifest.model.context_length
+    simulated = run_artifact(bundle, model, expected, on_progress)
+    replayer = Replayer(bundle.routing, bundle.vocabulary, context, bundle.routing.marker_bias)
+    for ids, bias, theirs in zip(expected.ids, expected.biases, device, strict=True):
+        replayer.marker_bias = bias
+        replayer.add(len(ids), theirs, feed(model, ids, theirs.token_ids))
+    return simulated, replayer.result(0.0), model.runtime
+
+
+def own_faults(bundle: Bundle, reported: Sequence[ReportedCase], device: Sequence[Decision]) -> list[str]:
+    """A line if some reported decision or text does not follow from the reported tokens."""
+    wrong = []
+    for case, decision in zip(reported, device, strict=True):
+        decoder = RoutingDecoder(bundle.routing, bundle.vocabulary)
+        for token in decision.token_ids:
+            decoder.push(token)
+        made = decoder.finish()
+        if not same_outcome(made, decision) or made.text != decision.text or made.token_ids != decision.token_ids:
+            wrong.append(case.id)
+    if not wrong:
+        return []
+    return [f"device: {len(wrong)} of {len(reported)} cases report what their own tokens do not say, first {wrong[0]}"]
 
 
 def tokenizer_faults(cases: Sequence[AnyCase], reported: Sequence[ReportedCase]) -> list[str]:

@@ -139,7 +139,12 @@ def ordered_cases(report: DeviceReport, bundle: Bundle) -> list[ReportedCase]:
     if missing := [name for name in expected if name not in found]:
         first = f"{len(missing)} of {len(expected)} cases are missing, first {missing[0]}"
         raise BundleError(f"incomplete {what}: {len(found)} cases. {first}. {again}")
+    size, context = bundle.manifest.model.vocab_size, bundle.manifest.model.context_length
     for name, case in expected.items():
+        ids, room = found[name].token_ids, context - len(case.prompt_token_ids)
+        if not 0 < len(ids) <= room or any(not 0 <= i < size for i in ids):
+            why = f"Its response has {len(ids)} tokens, {room} fit, with ids below {size}"
+            raise BundleError(f"bad {what}: {name}. {why}. {again}")
         if found[name].marker_bias != case.bias(bundle.routing):
             biases = f"It was decoded at a marker bias of {found[name].marker_bias}, not {case.bias(bundle.routing)}"
             raise BundleError(f"bad {what}: {name}. {biases}. {again}")

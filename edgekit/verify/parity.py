@@ -6,34 +6,15 @@ is ``quantization``, between the last two ``lowering``.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from edgekit.evaluate.intervals import wilson_interval
 from edgekit.routing.decoder import Decision
 
-CheckOutcome = Literal["MATCH", "MISMATCH", "NOT_RUN"]
-HopName = Literal["quantization", "lowering"]
-
 NEAR_MARGIN = 1.0
 """Below this |marker margin| (in logits) the reference itself hesitated; a flip there is a near tie."""
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """What an artifact must reach.
-
-    ``min_agreement``: decisions, reference against artifact; int4 rounds weights, so some texts, and with them
-    some decisions, change. ``min_lowering_agreement`` and ``min_lowering_tokens``: decisions and tokens, quantized
-    reference against artifact; both hold the same numbers, so only float rounding may differ.
-    """
-
-    min_agreement: float = 0.85
-    min_lowering_agreement: float = 0.98
-    min_lowering_tokens: float = 0.9
-    near_margin: float = NEAR_MARGIN
 
 
 @dataclass(frozen=True)
@@ -64,47 +45,6 @@ class Hop:
     call_fraction_before: float
     call_fraction_after: float
     decision_agreement_interval: tuple[float, float]
-
-
-@dataclass(frozen=True)
-class VerifyReport:
-    """The result of ``edgekit verify``. ``faults`` are reasons for a MISMATCH or NOT_RUN, each naming its hop.
-
-    ``max_abs_logit_diff`` is None without the reference's weights (verified from conformance cases).
-    """
-
-    passed: bool
-    outcome: CheckOutcome
-    runtime: str
-    n: int
-    overall: Hop | None
-    quantization: Hop | None
-    lowering: Hop | None
-    overall_accuracy_reference: float | None = None
-    overall_accuracy_artifact: float | None = None
-    max_abs_logit_diff: float | None = None
-    faults: list[str] = field(default_factory=list)
-    source: Literal["reference", "conformance"] = "reference"
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON data; without decisions (NOT_RUN) the agreement keys are null."""
-        overall = hop_json(self.overall)
-        return {
-            "passed": self.passed,
-            "outcome": self.outcome,
-            "runtime": self.runtime,
-            "n": self.n,
-            "source": self.source,
-            **{key: overall[key] for key in AGREEMENT_KEYS},
-            "overall_accuracy_reference": self.overall_accuracy_reference,
-            "overall_accuracy_artifact": self.overall_accuracy_artifact,
-            "call_fraction_reference": overall["call_fraction_before"],
-            "call_fraction_artifact": overall["call_fraction_after"],
-            "max_abs_logit_diff": self.max_abs_logit_diff,
-            "quantization": hop_json(self.quantization),
-            "lowering": hop_json(self.lowering) | {"max_abs_logit_diff": self.max_abs_logit_diff},
-            "faults": self.faults,
-        }
 
 
 AGREEMENT_KEYS = (
@@ -177,30 +117,3 @@ def token_agreement(a: Sequence[int], b: Sequence[int]) -> float:
     """Common prefix over the longer length; 1 for two empty lists."""
     longer = max(len(a), len(b))
     return common_prefix(a, b) / longer if longer else 1.0
-
-
-def find_faults(overall: Hop, lowering: Hop, max_abs_logit_diff: float | None, limits: Thresholds) -> list[str]:
-    """Every requirement not met, each line beginning with the hop at fault.
-
-    Low overall agreement is the quantization's fault unless the lowering hop fails by itself. A flip far from the
-    margin after the same tokens fails the lowering hop only: quantization may move a logit that far.
-    """
-    faults = []
-    if lowering.decision_agreement < limits.min_lowering_agreement:
-        faults.append(
-            f"lowering: decision agreement {lowering.decision_agreement:.3f} is below {limits.min_lowering_agreement:g}"
-        )
-    if lowering.token_agreement < limits.min_lowering_tokens:
-        faults.append(
-            f"lowering: token agreement {lowering.token_agreement:.3f} is below {limits.min_lowering_tokens:g}"
-        )
-    if lowering.broken:
-        faults.append(f"lowering: {lowering.broken} decisions flipped far from the margin after the same tokens")
-    if max_abs_logit_diff is not None and not math.isfinite(max_abs_logit_diff):
-        faults.append("lowering: the artifact's logits are not finite")
-    if overall.decision_agreement < limits.min_agreement:
-        hop = "lowering" if faults else "quantization"
-        faults.append(
-            f"{hop}: overall decision agreement {overall.decision_agreement:.3f} is below {limits.min_agreement:g}"
-        )
-    return faults

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from edgekit.verify.device_check import DeviceVerdict, decode_speed
-from edgekit.verify.parity import Hop, VerifyReport
+from edgekit.verify.judge import Change
+from edgekit.verify.parity import Hop
+from edgekit.verify.report import VerifyReport
 
 ROWS = (
     ("same decision", "decision_agreement", True),
@@ -34,8 +36,9 @@ def render(report: VerifyReport | DeviceVerdict) -> Group:
     parts: list[Table | Text] = []
     if report.overall is not None:
         parts.append(hops_table(report))
-        parts.append(Text(_accuracies(report)))
+        parts += [Text(line) for line in _told(report)]
     parts += [Text(f"- {fault}", style=COLOURS[report.outcome]) for fault in report.faults]
+    parts += [Text(f"- {note}", style="yellow") for note in report.notes]
     outcome = f"{report.outcome}: {report.n} prompts on {report.runtime}"
     parts.append(Text(outcome, style=f"bold {COLOURS[report.outcome]}"))
     return Group(*parts)
@@ -65,14 +68,16 @@ def render_device(verdict: DeviceVerdict) -> Group:
 
 def hops_table(report: VerifyReport) -> Table:
     """One column per hop, one row per measure."""
+    floor = report.noise_floor
     hops = {
         "quantization\nreference > quantized": report.quantization,
         "lowering\nquantized > artifact": report.lowering,
+        "noise floor\nrounding alone": None if floor is None else floor.hop,
         "overall": report.overall,
     }
     table = measures_table(hops)
-    difference = report.max_abs_logit_diff
-    table.add_row("largest logit difference", "", "-" if difference is None else f"{difference:.3g}", "")
+    differences = (report.max_abs_logit_diff, None if floor is None else floor.replay.max_abs_logit_diff)
+    table.add_row("largest logit difference", "", *("-" if d is None else f"{d:.3g}" for d in differences), "")
     return table
 
 
@@ -103,8 +108,31 @@ def _interval(hop: Hop | None) -> str:
     return f"{100 * low:.1f}-{100 * high:.1f} %"
 
 
-def _accuracies(report: VerifyReport) -> str:
-    before, after = report.overall_accuracy_reference, report.overall_accuracy_artifact
-    if before is None or after is None:
-        return "overall accuracy: not known (no task reads these prompts)"
-    return f"overall accuracy with the cloud: reference {100 * before:.1f} %, artifact {100 * after:.1f} %"
+def _told(report: VerifyReport) -> Iterator[str]:
+    """What was judged, a line each."""
+    replay, calibration = report.replay, report.calibration
+    if replay is not None:
+        yield (
+            f"replayed on the quantized reference's own text: {100 * replay.choice_agreement:.2f} % of {replay.steps} "
+            f"choices and {100 * replay.decision_agreement:.1f} % of decisions agree"
+        )
+    if report.call_fraction_change is not None:
+        yield f"share of calls: {_change(report.call_fraction_change)}"
+    if report.overall_accuracy_change is None:
+        yield "overall accuracy: not known (no task reads these prompts)"
+    else:
+        yield f"overall accuracy with the cloud: {_change(report.overall_accuracy_change)}"
+    if calibration is not None and calibration.bias_before != calibration.bias_after:
+        hop = calibration.hop
+        yield (
+            f"calibration, on purpose: marker bias {calibration.bias_before:+.3f} to {calibration.bias_after:+.3f}, "
+            f"calls {100 * hop.call_fraction_before:.1f} to {100 * hop.call_fraction_after:.1f} %"
+        )
+
+
+def _change(change: Change) -> str:
+    low, high = change.interval
+    return (
+        f"reference {100 * change.before:.1f} %, artifact {100 * change.after:.1f} %: {100 * change.value:+.1f} points "
+        f"(paired, 95 %: {100 * low:+.1f} to {100 * high:+.1f})"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.bundle.load import Bundle
+from edgekit.bundle.manifest import read_manifest
 from edgekit.cloud.oracle import OracleCloud
+from edgekit.errors import BundleError, ErrorKind
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
@@ -13,7 +15,8 @@ from edgekit.verify.check import verify_bundle
 from edgekit.verify.device_check import DeviceVerdict
 from edgekit.verify.device_check import verify_device as check_device
 from edgekit.verify.device_report import read_device_report
-from edgekit.verify.parity import Thresholds, VerifyReport
+from edgekit.verify.judge import Thresholds
+from edgekit.verify.report import VerifyReport
 from edgekit.workflows.prompts import rounded_on
 from edgekit.workflows.source import AnyPath, load_policy, open_bundle, source_task, task_of
 
@@ -32,11 +35,20 @@ def verify(
     """Run the bundle's artifact on this host and compare its decisions with the reference's.
 
     ``reference`` is the run that the bundle was made from: it decides ``n`` held-out problems drawn with ``seed``.
-    Without it the decisions recorded in the bundle serve. ``min_agreement`` and ``min_lowering`` are the shares of
-    decisions that must agree, in all and in the lowering hop. The report says whether they do; nothing is raised
-    for a mismatch. Raises :class:`EdgekitError` for a bundle or a run that cannot be read.
+    Without it the responses recorded in the bundle serve. ``min_agreement`` and ``min_lowering`` are shares of
+    decisions that must agree where each side writes freely, in all and in the lowering hop; None: not judged. The
+    report says whether the artifact loses anything; nothing is raised for a mismatch, which unreadable routing data
+    is too. Raises :class:`EdgekitError` for thresholds that are no shares, and for a bundle or a run that cannot be
+    read.
     """
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
+    try:
+        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
+    except BundleError as error:
+        if error.kind not in (ErrorKind.NOT_JSON, ErrorKind.BAD_FIELD):
+            raise
+        read_manifest(Path(str(bundle)))  # raises if it is the manifest that is wrong
+        return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
     policy = _reference(reference)
     # Recorded decisions are all that is needed, but for accuracies: bundles of unknown tasks are verified too.
     name = task_of(opened.path, task) if policy or task else source_task(opened)
@@ -48,7 +60,7 @@ def verify(
         chosen,
         OracleCloud(chosen) if chosen else None,
         calibration_prompts=rounded_on(opened, name) if policy and name else [],
-        limits=_limits(min_agreement, min_lowering),
+        limits=limits,
         on_progress=on_progress,
     )
 
@@ -64,6 +76,7 @@ def verify_device(
     on_progress: Progress | None = None,
 ) -> DeviceVerdict:
     """Judge a phone by its self-test's report, on the bundle's recorded prompts; otherwise as :func:`verify`."""
+    limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
     phone = read_device_report(Path(device_report))
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
     policy = _reference(reference)
@@ -72,15 +85,10 @@ def verify_device(
         phone,
         policy,
         calibration_prompts=rounded_on(opened, task_of(opened.path, task)) if policy else [],
-        limits=_limits(min_agreement, min_lowering),
+        limits=limits,
         on_progress=on_progress,
     )
 
 
 def _reference(reference: AnyPath | Policy | None) -> Policy | None:
     return reference if reference is None or isinstance(reference, Policy) else load_policy(reference)
-
-
-def _limits(min_agreement: float | None, min_lowering: float | None) -> Thresholds:
-    given = {"min_agreement": min_agreement, "min_lowering_agreement": min_lowering}
-    return Thresholds(**{key: value for key, value in given.items() if value is not None})

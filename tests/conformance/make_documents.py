@@ -33,6 +33,7 @@ FIT: dict[str, Any] = {
     "seed": 0,
     "reached_fraction": 0.3,
     "interval": [0.26, 0.34],
+    "marker_bias": 0.5,
 }
 ROUTING: dict[str, Any] = {
     "version": 2,
@@ -277,7 +278,7 @@ def routing() -> Iterator[tuple[str, str, str]]:
         {
             TAKEN: [
                 ("calibration", FIT), ("calibration.n", 1), ("calibration.seed", -7), ("calibration.task", ""),
-                ("calibration.interval", [0, 1]), ("calibration.reached_fraction", 1),
+                ("calibration.interval", [0, 1]), ("calibration.reached_fraction", 1), ("calibration.marker_bias", -3),
             ],
             BAD_FIELD: [
                 *((f"calibration.{name}", value) for name in FIT for value in (ABSENT, None, True, [])),

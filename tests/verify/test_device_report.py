@@ -98,6 +98,7 @@ def test_the_first_divergence_is_the_first_case_and_the_token_where_it_parts(bun
     assert found.expected_token == sound["cases"][4]["token_ids"][2]
     assert (found.against, found.expected) == ("simulator", found.device)
     assert verdict.simulator.token_agreement < 1.0
+    assert verdict.replay.choice_agreement < 1.0
     assert found.sentence.startswith(f"{found.case}: the device parts from the simulator at generated token 2")
 
 
@@ -117,8 +118,8 @@ def test_other_decisions_are_a_mismatch_of_the_device(bundle, sound) -> None:
     verdict = verify_device(bundle, DeviceReport.model_validate(data))
     assert not verdict.passed
     assert verdict.mismatched == [case["id"] for case in data["cases"][:6]]
-    assert {fault.split(":")[0] for fault in verdict.faults} >= {"device", "lowering"}
-    assert any(fault.startswith("device: 6 of 40 cases decide or answer otherwise") for fault in verdict.faults)
+    assert {fault.split(":")[0] for fault in verdict.faults} == {"device"}
+    assert any(f.startswith("device: 6 of 40 cases report what their own tokens do not") for f in verdict.faults)
     assert "decided otherwise" in verdict.first_divergence.sentence
 
 
@@ -158,7 +159,7 @@ def test_damaged_reports_are_refused_in_one_line(sound, write) -> None:
             "NaN is no JSON number",
         ),
         (changed(cases=[{**first, "route": "moon"}], matched=1), "route"),
-        ({key: value for key, value in sound.items() if key != "device"}, "device: Field required"),
+        ({key: value for key, value in sound.items() if key != "device"}, "device: is missing"),
     ]:
         with pytest.raises(BundleError, match="device report") as caught:
             read_device_report(write(data))

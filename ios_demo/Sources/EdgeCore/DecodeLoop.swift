@@ -105,7 +105,8 @@ public struct DecodeSession {
     }
 }
 
-/// What is written of a marker once the policy calls: the shortest there is, of several the first listed.
+/// What is written of a marker once the policy calls: the shortest there is, of several the first listed. Nothing where
+/// none is open, as a falsified record may claim.
 func completion(of open: [OpenMarker]) -> [Int] {
     guard let shortest = open.min(by: { $0.rest.count < $1.rest.count }) else { return [] }
     return [shortest.next] + shortest.rest

@@ -14,7 +14,8 @@ public struct Marker: Sendable, Equatable {
     public var tokenIds: [[Int]]
 }
 
-/// On what the marker bias was fitted: `n` problems of a task's split; `reachedFraction` of them call, in `interval`.
+/// On what the marker bias was fitted: `n` problems of a task's split; `reachedFraction` of them, in `interval`, call at
+/// `markerBias`.
 public struct CalibrationFacts: Sendable, Equatable {
     public let task: String
     public let split: String
@@ -22,15 +23,17 @@ public struct CalibrationFacts: Sendable, Equatable {
     public let seed: Int
     public let reachedFraction: Double
     public let interval: [Double]
+    public let markerBias: Double
 
     init(_ fields: JsonFields) throws {
-        try fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval")
+        try fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval", "marker_bias")
         task = try fields.text("task")
         split = try fields.text("split")
         n = try fields.count("n")
         seed = try fields.whole("seed", -(1 << 53)...(1 << 53))
         reachedFraction = try fields.number("reached_fraction")
         interval = try fields.list("interval").map { $0.number ?? .nan }
+        markerBias = try fields.number("marker_bias")
         if interval.count != 2 || !(interval + [reachedFraction]).allSatisfy({ (0...1).contains($0) }) {
             throw EdgeError("calibration: its shares are none", .badField)
         }

@@ -92,11 +92,12 @@ class DecodeSession(
     }
 }
 
-/** What is written of a marker once the policy calls: the shortest there is, of several the first listed. */
-internal fun completion(openMarkers: Map<Int, List<Int>>): List<Int> {
-    val (following, rest) = openMarkers.entries.minBy { it.value.size }
-    return listOf(following) + rest
-}
+/**
+ * What is written of a marker once the policy calls: the shortest there is, of several the first listed. Nothing where
+ * none is open, as a falsified record may claim.
+ */
+internal fun completion(openMarkers: Map<Int, List<Int>>): List<Int> =
+    openMarkers.map { (following, rest) -> listOf(following) + rest }.minByOrNull { it.size }.orEmpty()
 
 /** Refuses what no token can be chosen from; minus infinity stands for ids never chosen. */
 private fun checkLogits(logits: FloatArray, position: Int, largestId: Int) {

@@ -9,7 +9,10 @@ data class AnswerFormat(val open: String = "<answer>", val close: String = "</an
 /** The call-for-cloud marker: its [text], and the token id sequences that count as emitting it. */
 data class Marker(val text: String, val tokenIds: List<List<Int>>)
 
-/** On what the marker bias was fitted: [n] problems of a task's split; [reachedFraction] of them call, in [interval]. */
+/**
+ * On what the marker bias was fitted: [n] problems of a task's split; [reachedFraction] of them, in [interval], call at
+ * [markerBias].
+ */
 data class CalibrationFacts(
     val task: String,
     val split: String,
@@ -17,20 +20,24 @@ data class CalibrationFacts(
     val seed: Long,
     val reachedFraction: Double,
     val interval: List<Double>,
+    val markerBias: Double,
 ) {
     companion object {
         private const val LARGEST_WHOLE = 1L shl 53
 
         /** Read one. Throws [EdgekitException] naming the first fault. */
         fun of(fields: JsonFields): CalibrationFacts {
-            fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval")
+            fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval", "marker_bias")
             val reached = fields.number("reached_fraction")
             val interval = fields.list("interval").map { (it as? Number)?.toDouble() ?: Double.NaN }
             if (interval.size != 2 || !(interval + reached).all { it in 0.0..1.0 }) {
                 throw EdgekitException("calibration: its shares are none", ErrorKind.BAD_FIELD)
             }
             val seed = fields.whole("seed", -LARGEST_WHOLE..LARGEST_WHOLE)
-            return CalibrationFacts(fields.text("task"), fields.text("split"), fields.count("n"), seed, reached, interval)
+            return CalibrationFacts(
+                fields.text("task"), fields.text("split"), fields.count("n"), seed, reached, interval,
+                fields.number("marker_bias"),
+            )
         }
     }
 }

@@ -1,0 +1,109 @@
+"""Replay: the quantized reference's own tokens fed to the artifact, so that each of its choices is compared given the
+same text (teacher forcing). Free decoding cannot tell a broken artifact from a near tie early in a long text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edgekit.routing.decode_loop import DecodeSession
+from edgekit.routing.decoder import Decision
+from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.step_model import Logits, StepModel
+from edgekit.routing.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Replay:
+    """How far the artifact agrees with the quantized reference given the reference's own text.
+
+    decision_agreement: share of prompts with the same route. choice_agreement: share of the ``steps`` at which it
+    chooses the same token, or alike to call. max_abs_logit_diff: None without the reference's weights.
+    broken: decisions to call that differ although the reference's margin was not near 0.
+    """
+
+    decision_agreement: float
+    choice_agreement: float
+    steps: int
+    broken: int
+    max_abs_logit_diff: float | None
+
+    def to_json(self) -> dict[str, object]:
+        """The replay as JSON data."""
+        return dict(vars(self))
+
+
+@dataclass
+class Replayer:
+    """Gathers a :class:`Replay`, prompt by prompt, at ``marker_bias``."""
+
+    spec: RoutingSpec
+    vocabulary: Vocabulary
+    context_length: int
+    marker_bias: float
+    prompts: int = 0
+    same_route: int = 0
+    steps: int = 0
+    same_choice: int = 0
+    flips: list[float] = field(default_factory=list)
+    largest_difference: float | None = None
+    largest_shift: float = 0.0
+
+    def add(
+        self, prompt_tokens: int, expected: Decision, rows: Sequence[Logits], theirs: Sequence[Logits] | None = None
+    ) -> None:
+        """One prompt that ``expected`` decided at ``marker_bias``; ``rows``: the artifact's logits of each step of it.
+
+        ``theirs``: the reference's, to be compared value by value.
+        """
+        session = DecodeSession(self.spec, self.vocabulary, prompt_tokens, self.context_length, self.marker_bias)
+        tokens, position, called = expected.token_ids, 0, False
+        while position < len(tokens):
+            chosen = session.follow(rows[position], tokens[position])
+            self.steps += 1
+            same = tokens[position : position + len(chosen)] == chosen
+            self.same_choice += same
+            called = called or session.would_call
+            position += len(chosen) if same else 1
+        self.prompts += 1
+        self.same_route += (called or expected.called) == expected.called
+        ours = dict(session.margins)
+        for place, margin in expected.margins:
+            if place in ours:
+                self.largest_shift = max(self.largest_shift, abs(ours[place] - margin))
+                if (ours[place] + self.marker_bias > 0) != (margin + self.marker_bias > 0):
+                    self.flips.append(abs(margin + self.marker_bias))
+        if theirs is not None:
+            differences = (_difference(a, b) for a, b in zip(rows[:position], theirs[:position], strict=False))
+            self.largest_difference = max(self.largest_difference or 0.0, max(differences, default=0.0))
+
+    def result(self, near_margin: float) -> Replay:
+        """The replay; a decision that differs counts as broken if the margin was at least ``near_margin`` from 0."""
+        return Replay(
+            decision_agreement=self.same_route / self.prompts,
+            choice_agreement=self.same_choice / max(self.steps, 1),
+            steps=self.steps,
+            broken=sum(margin >= near_margin for margin in self.flips),
+            max_abs_logit_diff=self.largest_difference,
+        )
+
+
+def feed(model: StepModel, prompt_ids: Sequence[int], tokens: Sequence[int]) -> list[Logits]:
+    """``model``'s logits before each of ``tokens``, which it is fed one by one."""
+    model.reset()
+    rows = [np.array(model.prefill(prompt_ids), np.float32)]
+    rows += [np.array(model.decode(token), np.float32) for token in tokens[:-1]]
+    return rows
+
+
+def _difference(a: Logits, b: Logits) -> float:
+    if a.shape != b.shape:
+        return math.inf
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(a - b)
+    apart[a == b] = 0.0  # both minus infinity
+    return float(np.nan_to_num(apart, nan=np.inf).max())

@@ -12,6 +12,7 @@ from training import Job, peak_rss_mb, read_job, reward
 
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import Policy
+from edgekit.recipes.lookup import find_recipe
 from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.spec import Marker
 from edgekit.train.advantage import group_advantages
@@ -50,7 +51,8 @@ def main() -> None:
         gradient_checkpointing=job.checkpointing,
         device="cpu",
     )
-    update = PolicyUpdate(policy.model, config)
+    recipe = find_recipe(job.quantize, None).quantize if job.quantize else None
+    update = PolicyUpdate(policy.model, config, recipe=recipe)
     prompts = [tuple(policy.tokenizer.encode(prompt, add_special_tokens=False).ids) for prompt in job.prompts]
     precision = "bf16 autocast" if job.bfloat16 else "fp32"
     remade = "activations recomputed" if job.checkpointing else "activations kept"

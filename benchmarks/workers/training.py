@@ -29,6 +29,8 @@ class Job:
     bfloat16: bool
     threads: int
     checkpointing: bool
+    quantize: str | None = None
+    """The recipe on whose grid the step is taken; None: floats."""
 
 
 def read_job() -> Job:

@@ -44,7 +44,12 @@ def eval_command(
     if json:
         print_json(asdict(report))
         return
-    table = Table(title=f"{source}: {evaluated.task}, {n} held-out problems, cloud {cloud}", show_header=False)
+    fewer = f" (all that the task has of the {n} asked for)" if report.n < n else ""
+    title = f"{source}: {evaluated.task}, {report.n} held-out problems{fewer}, cloud {cloud}"
+    table = Table(title=title, show_header=False)
     for key, value in asdict(report).items():
-        table.add_row(key, "-" if value is None else f"{value:.4g}")
+        if key != "calibration":
+            table.add_row(key, "-" if value is None else f"{value:.4g}")
     out.print(table)
+    if report.calibration is not None:
+        out.print(report.calibration.sentence(report.call_fraction), markup=False)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from edgekit.cloud.client import Cloud
+from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
-from edgekit.evaluate.metrics import EvalReport, summarize
+from edgekit.evaluate.metrics import EvalReport, check_calibration, expected_cloud, summarize
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, largest_margin
 from edgekit.routing.decode_loop import DecodeSession, decode
@@ -128,27 +129,32 @@ def call_scores(solo: Sequence[Decision]) -> list[float]:
 
 def cloud_correct(
     decisions: Sequence[Decision], problems: Sequence[Problem], task: Task, cloud: Cloud | None
-) -> list[bool]:
-    """Whether the cloud answers each handed-off prompt rightly; False where kept, or with no cloud.
+) -> list[bool | None]:
+    """Whether the cloud answers each prompt rightly; None for a kept one that nobody asks a real cloud about.
 
-    Raises :class:`EdgekitError` if the cloud cannot be had.
+    Without a cloud nothing is answered rightly; the oracle costs nothing, so it is asked everything. Raises
+    :class:`EdgekitError` if the cloud cannot be had.
     """
+    if cloud is None:
+        return [False] * len(decisions)
+    asks_all = isinstance(cloud, OracleCloud)
     return [
-        decision.called and cloud is not None and task.grade(problem, cloud.answer(problem))
+        task.grade(problem, cloud.answer(problem)) if decision.called or asks_all else None
         for decision, problem in zip(decisions, problems, strict=True)
     ]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A report and, per problem, whether its solo answer is right and how readily it calls.
+    """A report and, per problem, whether its solo answer is right, how readily it calls, how likely the cloud is right.
 
-    ``scores``: see :func:`call_scores`.
+    ``scores``: see :func:`call_scores`. ``cloud_right``: see :func:`edgekit.evaluate.metrics.expected_cloud`.
     """
 
     report: EvalReport
     local_correct: list[bool]
     scores: list[float]
+    cloud_right: list[float]
 
 
 def evaluate(
@@ -157,18 +163,20 @@ def evaluate(
     problems: Sequence[Problem],
     cloud: Cloud | None,
     *,
-    marker_bias: float | None = None,
+    routing: RoutingSpec | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluation:
-    """Decide ``problems`` and report; ``marker_bias`` None means the source's own.
+    """Decide ``problems`` and report; ``routing`` None means the source's own, else its bias and calibration count.
 
     Raises :class:`EdgekitError` if there is no problem, or the cloud cannot be had.
     """
     if not problems:
         raise EdgekitError("nothing to evaluate: 0 problems. A report needs at least one. Raise --n.")
-    prompts = [problem.prompt for problem in problems]
-    natural, solo = decide_both(source, prompts, marker_bias, on_progress)
+    routing = routing or source.routing
+    prompts, bias = [problem.prompt for problem in problems], routing.marker_bias
+    natural, solo = decide_both(source, prompts, bias, on_progress)
     local = [task.grade(problem, decision.answer) for problem, decision in zip(problems, solo, strict=True)]
-    bias = source.routing.marker_bias if marker_bias is None else marker_bias
-    report = summarize(natural, local, cloud_correct(natural, problems, task, cloud), source.routing, bias)
-    return Evaluation(report, local, call_scores(solo))
+    there = cloud_correct(natural, problems, task, cloud)
+    check = check_calibration(routing, sum(decision.called for decision in natural), len(natural))
+    report = summarize(natural, local, there, routing, bias, check)
+    return Evaluation(report, local, call_scores(solo), expected_cloud(there))

@@ -35,6 +35,15 @@ def paired_interval(gained: int, lost: int, n: int) -> tuple[float, float]:
     return min(low, exact_low), max(high, exact_high)
 
 
+def difference_interval(successes: int, n: int, others: int, m: int) -> tuple[float, float]:
+    """The 95 % interval of a difference of two independent shares, successes / n less others / m (Newcombe 1998)."""
+    share, other = successes / n, others / m
+    (low, high), (other_low, other_high) = wilson_interval(successes, n), wilson_interval(others, m)
+    below = math.hypot(share - low, other_high - other)
+    above = math.hypot(high - share, other - other_low)
+    return share - other - below, share - other + above
+
+
 def tango_interval(gained: int, lost: int, n: int, z: float = Z) -> tuple[float, float]:
     """The differences that the score test of a paired difference does not reject."""
     observed = (gained - lost) / n

@@ -6,14 +6,47 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
+from edgekit.evaluate.intervals import difference_interval
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
+
+
+@dataclass(frozen=True)
+class CalibrationCheck:
+    """What routing.json says of the marker bias's fit, and how far the share of calls lies from it here.
+
+    ``call_fraction`` is what was asked for. ``difference``: the share here less the one reached in the fit (less what
+    was asked for, where only that is known), with its 95 % interval (Newcombe's, of two independent shares).
+    ``holds``: whether chance explains the difference; None where the fit's own size is not known.
+    """
+
+    call_fraction: float | None
+    facts: dict[str, Any] | None
+    difference: float
+    interval: tuple[float, float] | None
+    holds: bool | None
+
+    def sentence(self, reached: float) -> str:
+        """The same for people; ``reached`` is the share of calls here."""
+        here, asked = f"here {reached:.1%} of the prompts call", self.call_fraction or 0.0
+        if self.facts is None or self.interval is None:
+            return f"calibrated to {asked:.1%}, on what is not known: {here} ({self.difference:+.1%})."
+        (low, high), (least, most) = self.facts["interval"], self.interval
+        verdict = "as chance has it" if self.holds else "more than chance explains: the budget does not hold here"
+        return (
+            f"calibrated to {asked:.1%} on {self.facts['n']} {self.facts['split']} problems of {self.facts['task']} "
+            f"({low:.1%} to {high:.1%}, 95 %): {here}, {self.difference:+.1%} ({least:+.1%} to {most:+.1%}), {verdict}."
+        )
 
 
 @dataclass(frozen=True)
 class EvalReport:
     """The numbers of ``edgekit eval``; None where a share is of nothing (no prompt kept, none handed off).
 
+    ``rescued``, ``harmed``: prompts handed off that only the cloud answers rightly, and that only the device would
+    have. ``oracle_overall_accuracy`` and ``random_overall_accuracy``: routers that call as often, one knowing both
+    sides' answers, one knowing nothing. ``calibration``: on what the bias was fitted, and how far that held here.
     ``routing_coverage`` is how much of the way from random to oracle routing the policy covers:
     (overall - random) / (oracle - random).
     """
@@ -31,25 +64,13 @@ class EvalReport:
     mean_tokens_before_call: float | None
     no_answer_fraction: float
     marker_bias: float
+    rescued: int
+    harmed: int
+    calibration: CalibrationCheck | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON data."""
         return asdict(self)
-
-
-def random_overall_accuracy(local_accuracy: float, call_fraction: float, cloud_accuracy: float) -> float:
-    """A router that calls for a random share c: (1 - c) * local + c * cloud."""
-    return (1 - call_fraction) * local_accuracy + call_fraction * cloud_accuracy
-
-
-def oracle_overall_accuracy(local_accuracy: float, call_fraction: float, cloud_accuracy: float) -> float:
-    """A router that knows which local answers are wrong and calls for those first.
-
-    With w = 1 - local the share of wrong local answers, min(c, w) of the calls replace a wrong answer and the
-    rest, c - min(c, w), replace a right one: local - (c - min(c, w)) + c * cloud.
-    """
-    needless = call_fraction - min(call_fraction, 1 - local_accuracy)
-    return local_accuracy - needless + call_fraction * cloud_accuracy
 
 
 def tokens_before_call(decision: Decision, spec: RoutingSpec) -> int:
@@ -60,27 +81,50 @@ def tokens_before_call(decision: Decision, spec: RoutingSpec) -> int:
     return len(decision.token_ids) - max(lengths, default=1)
 
 
+def expected_cloud(cloud_correct: Sequence[bool | None]) -> list[float]:
+    """How likely the cloud answers each problem rightly: 0 or 1 where it was asked, else as often as where it was.
+
+    What it would have said to the others is not known; their errors are taken to be independent of the device's.
+    """
+    known = [right for right in cloud_correct if right is not None]
+    usual = _mean(known) if known else 0.0
+    return [usual if right is None else float(right) for right in cloud_correct]
+
+
+def check_calibration(routing: RoutingSpec, called: int, n: int) -> CalibrationCheck | None:
+    """How far ``called`` of ``n`` prompts lies from the calibration that ``routing`` tells of; None if it has none."""
+    facts, wanted, share = routing.calibration, routing.calibrated_call_fraction, called / n
+    if facts is None:
+        return None if wanted is None else CalibrationCheck(wanted, None, share - wanted, None, None)
+    low, high = difference_interval(called, n, round(facts.reached_fraction * facts.n), facts.n)
+    told = facts.model_dump(mode="json")
+    return CalibrationCheck(wanted, told, share - facts.reached_fraction, (low, high), low <= 0 <= high)
+
+
 def summarize(
     decisions: Sequence[Decision],
     local_correct: Sequence[bool],
-    cloud_correct: Sequence[bool],
+    cloud_correct: Sequence[bool | None],
     spec: RoutingSpec,
     marker_bias: float,
+    calibration: CalibrationCheck | None = None,
 ) -> EvalReport:
     """The report of n prompts.
 
-    ``local_correct`` says whether the answer as if nothing were handed off is right; ``cloud_correct``
-    whether the cloud's is, and is read only where the decision is a call.
+    ``local_correct`` says whether the answer as if nothing were handed off is right; ``cloud_correct`` whether the
+    cloud's is, None where it is not known: never for a prompt that is handed off.
     """
     n = len(decisions)
     called = [decision.called for decision in decisions]
-    kept_hits = [right for right, away in zip(local_correct, called, strict=True) if not away]
-    cloud_hits = [right for right, away in zip(cloud_correct, called, strict=True) if away]
+    likely = expected_cloud(cloud_correct)
+    away = [(here, bool(there)) for here, there, c in zip(local_correct, cloud_correct, called, strict=True) if c]
+    kept_hits = [right for right, c in zip(local_correct, called, strict=True) if not c]
+    cloud_hits = [there for _, there in away]
     local, fraction = _mean(local_correct), _mean(called)
-    cloud = _share(cloud_hits)
-    # With no call at all both routers are the local policy, whatever the cloud's accuracy.
-    random = random_overall_accuracy(local, fraction, cloud or 0.0)
-    oracle = oracle_overall_accuracy(local, fraction, cloud or 0.0)
+    helps = _mean([there * (not here) for here, there in zip(local_correct, likely, strict=True)])
+    harms = _mean([(1 - there) * here for here, there in zip(local_correct, likely, strict=True)])
+    random = random_accuracy(local, _mean(likely), fraction)
+    oracle = float(oracle_accuracy(local, helps, harms, fraction))
     overall = (sum(kept_hits) + sum(cloud_hits)) / n
     before = [tokens_before_call(decision, spec) for decision in decisions if decision.called]
     return EvalReport(
@@ -88,7 +132,7 @@ def summarize(
         local_accuracy=local,
         kept_accuracy=_share(kept_hits),
         call_fraction=fraction,
-        cloud_accuracy=cloud,
+        cloud_accuracy=_share(cloud_hits),
         overall_accuracy=overall,
         oracle_overall_accuracy=oracle,
         random_overall_accuracy=random,
@@ -97,6 +141,9 @@ def summarize(
         mean_tokens_before_call=_mean(before) if before else None,
         no_answer_fraction=_mean([decision.reason == "no_answer" for decision in decisions]),
         marker_bias=marker_bias,
+        rescued=sum(there and not here for here, there in away),
+        harmed=sum(here and not there for here, there in away),
+        calibration=calibration,
     )
 
 

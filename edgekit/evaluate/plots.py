@@ -8,33 +8,36 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.evaluate.metrics import EvalReport, oracle_overall_accuracy, random_overall_accuracy
+from edgekit.evaluate.answers import Evaluation
+from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 
 # Okabe and Ito's colours: told apart with colour-blindness, and by line style in print.
 BLUE, ORANGE, BLACK = "#0072B2", "#E69F00", "#000000"
 
 
 def accuracy_curve(
-    scores: Sequence[float], local_correct: Sequence[bool], cloud_accuracy: float
+    scores: Sequence[float], local_correct: Sequence[bool], cloud_right: Sequence[float]
 ) -> NDArray[np.float64]:
     """Overall accuracy (n + 1,) when the 0, 1, ... n prompts with the highest ``scores`` are handed off."""
     order = np.argsort(-np.asarray(scores), kind="stable")
-    local = np.asarray(local_correct, np.float64)[order]
-    kept = local.sum() - np.concatenate([[0.0], np.cumsum(local)])
-    return (kept + cloud_accuracy * np.arange(len(local) + 1)) / len(local)
+    local, cloud = (np.asarray(right, np.float64)[order] for right in (local_correct, cloud_right))
+    gained = np.concatenate([[0.0], np.cumsum(cloud - local)])
+    return (local.sum() + gained) / len(local)
 
 
-def draw_curve(scores: Sequence[float], local_correct: Sequence[bool], report: EvalReport, cloud: str) -> bytes:
+def draw_curve(evaluation: Evaluation, cloud: str) -> bytes:
     """A PNG: the policy's curve as its marker bias moves, between random and oracle routing, and where it stands."""
     from matplotlib.figure import Figure
 
-    right = report.cloud_accuracy if report.cloud_accuracy is not None else 0.0
-    curve = accuracy_curve(scores, local_correct, right)
+    report = evaluation.report
+    here, there = np.asarray(evaluation.local_correct, np.float64), np.asarray(evaluation.cloud_right)
+    curve = accuracy_curve(evaluation.scores, evaluation.local_correct, evaluation.cloud_right)
     share = np.linspace(0, 1, len(curve))
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
     axes = figure.subplots()
-    oracle = [oracle_overall_accuracy(report.local_accuracy, float(c), right) for c in share]
-    random = [random_overall_accuracy(report.local_accuracy, float(c), right) for c in share]
+    helps, harms = ((1 - here) * there).mean(), (here * (1 - there)).mean()
+    oracle = oracle_accuracy(np.float64(here.mean()), helps, harms, share)
+    random = random_accuracy(np.float64(here.mean()), there.mean(), share)
     axes.plot(share, oracle, "--", color=BLACK, lw=1.2, label="oracle router: knows which answers are wrong")
     axes.plot(share, curve, color=BLUE, lw=2, label="the policy's own marker, as its bias moves")
     axes.plot(share, random, ":", color=ORANGE, lw=2, label="random hand-off")

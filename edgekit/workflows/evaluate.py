@@ -9,10 +9,11 @@ from edgekit.atomic_write import write_file
 from edgekit.cloud.client import Cloud
 from edgekit.evaluate.answers import Evaluation
 from edgekit.evaluate.answers import evaluate as measure
-from edgekit.evaluate.calibrate import calibrate
+from edgekit.evaluate.calibrate import apply_calibration, calibrate, calibration_facts
 from edgekit.evaluate.plots import draw_curve
 from edgekit.progress import Progress
-from edgekit.tasks import get_task
+from edgekit.tasks import get_task, task_label
+from edgekit.workflows.calibrate import SPLIT
 from edgekit.workflows.source import AnyPath, open_cloud, open_source, task_of
 
 CALIBRATION_PROBLEMS = 500
@@ -46,14 +47,15 @@ def evaluate_source(
     chosen = get_task(task)
     answerer = open_cloud(cloud, chosen)
     decider = open_source(source)
-    bias = None
+    routing = decider.routing
     if call_fraction is not None:
-        prompts = [problem.prompt for problem in chosen.problems("validation", CALIBRATION_PROBLEMS, seed)]
-        bias = calibrate(decider, prompts, call_fraction, _noted(on_progress, "calibrating")).marker_bias
+        prompts = [problem.prompt for problem in chosen.problems(SPLIT, CALIBRATION_PROBLEMS, seed)]
+        fit = calibrate(decider, prompts, call_fraction, _noted(on_progress, "calibrating"))
+        routing = apply_calibration(routing, fit, calibration_facts(fit, task_label(task), SPLIT, seed))
     problems = chosen.problems("test", n, seed)
-    result = measure(decider, chosen, problems, answerer, marker_bias=bias, on_progress=on_progress)
+    result = measure(decider, chosen, problems, answerer, routing=routing, on_progress=on_progress)
     if plot is not None:
-        write_file(Path(plot), draw_curve(result.scores, result.local_correct, result.report, str(cloud)))
+        write_file(Path(plot), draw_curve(result, answerer.name if answerer else "none"))
     return Evaluated(task, result)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from edgekit.evaluate.answers import PolicyDecider, decide_both, evaluate
-from edgekit.evaluate.metrics import oracle_overall_accuracy, random_overall_accuracy, summarize
+from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
+from edgekit.evaluate.metrics import check_calibration, expected_cloud, summarize
 from edgekit.evaluate.plots import accuracy_curve
 from edgekit.policy.checkpoint import load_policy
 from edgekit.routing.decoder import Decision
-from edgekit.routing.spec import Marker, RoutingSpec
+from edgekit.routing.spec import CalibrationFacts, Marker, RoutingSpec
 from edgekit.tasks import get_task
 
 SPEC = RoutingSpec(marker=Marker(text="<m>", token_ids=((9,), (7, 8))), stop_token_ids=(1,), max_new_tokens=8)
@@ -29,7 +33,7 @@ def called(*ids: int) -> Decision:
 def test_the_report_of_five_prompts_by_hand() -> None:
     none = Decision("cloud", "no_answer", "", None, (2, 3, 4), -1.0)
     decisions = [kept(2, 3), kept(2, 3), called(2, 9), called(2, 2, 2, 7, 8), none]
-    report = summarize(decisions, [True, False, True, False, False], [False, True, True, True, False], SPEC, 0.5)
+    report = summarize(decisions, [True, False, True, False, False], [None, None, True, True, False], SPEC, 0.5)
     assert report.n == 5
     assert report.local_accuracy == pytest.approx(2 / 5)
     assert report.kept_accuracy == pytest.approx(1 / 2)
@@ -37,20 +41,67 @@ def test_the_report_of_five_prompts_by_hand() -> None:
     assert report.cloud_accuracy == pytest.approx(2 / 3)
     assert report.overall_accuracy == pytest.approx(3 / 5)
     assert report.random_overall_accuracy == pytest.approx(0.4 * 0.4 + 0.6 * 2 / 3)
-    assert report.oracle_overall_accuracy == pytest.approx(0.4 + 0.6 * 2 / 3)
+    # Of the five, only the cloud is right on 2/3 (not asked) + 1 (asked), only the device on 1/3: 3 calls gain 5/3.
+    assert report.oracle_overall_accuracy == pytest.approx(0.4 + (2 / 3 + 1) / 5)
+    assert (report.rescued, report.harmed) == (1, 0)
     assert report.mean_generated_tokens == pytest.approx((2 + 2 + 2 + 5 + 3) / 5)
     assert report.mean_tokens_before_call == pytest.approx((1 + 3 + 3) / 3)
     assert report.no_answer_fraction == pytest.approx(1 / 5)
 
 
 def test_routers_at_the_ends() -> None:
-    assert oracle_overall_accuracy(0.7, 0.3, 1.0) == pytest.approx(1.0)
-    assert oracle_overall_accuracy(0.7, 0.5, 0.8) == pytest.approx(0.7 - 0.2 + 0.4)
-    assert random_overall_accuracy(0.7, 0.3, 1.0) == pytest.approx(0.79)
+    assert oracle_accuracy(0.7, 0.3, 0.0, 0.3) == pytest.approx(1.0)
+    assert oracle_accuracy(0.7, 0.3, 0.0, 0.5) == pytest.approx(1.0)
+    # Independent errors of a device at .7 and a cloud at .8: a fifth of the calls all find a wrong local answer.
+    assert oracle_accuracy(0.7, 0.3 * 0.8, 0.7 * 0.2, 0.2) == pytest.approx(0.9)
+    assert oracle_accuracy(0.7, 0.3 * 0.8, 0.7 * 0.2, 1.0) == pytest.approx(0.8)
+    assert random_accuracy(0.7, 1.0, 0.3) == pytest.approx(0.79)
     nothing_called = summarize([kept(2)], [True], [False], SPEC, 0.0)
     assert nothing_called.oracle_overall_accuracy == nothing_called.random_overall_accuracy == 1.0
     assert nothing_called.cloud_accuracy is None
     assert nothing_called.mean_tokens_before_call is None
+
+
+outcomes = st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=9)
+
+
+@given(outcomes)
+def test_no_router_that_calls_as_often_answers_more(outcomes: list[tuple[bool, bool, bool]]) -> None:
+    """The oracle against every choice of as many prompts: (device right, cloud right, called)."""
+    local, cloud, calls = zip(*outcomes, strict=True)
+    decisions = [called(9) if away else kept(2) for away in calls]
+    report = summarize(decisions, local, cloud, SPEC, 0.0)
+    n, k = len(outcomes), sum(calls)
+    choices = [sum(cloud[i] if i in chosen else local[i] for i in range(n)) / n for chosen in combinations(range(n), k)]
+    assert report.oracle_overall_accuracy == pytest.approx(max(choices))
+    assert report.random_overall_accuracy == pytest.approx(sum(choices) / len(choices))
+    assert report.overall_accuracy <= report.oracle_overall_accuracy + 1e-9
+    assert report.rescued == sum(away and there and not here for here, there, away in outcomes)
+    assert report.harmed == sum(away and here and not there for here, there, away in outcomes)
+
+
+def test_a_cloud_that_was_not_asked_is_taken_to_be_as_good_as_where_it_was() -> None:
+    assert expected_cloud([None, True, True, False, None]) == pytest.approx([2 / 3, 1, 1, 0, 2 / 3])
+    assert expected_cloud([None, None]) == [0.0, 0.0]
+
+
+def test_how_far_a_calibration_holds_is_told() -> None:
+    facts = CalibrationFacts(
+        task="easy", split="validation", n=500, seed=0, reached_fraction=0.3, interval=(0.26, 0.34), marker_bias=1.0
+    )
+    routing = SPEC.model_copy(update={"calibrated_call_fraction": 0.3, "calibration": facts})
+    near, far = check_calibration(routing, 310, 1000), check_calibration(routing, 600, 1000)
+    assert near.holds
+    assert near.difference == pytest.approx(0.01)
+    assert not far.holds
+    assert 0.2 < far.interval[0] < 0.3 < far.interval[1]
+    assert far.facts["task"] == "easy"
+    assert "on 500 validation problems of easy" in far.sentence(0.6)
+    assert "does not hold" in far.sentence(0.6)
+    assert check_calibration(SPEC, 3, 10) is None
+    old = check_calibration(SPEC.model_copy(update={"calibrated_call_fraction": 0.3}), 6, 10)
+    assert (old.facts, old.holds) == (None, None)
+    assert old.difference == pytest.approx(0.3)
 
 
 class Exam:
@@ -83,6 +134,7 @@ def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_fold
     assert report.call_fraction == pytest.approx(0.4)
     assert cloud.asked == 16
     assert report.overall_accuracy == pytest.approx(0.4)
+    assert (report.rescued, report.harmed) == (16, 0)
     assert evaluate(source, Exam(), problems, None).report.overall_accuracy == 0.0
 
 
@@ -97,9 +149,9 @@ def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_fo
 
 
 def test_the_curve_starts_alone_ends_with_the_cloud_and_follows_the_scores() -> None:
-    curve = accuracy_curve([0.1, 3.0, -2.0, 1.0], [True, False, True, False], 1.0)
+    curve = accuracy_curve([0.1, 3.0, -2.0, 1.0], [True, False, True, False], [1.0] * 4)
     assert curve.tolist() == [0.5, 0.75, 1.0, 1.0, 1.0]
-    assert accuracy_curve([3.0, 0.0], [True, False], 0.0).tolist() == [0.5, 0.0, 0.0]
+    assert accuracy_curve([3.0, 0.0], [True, False], [0.0, 0.0]).tolist() == [0.5, 0.0, 0.0]
 
 
 def test_scores_do_not_depend_on_the_bias_they_were_measured_under(tiny_policy_folder: Path) -> None:
@@ -107,6 +159,7 @@ def test_scores_do_not_depend_on_the_bias_they_were_measured_under(tiny_policy_f
     task = get_task("countdown")
     problems = task.problems("test", 24, 0)
     source = PolicyDecider(policy, context_length=64)
-    low, high = (evaluate(source, task, problems, None, marker_bias=bias).scores for bias in (-30.0, 3.0))
+    biased = [policy.routing.model_copy(update={"marker_bias": bias}) for bias in (-30.0, 3.0)]
+    low, high = (evaluate(source, task, problems, None, routing=routing).scores for routing in biased)
     assert np.allclose(low, high, atol=1e-4)
     assert len(set(low)) > 1

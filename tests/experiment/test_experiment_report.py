@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 
 from edgekit.errors import EdgekitError
+from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 from edgekit.experiment.report import write_report
-from edgekit.experiment.report.bootstrap import interval, problem_counts
-from edgekit.experiment.report.curves import accuracy_curve, oracle_accuracy, random_accuracy
+from edgekit.experiment.report.bootstrap import Interval, interval, problem_counts
+from edgekit.experiment.report.curves import accuracy_curve
 from edgekit.experiment.report.drawing import spread
 from edgekit.experiment.report.load import load_experiment
 from edgekit.experiment.report.methods import style
-from edgekit.experiment.report.statistics import GRID, Statistics
+from edgekit.experiment.report.statistics import GRID, NO_DIFFERENCE, NOT_KNOWN, Difference, Statistics, verdict
 from edgekit.experiment.report.summary import cautions
 
 ALGORITHMS = {
@@ -356,3 +357,13 @@ def test_what_cannot_be_compared_or_read_is_refused(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(EdgekitError, match=r"bad result: .*gapg-seed0"):
         write_report(folder)
+
+
+def test_what_is_no_number_is_no_verdict() -> None:
+    nothing = Interval(*(np.array(np.nan) for _ in range(3)))
+    even = Interval(np.array(0.0), np.array(-0.1), np.array(0.1))
+    better = Interval(np.array(0.2), np.array(0.1), np.array(0.3))
+    assert (verdict(nothing), verdict(even)) == (NOT_KNOWN, NO_DIFFERENCE)
+    assert not Difference("a", 0.3, (0,), better, nothing).disagrees
+    assert not Difference("a", 0.3, (0,), better, None).disagrees
+    assert Difference("a", 0.3, (0,), better, even).disagrees

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.experiment.report.drawing import PAPER, WIDE, new_figure
 from edgekit.experiment.report.methods import BLUE, BOUNDS, INK, MUTED, VERMILLION, in_order, style
-from edgekit.experiment.report.statistics import BEATS, LOSES, NO_DIFFERENCE, Difference
+from edgekit.experiment.report.statistics import BEATS, LOSES, NO_DIFFERENCE, NOT_KNOWN, Difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 # Colour, marker and fill each say the verdict.
 LOOKS = {BEATS: (BLUE, "o", BLUE), LOSES: (VERMILLION, "s", VERMILLION), NO_DIFFERENCE: (MUTED, "D", PAPER)}
+LOOKS |= {NOT_KNOWN: LOOKS[NO_DIFFERENCE]}
 
 
 def comparison_figure(differences: Sequence[Difference], width: float) -> Figure:

@@ -1,4 +1,4 @@
-"""Overall accuracy as the threshold moves, and the two routers every method lies between, in closed form.
+"""Overall accuracy as the threshold moves, in closed form.
 
 Everything takes ``counts`` (B, n): how often each problem counts in each of B resamples; all ones is the data.
 """
@@ -30,21 +30,6 @@ def accuracy_curve(scores: Floats, local: Flags, cloud: Flags, counts: Floats, g
     if np.isposinf(ordered[0]):
         share, right = share[:, 1:], right[:, 1:]
     return _interpolate(grid, share, right)
-
-
-def random_accuracy(local: Floats, cloud: Floats, fraction: Floats) -> Floats:
-    """A router that calls a random share: (1 - c) local + c cloud. Elementwise."""
-    return (1 - fraction) * local + fraction * cloud
-
-
-def oracle_accuracy(local: Floats, helps: Floats, harms: Floats, fraction: Floats) -> Floats:
-    """A router that knows both sides' answers and calls a share c where it helps most. Elementwise.
-
-    ``helps``: the share of problems only the cloud answers rightly; ``harms``: only the device. The first ``helps``
-    of the calls each gain an answer, the last ``harms`` each lose one:
-    local + min(c, helps) - max(0, c - (1 - harms)).
-    """
-    return local + np.minimum(fraction, helps) - np.maximum(0.0, fraction - (1 - harms))
 
 
 def _interpolate(grid: Floats, x: Floats, y: Floats) -> NDArray[np.float64]:

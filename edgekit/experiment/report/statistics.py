@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 from edgekit.experiment.report.bootstrap import REPLICATES, Interval, interval, problem_counts
-from edgekit.experiment.report.curves import accuracy_curve, oracle_accuracy, random_accuracy
+from edgekit.experiment.report.curves import accuracy_curve
 from edgekit.experiment.report.load import Decisions, Experiment, Floats, Result
 
 CURVE_REPLICATES = 500
@@ -17,7 +18,7 @@ GRID = np.linspace(0, 1, 101)
 TINY = 1e-9
 SHARE, ANY = (0.0, 1.0), (-np.inf, np.inf)
 
-BEATS, LOSES, NO_DIFFERENCE = "beats", "loses", "no difference"
+BEATS, LOSES, NO_DIFFERENCE, NOT_KNOWN = "beats", "loses", "no difference", "not known"
 
 
 @dataclass(frozen=True)
@@ -61,11 +62,14 @@ class Difference:
     @property
     def disagrees(self) -> bool:
         """Whether the verdict would be another one at exactly equal calls."""
-        return self.equal_calls is not None and verdict(self.equal_calls) != self.verdict
+        equal = NOT_KNOWN if self.equal_calls is None else verdict(self.equal_calls)
+        return NOT_KNOWN not in (equal, self.verdict) and equal != self.verdict
 
 
 def verdict(difference: Interval) -> str:
-    """``beats`` or ``loses`` if the interval lies on one side of 0."""
+    """``beats`` or ``loses`` if the interval lies on one side of 0; ``not known`` if it is no interval of numbers."""
+    if not (np.isfinite(difference.low) and np.isfinite(difference.high)):
+        return NOT_KNOWN
     if difference.low > 0:
         return BEATS
     return LOSES if difference.high < 0 else NO_DIFFERENCE

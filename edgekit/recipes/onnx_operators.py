@@ -1,6 +1,6 @@
 """The ONNX operators that an artifact may have: what the export writes, and what the simulator takes.
 
-None runs a graph inside it, loops, or makes more than its inputs' shapes call for, but Expand.
+None runs a graph inside it, loops, or makes more than its inputs' shapes call for, but Expand and Pad.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ STANDARD = frozenset(
         "MatMul",
         "Mul",
         "Neg",
+        "Pad",
         "Relu",
         "Reshape",
         "Shape",

@@ -15,6 +15,7 @@ import pytest
 import edgekit
 from edgekit.atomic_write import write_file
 from edgekit.cli.app import app, run_command
+from edgekit.errors import EdgekitError
 from edgekit.train.config import TrainConfig
 from edgekit.workflows.source import task_of
 
@@ -135,5 +136,6 @@ def test_the_task_is_the_one_the_run_or_bundle_names(tmp_path: Path, tiny_bundle
     write_file(tmp_path / "config.yaml", TrainConfig(task="arithmetic").to_yaml())
     assert task_of(tmp_path, None) == task_of(tmp_path / "policy", None) == "arithmetic"
     assert task_of(tmp_path, "countdown") == "countdown"
-    assert task_of(tiny_bundle_folder, None) == "tiny"
+    with pytest.raises(EdgekitError, match="task not known: 'tiny'"):
+        task_of(tiny_bundle_folder, None)
     assert task_of(tmp_path / "nowhere" / "at" / "all", None) == "countdown"

@@ -95,9 +95,13 @@ def test_ctrl_c_is_the_parent_s_to_answer_and_leaves_no_answer_to_be_mistaken(wo
     worker.call("echo", 1, seconds=60)
     os.kill(worker._process.pid, signal.SIGINT)
     assert worker.call("echo", 2, seconds=60) == 2
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        worker.call("sleep", 60, seconds=60)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+    try:
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            worker.call("sleep", 60, seconds=60)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not worker.alive
 
 

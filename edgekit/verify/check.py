@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
 from edgekit.errors import BadLogits, BundleError
@@ -18,10 +16,18 @@ from edgekit.recipes.targets import get_target
 from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
-from edgekit.routing.replay import decision_at
 from edgekit.routing.step_model import Logits, StepModel
 from edgekit.simulate import SimulatedModel, open_bundled
 from edgekit.tasks.base import Problem, Task
+from edgekit.verify.expected import (
+    Expected,
+    at,
+    expect_from_conformance,
+    expect_from_policy,
+    forced_logits,
+    quantized_twin,
+    with_scaled_norms,
+)
 from edgekit.verify.forced import Replayer, feed
 from edgekit.verify.judge import FULL_PRECISION_CHOICES, Change, Thresholds, find_faults, find_notes
 from edgekit.verify.parity import Hop, common_prefix, compare
@@ -30,26 +36,6 @@ from edgekit.verify.structure import can_be_run, case_faults, structure_faults
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
-
-NORM_SCALE = 1 + 1e-6
-"""How little the norms are scaled to see what rounding alone does to a policy's text."""
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What the artifact is held against, in the order of the prompts.
-
-    reference: at its run's bias. exported, quantized: the quantized reference at the bias that the artifact was
-    exported with, and at that of the replay (``biases``), which is the one that ships.
-    """
-
-    ids: list[list[int]]
-    biases: list[float]
-    exported_bias: float
-    problems: list[Problem | None]
-    reference: list[Decision]
-    exported: list[Decision]
-    quantized: list[Decision]
 
 
 def verify_bundle(
@@ -117,18 +103,8 @@ def _judge(
     on_progress: Progress | None,
 ) -> VerifyReport:
     context, bias = bundle.manifest.model.context_length, expected.biases[0]
-    replays = [Replayer(bundle.routing, bundle.vocabulary, context, bias) for _ in range(2)]
     noisy = None if twin is None else with_scaled_norms(twin)
-    solos = []
-    for ids, wanted in zip(expected.ids, expected.quantized, strict=True):
-        solo, rows = run_forced(bundle, model, ids, wanted)
-        theirs = None if twin is None else forced_logits(twin, ids, wanted.token_ids)
-        replays[0].add(len(ids), wanted, rows, theirs)
-        if noisy is not None:
-            replays[1].add(len(ids), wanted, forced_logits(noisy, ids, wanted.token_ids), theirs)
-        solos.append(solo)
-        if on_progress is not None:
-            on_progress(len(solos), len(expected.ids))
+    solos, replays = _run_all(bundle, model, expected, twin, noisy, on_progress)
     # Where rounding alone moves a margin as far, a flip is a near tie and not a fault.
     near = max(limits.near_margin, replays[1].largest_shift)
     replay = replays[0].result(near)
@@ -175,41 +151,35 @@ def _judge(
     )
 
 
+def _run_all(
+    bundle: Bundle,
+    model: SimulatedModel,
+    expected: Expected,
+    twin: Policy | None,
+    noisy: Policy | None,
+    on_progress: Progress | None,
+) -> tuple[list[Decision], tuple[Replayer, Replayer]]:
+    """The artifact's responses with the marker forbidden, and the replays of it and of the twin with scaled norms."""
+    context, solos = bundle.manifest.model.context_length, []
+    ours, noise = (Replayer(bundle.routing, bundle.vocabulary, context, expected.biases[0]) for _ in range(2))
+    for ids, wanted in zip(expected.ids, expected.quantized, strict=True):
+        solo, rows = run_forced(bundle, model, ids, wanted)
+        theirs = None if twin is None else forced_logits(twin, ids, wanted.token_ids)
+        ours.add(len(ids), wanted, rows, theirs)
+        if noisy is not None:
+            noise.add(len(ids), wanted, forced_logits(noisy, ids, wanted.token_ids), theirs)
+        solos.append(solo)
+        if on_progress is not None:
+            on_progress(len(solos), len(expected.ids))
+    return solos, (ours, noise)
+
+
 def _changes(reference: list[bool], quantized: list[bool], artifact: list[bool]) -> tuple[Change, Change, Change]:
     return Change.of(reference, artifact), Change.of(reference, quantized), Change.of(quantized, artifact)
 
 
 def _share(right: list[bool] | None) -> float | None:
     return None if right is None else sum(right) / len(right)
-
-
-def at(solo: Decision, marker_bias: float, bundle: Bundle) -> Decision:
-    """What ``solo``'s side decides at ``marker_bias``."""
-    return decision_at(solo, marker_bias, bundle.routing, bundle.vocabulary)
-
-
-def with_scaled_norms(policy: Policy) -> Policy:
-    """``policy`` with every norm's weight scaled by 1 + 1e-6: the same function but for rounding."""
-    import torch
-    from torch import nn
-
-    shared = {id(t): t for t in (*policy.model.parameters(), *policy.model.buffers()) if t.dim() > 1}
-    model = copy.deepcopy(policy.model, shared)  # type: ignore[arg-type]
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "norm" in name and isinstance(parameter, nn.Parameter) and parameter.dim() == 1:
-                parameter.mul_(NORM_SCALE)
-    return replace(policy, model=model)
-
-
-def forced_logits(policy: Policy, ids: Sequence[int], tokens: Sequence[int]) -> list[Logits]:
-    """The policy's logits before each of ``tokens``, after the prompt ``ids``, in one pass."""
-    import torch
-
-    read = torch.tensor([[*ids, *tokens[:-1]]], device=policy.model.cos.device)
-    with torch.inference_mode():
-        logits = policy.model(read)[0, len(ids) - 1 :].float().cpu().numpy()
-    return list(logits)
 
 
 def run_forced(bundle: Bundle, model: StepModel, ids: Sequence[int], wanted: Decision) -> tuple[Decision, list[Logits]]:
@@ -225,62 +195,6 @@ def run_forced(bundle: Bundle, model: StepModel, ids: Sequence[int], wanted: Dec
     if common_prefix(solo.token_ids, tokens) >= needed - 1 and len(rows) >= needed:
         return solo, [*rows[:needed], *([rows[-1]] * (len(tokens) - needed))]
     return solo, feed(model, ids, tokens)
-
-
-def quantized_twin(reference: Policy, bundle: Bundle, calibration_prompts: Sequence[str] = ()) -> Policy:
-    """The reference quantized by the bundle's recipe (on the export's own prompts), with the bundle's marker bias."""
-    from edgekit.quantize.quantized import quantize_policy
-
-    twin = quantize_policy(
-        reference, QuantRecipe.model_validate(bundle.manifest.recipe["quantize"]), calibration_prompts
-    )
-    twin.routing = twin.routing.model_copy(update={"marker_bias": bundle.routing.marker_bias})
-    return twin
-
-
-def exported_bias(bundle: Bundle) -> float:
-    """The marker bias that the artifact was exported with; the bundle's own where no case says it."""
-    cases = bundle.conformance()
-    return cases[0].marker_bias if cases else bundle.routing.marker_bias
-
-
-def expect_from_policy(bundle: Bundle, reference: Policy, twin: Policy, problems: Sequence[Problem]) -> Expected:
-    """Decide ``problems`` with the reference and its quantized twin, in the bundle's context length."""
-    prompts, bias = [problem.prompt for problem in problems], exported_bias(bundle)
-    context = bundle.manifest.model.context_length
-    solo, routing = PolicyDecider(twin, context).decide(prompts, SOLO), twin.routing
-
-    def decided(marker_bias: float) -> list[Decision]:
-        return [decision_at(decision, marker_bias, routing, twin.vocabulary) for decision in solo]
-
-    return Expected(
-        ids=[bundle.encode(prompt) for prompt in prompts],
-        biases=[bundle.routing.marker_bias] * len(prompts),
-        exported_bias=bias,
-        problems=list(problems),
-        reference=PolicyDecider(reference, context).decide(prompts),
-        exported=decided(bias),
-        quantized=decided(bundle.routing.marker_bias),
-    )
-
-
-def expect_from_conformance(bundle: Bundle, task: Task | None) -> Expected:
-    """The decisions that follow from the responses recorded in the bundle."""
-    cases, bias = bundle.conformance(), exported_bias(bundle)
-    expected = [bundle.expected(case) for case in cases]
-    exported = [
-        at(case.quantized_reference.solo(), bias, bundle) if isinstance(case, ConformanceCase) else decision
-        for case, decision in zip(cases, expected, strict=True)
-    ]
-    return Expected(
-        ids=[list(case.prompt_token_ids) for case in cases],
-        biases=[case.bias(bundle.routing) for case in cases],
-        exported_bias=bias,
-        problems=[None if task is None else task.parse(case.prompt) for case in cases],
-        reference=[case.reference_decision(bundle.routing, bundle.vocabulary) for case in cases],
-        exported=exported,
-        quantized=expected,
-    )
 
 
 def run_artifact(

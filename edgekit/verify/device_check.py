@@ -15,8 +15,9 @@ from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.routing.vocabulary import Vocabulary
 from edgekit.simulate import open_bundled
 from edgekit.tasks.base import Problem
-from edgekit.verify.check import Expected, expect_from_conformance, expect_from_policy, quantized_twin, run_artifact
+from edgekit.verify.check import run_artifact
 from edgekit.verify.device_report import DeviceReport, ReportedCase, ordered_cases
+from edgekit.verify.expected import Expected, expect_from_conformance, expect_from_policy, quantized_twin
 from edgekit.verify.forced import Replay, Replayer, feed
 from edgekit.verify.judge import Change, Thresholds, find_faults
 from edgekit.verify.parity import Hop, common_prefix, compare, hop_json

@@ -155,9 +155,13 @@ def _too_few(what: str, change: Change, size: float) -> str:
     low, high = change.interval
     need = change.prompts_to_see(size)
     return (
-        f"{change.n} prompts do not show whether {what} changed by more than {100 * size:g} points "
+        f"{change.n} prompts do not show whether {what} changed by more than {_points(size)} "
         f"({100 * low:+.1f} to {100 * high:+.1f}): about {max(need, change.n + 1):,} would"
     )
+
+
+def _points(size: float) -> str:
+    return f"{100 * size:g} point" + ("" if math.isclose(size, 0.01) else "s")
 
 
 def _told(change: Change) -> str:

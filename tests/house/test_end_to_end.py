@@ -37,7 +37,7 @@ def test_a_trained_policy_exports_verifies_and_answers(
     assert run_command(["export", str(run), "--target", target, "--out", str(bundle), "--cases", "8"]) == 0
     report = json_of(["verify", str(bundle), "--reference", str(run), "--n", "40", "--min-agreement", "0.5"], capsys)
     assert report["outcome"] == "MATCH"
-    assert report["lowering"]["decision_agreement"] >= 0.98
+    assert report["replay"]["choice_agreement"] >= 0.99
     assert json_of(["verify", str(bundle), "--min-agreement", "0.5"], capsys)["n"] == 8
     answered = json_of(["run", str(bundle), "3 5 -> 8"], capsys)
     assert answered["route"] in ("local", "cloud")

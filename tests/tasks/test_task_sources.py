@@ -308,8 +308,9 @@ def test_a_run_on_a_file_goes_on_and_is_measured_from_another_directory(
     run, bundle = str(tmp_path / "run"), str(tmp_path / "bundle")
     assert run_command(["train", "--resume", "--out", run]) == 0
     assert run_command(["export", run, "--target", "onnx", "--recipe", "onnx_fp32", "--out", bundle]) == 0
-    for source in (run, bundle):
+    own = ["--task", str(tmp_path / "p.jsonl#exact")]  # a bundle's label says where it came from, and opens nothing
+    for source in ([run], [bundle, *own]):
         capsys.readouterr()
-        assert run_command(["eval", source, "--n", "1000", "--call-fraction", "0.3", "--json"]) == 0
+        assert run_command(["eval", *source, "--n", "1000", "--call-fraction", "0.3", "--json"]) == 0
         assert 30 < json.loads(capsys.readouterr().out)["n"] < 100  # the test split's size
     assert run_command(["eval", run, "--task", "arithmetic", "--n", "5", "--json"]) == 0

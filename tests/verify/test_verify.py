@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from dataclasses import replace
@@ -19,7 +20,12 @@ from edgekit.cli.app import run_command
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import calibrate, calibration_facts, store_calibration
-from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.export.pipeline import export
+from edgekit.export.plan import fit_to_model
+from edgekit.policy.checkpoint import Policy, load_policy, save_policy
+from edgekit.policy.grid import Grid
+from edgekit.quantize.grid import GridWeights
+from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import TARGETS, Needs
 from edgekit.routing.decoder import Decision
 from edgekit.simulate import get_simulator
@@ -331,3 +337,21 @@ def test_thresholds_that_are_no_shares_are_refused(tiny_bundle_folder, value: fl
         Thresholds(min_agreement=value)
     assert run_command(["verify", str(tiny_bundle_folder), "--min-agreement", str(value)]) == 2
     assert run_command(["verify", str(tiny_bundle_folder), "--min-lowering", str(value)]) == 2
+
+
+def test_a_policy_trained_on_its_grid_is_held_against_its_quantized_self(policy, problems, tmp_path) -> None:
+    recipe = find_recipe("onnx_int4", "onnx").model_copy(update={"context_length": 64})
+    recipe, _ = fit_to_model(policy.model, recipe)
+    own = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(True))
+    GridWeights(own.model, recipe.quantize)
+    own.grid = Grid(recipe=recipe.name, quantize=recipe.quantize)
+    run = tmp_path / "run"
+    run.mkdir()
+    save_policy(own, run)
+    prompts = [problem.prompt for problem in problems]
+    bundle = open_bundle(export(run, recipe, tmp_path / "bundle", prompts=prompts, task="tiny"))
+    report = verify_bundle(bundle, load_policy(run), problems, None, None)
+    assert report.faults == []
+    assert (report.quantization.decision_agreement, report.quantization.token_agreement) == (1.0, 1.0)
+    float_run = verify_bundle(bundle, policy, problems, None, None)
+    assert float_run.quantization.token_agreement < 1.0

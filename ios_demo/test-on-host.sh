@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Compiles EdgeCore, runs its tests and parses the app's sources with the Swift toolchain of this machine, or of a Debian 13 folder.
-# Usage: test-on-host.sh [--install] [SWIFT TEST ARGUMENTS...]
+# Usage: [EDGEKIT_CASES=FOLDER] test-on-host.sh [--install] [SWIFT TEST ARGUMENTS...]
+#   FOLDER      holds more cases, with the tokenizers they name beside them.
 #   --install  make that folder: Debian's own swiftlang (6.0) under $EDGEKIT_SWIFT_ROOT; needs root, debootstrap, 3 GB.
 # Exit codes: 0 all held; 1 a test failed or EdgeCore does not compile; 77 it cannot run here, the last line says why.
 set -euo pipefail
@@ -34,7 +35,9 @@ fi
 [ "$(id -u)" = 0 ] || cannot "no swift on PATH, and the one in $root needs root."
 
 # The tests find the shared cases from their own place, so the copy keeps the repository's shape.
-copy=$root/edgekit
+# Each checkout has its own, so that two may be tested at once.
+inner=/edgekit/$(printf %s "$here" | cksum | cut -d' ' -f1)
+copy=$root$inner
 mkdir -p "$copy/ios_demo" "$copy/tests" "$copy/edgekit/policy" "$copy/out"
 rm -rf "$copy"/ios_demo/{App,Sources,Tests}
 mkdir "$copy/ios_demo/App"
@@ -49,8 +52,13 @@ for made in conformance demo/onnx demo/executorch demo/coreml; do
     cp -rT "$here/../out/$made" "$copy/out/$made"
   fi
 done
+if [ -n "${EDGEKIT_CASES:-}" ]; then
+  rm -rf "$copy/more_cases"
+  cp -r "$EDGEKIT_CASES" "$copy/more_cases"
+  export EDGEKIT_CASES=$inner/more_cases
+fi
 # /proc and /dev are lent to the folder for this one process, and gone with it.
 inside='mount --bind /proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" "$@"'
 unshare --mount sh -c "$inside" "$root" \
-  sh -c 'swiftc -frontend -parse -swift-version 6 /edgekit/ios_demo/App/*.swift'
-exec unshare --mount sh -c "$inside" "$root" swift test --package-path /edgekit/ios_demo "$@"
+  sh -c "swiftc -frontend -parse -swift-version 6 $inner/ios_demo/App/*.swift"
+exec unshare --mount sh -c "$inside" "$root" swift test --package-path "$inner/ios_demo" "$@"

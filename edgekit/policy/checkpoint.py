@@ -47,7 +47,7 @@ class Policy:
 
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the rendered ``prompt``, ready for prefill."""
-        return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.marks)
+        return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.delimiters)
 
     @cached_property
     def prompt_tokenizer(self) -> PromptTokenizer:

@@ -60,10 +60,10 @@ class PromptTokenizer:
             {self._normalize(each.content): (i, each) for i, each in added.items() if each.normalized}
         )
 
-    def encode(self, parts: Sequence[Part], marks: Sequence[str] = ()) -> list[int]:
+    def encode(self, parts: Sequence[Part], delimiters: Sequence[str] = ()) -> list[int]:
         """The ids of the text that ``parts`` make together; nothing is put around it.
 
-        A stretch with user text holds no special token, and none of ``marks`` (the texts of delimiters): should the
+        A stretch with user text holds no special token, and none of ``delimiters`` (texts of added tokens): should the
         model itself merge one, its characters' tokens stand instead. Raises :class:`EdgekitError` for what is no text,
         such as half of a surrogate pair.
         """
@@ -73,7 +73,7 @@ class PromptTokenizer:
         except UnicodeEncodeError as error:
             why = f"Character {error.start} is no character: {error.reason}"
             raise EdgekitError(f"bad prompt: {text[:20]!r}. {why}. Leave it out.") from None
-        forbidden = self._special | {self._ids[mark] for mark in marks if mark in self._ids}
+        forbidden = self._special | {self._ids[each] for each in delimiters if each in self._ids}
         ids: list[int] = []
         for found in self._added.split(text, _spans(parts, is_user=False)):
             ids += [found] if isinstance(found, int) else self._stretch(text, found, parts, forbidden)

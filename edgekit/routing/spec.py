@@ -79,11 +79,6 @@ class RoutingSpec(BaseModel):
         return "".join(part.text for part in self.parts(prompt))
 
     @property
-    def marks(self) -> tuple[str, str, str]:
-        """The texts that mean something to the decoder: the marker, and what an answer stands between."""
-        return self.marker.text, self.answer.open, self.answer.close
-
-    @property
     def begins_in_thought(self) -> bool:
         """Whether the prompt template leaves a thought open, so that a response begins within it."""
         _, _, before_response = self.prompt_template.rpartition(PROMPT)

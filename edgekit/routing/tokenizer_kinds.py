@@ -17,6 +17,7 @@ from edgekit.json_document import DocumentFault
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE"]
 READS = "edgekit reads byte-level BPE and SentencePiece BPE with byte fallback"
+IDS = 2**24
 BYTES = frozenset(f"<0x{byte:02X}>" for byte in range(256))
 NORMALIZERS = {"NFC", "NFD", "NFKC", "NFKD", "Prepend", "Replace", "Strip"}
 PRE_TOKENIZERS = {"ByteLevel", "Digits", "Metaspace", "Split"}
@@ -40,6 +41,9 @@ def tokenizer_kind(data: Any) -> Kind:
         if model.get(name):
             raise _unsupported(f"model.{name}: {model[name]!r}")
     vocabulary = _object(model.get("vocab"), "model.vocab")
+    ids = set(vocabulary.values()) if all(type(each) is int for each in vocabulary.values()) else {-1}
+    if len(ids) < len(vocabulary) or not all(0 <= each < IDS for each in ids):
+        raise DocumentFault(ErrorKind.BAD_FIELD, "model.vocab: an id twice, or one that is none")
     if not isinstance(model.get("merges"), list):
         raise DocumentFault(ErrorKind.BAD_FIELD, "model.merges: not a list")
     if any(step.get("type") == "ByteLevel" for step in _steps(data, "pre_tokenizer")):

@@ -11,13 +11,18 @@ from types import ModuleType
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
 from edgekit.bundle.conformance import CONFORMANCE, read_conformance
 from edgekit.bundle.manifest import MANIFEST, read_manifest
 from edgekit.errors import EdgekitError, ErrorKind
 from edgekit.json_document import DocumentFault, parse_json
-from edgekit.routing.spec import load_routing
+from edgekit.routing.decode_loop import DecodeSession
+from edgekit.routing.prompt_tokens import tokenizer_of
+from edgekit.routing.spec import RoutingSpec, load_routing
+from edgekit.routing.tokenizer_kinds import check_phones_read
+from edgekit.routing.vocabulary import Vocabulary
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "docs" / "schema"
@@ -45,10 +50,28 @@ def written(folder: Path, name: str, data: bytes) -> Path:
     return folder / name
 
 
+def read_tokenizer_data(data: bytes) -> None:
+    """What the phone cores read has to be readable by the library too."""
+    check_phones_read(parse_json(data))
+    try:
+        tokenizer_of(data.decode())
+    except ValueError as error:
+        raise DocumentFault(ErrorKind.BAD_FIELD, str(error)) from None
+
+
+def choose(data: bytes) -> None:
+    """The first token of a response by logits like those."""
+    marker = {"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}
+    session = DecodeSession(RoutingSpec.model_validate(marker), Vocabulary({}), 1, 8)
+    session.advance(np.array([float(each) for each in json.loads(data)], np.float32))
+
+
 READERS: dict[str, Callable[[Path, bytes], object]] = {
     "json": lambda _, data: parse_json(data),
     "routing": lambda folder, data: load_routing(written(folder, "routing.json", data)),
     "manifest": lambda folder, data: read_manifest(written(folder, MANIFEST, data).parent),
+    "tokenizer": lambda _, data: read_tokenizer_data(data),
+    "logits": lambda _, data: choose(data),
     "conformance": lambda folder, data: read_conformance(written(folder, CONFORMANCE, data)),
 }
 

@@ -73,7 +73,7 @@ def prompt_cases() -> Iterator[dict[str, Any]]:
         tokenizer = PromptTokenizer(Tokenizer.from_file(str(HERE.parents[1] / path)))
         for number, prompt in enumerate(dict.fromkeys(prompts())):
             spec = routing(TEMPLATES[number % len(TEMPLATES)])
-            ids = tokenizer.encode(spec.parts(prompt), spec.marks)
+            ids = tokenizer.encode(spec.parts(prompt), spec.delimiters)
             yield {"tokenizer": name, "template": spec.prompt_template, "prompt": prompt, "ids": ids}
 
 
@@ -94,10 +94,10 @@ def file_text(head: dict[str, Any], cases: Iterator[dict[str, Any]]) -> str:
 
 def make() -> dict[str, str]:
     """The text of each file."""
-    marks = list(routing(TEMPLATES[0]).marks)
+    delimiters = list(routing(TEMPLATES[0]).delimiters)
     return {
         "tokenizer_cases_small.json": file_text({"tokenizers": SMALL}, tokenizer_cases()),
-        "prompt_cases.json": file_text({"tokenizers": ALL, "marks": marks}, prompt_cases()),
+        "prompt_cases.json": file_text({"tokenizers": ALL, "delimiters": delimiters}, prompt_cases()),
     }
 
 

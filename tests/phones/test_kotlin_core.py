@@ -30,17 +30,38 @@ LLAMA3 = (
 
 
 def test_the_kotlin_core_agrees_with_python(tmp_path: Path) -> None:
+    write_cases(tmp_path)
+    print(run_kotlin(str(tmp_path)))
+    check_reports(tmp_path)
+
+
+@pytest.mark.slow
+def test_real_tokenizers_give_hugging_face_s_ids(real_cases: Any) -> None:
+    said = run_kotlin(str(real_cases.folder))
+    found = {name: int(count) for count, name in re.findall(r"(\d+) texts of (\w+)", said)}
+    assert {name: found[name] for name in real_cases.counts} == real_cases.counts
+
+
+@pytest.mark.slow
+def test_151_000_tokens_open_within_150_mb_of_heap(real_tokenizers: dict[str, Path]) -> None:
+    said = run_kotlin("--load", str(real_tokenizers["qwen3"]))
+    heap = re.search(r"(\d+) MB of heap", said)
+    assert heap
+    assert int(heap[1]) < 150
+    print(said)
+
+
+def run_kotlin(*arguments: str) -> str:
+    """What the core's test program says; skips, with the reason, where it cannot be compiled."""
     absent = [tool for tool in ("java", "npm") if shutil.which(tool) is None]
     if absent:
         pytest.skip(f"the Kotlin core was not tested: {' and '.join(absent)} not found. Install a JDK 17 and Node.js.")
-    write_cases(tmp_path)
-    run = subprocess.run([str(SCRIPT), str(tmp_path)], capture_output=True, text=True, check=False)
+    run = subprocess.run([str(SCRIPT), *arguments], capture_output=True, text=True, check=False)
     lines = (run.stdout + run.stderr).strip().splitlines()
     if run.returncode == CANNOT_RUN:
         pytest.skip(lines[-1])
-    print(run.stdout)
     assert run.returncode == 0, "\n".join(lines[-40:])
-    check_reports(tmp_path)
+    return run.stdout
 
 
 def check_reports(folder: Path) -> None:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,10 @@ IOS = ROOT / "ios_demo"
 CORE = IOS / "Sources" / "EdgeCore"
 KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
 SHARED = {
-    "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecisionRule", "DecodeLoop",
-    "DeviceReport", "Errors", "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "Replay",
-    "RoutingDecoder", "RoutingSpec", "SelfTest", "Tokenizer", "Utf8Decoder", "Vocabulary",
+    "AddedTokens", "Bundle", "BundleManifest", "BytePairModel", "CloudClient", "Conformance", "DecisionRule",
+    "DecodeLoop", "DeviceReport", "Errors", "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer",
+    "Replay", "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer",
+    "TokenizerFile", "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
 
 
@@ -82,14 +84,31 @@ def swift_is_missing() -> str | None:
     return "no Swift toolchain here: ios_demo/test-on-host.sh --install makes one on Debian"
 
 
-@pytest.mark.slow
-def test_the_swift_tests_pass() -> None:
+def run_swift(*arguments: str, cases: Path | None = None) -> str:
+    """What the Swift tests say, all of which held; skips where there is no Swift."""
     absent = swift_is_missing()
     if absent:
         pytest.skip(absent)
-    done = subprocess.run([IOS / "test-on-host.sh"], capture_output=True, text=True, check=False, timeout=3000)
-    report = (done.stdout + done.stderr)[-4000:]
-    assert done.returncode == 0, report
-    executed = re.findall(r"Executed (\d+) tests, with (?:\d+ tests? skipped and )?0 failures", done.stdout)
-    assert executed, report
-    assert max(map(int, executed)) >= 20, report
+    environment = {**os.environ, **({"EDGEKIT_CASES": str(cases)} if cases else {})}
+    command = [str(IOS / "test-on-host.sh"), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=3000, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_swift_tests_pass() -> None:
+    said = run_swift()
+    executed = re.findall(r"Executed (\d+) tests, with (?:\d+ tests? skipped and )?0 failures", said)
+    assert executed, said[-4000:]
+    assert max(map(int, executed)) >= 20, said[-4000:]
+
+
+@pytest.mark.slow
+def test_real_tokenizers_give_hugging_face_s_ids(real_cases: Any) -> None:
+    release = ("-c", "release", "-Xswiftc", "-enable-testing", "--filter", "TokenizerTests")
+    said = run_swift(*release, cases=real_cases.folder)
+    texts = next(line for line in said.splitlines() if line.startswith("tokenizer cases:"))
+    found = {name: int(count) for name, count in re.findall(r'key: "(\w+)", value: (\d+)', texts)}
+    assert {name: found[name] for name in real_cases.counts} == real_cases.counts
+    print(*re.findall(r"^opened .*", said, re.M), sep="\n")

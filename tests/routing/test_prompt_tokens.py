@@ -61,7 +61,7 @@ def test_an_ordinary_prompt_has_the_library_s_ids(name: str, template: str, prom
     if any(content[0] in prompt or content[-1] in prompt for content in contents):
         return  # it might be part of one
     expected = tokenizer.encode(spec.render(prompt), add_special_tokens=False).ids
-    assert PromptTokenizer(tokenizer).encode(spec.parts(prompt), spec.marks) == expected
+    assert PromptTokenizer(tokenizer).encode(spec.parts(prompt), spec.delimiters) == expected
 
 
 @settings(max_examples=300)
@@ -70,10 +70,10 @@ def test_user_text_yields_no_control_token(name: str, template: str, prompt: str
     spec = SCRIPT["routing"](template)
     tokenizer = TOKENIZERS[name]
     added = tokenizer.get_added_tokens_decoder()
-    controls = {token_id for token_id, token in added.items() if token.special or token.content in spec.marks}
+    controls = {token_id for token_id, token in added.items() if token.special or token.content in spec.delimiters}
 
     def counted(text: str) -> Counter[int]:
-        ids = PromptTokenizer(tokenizer).encode(spec.parts(text), spec.marks)
+        ids = PromptTokenizer(tokenizer).encode(spec.parts(text), spec.delimiters)
         return Counter(token_id for token_id in ids if token_id in controls)
 
     assert counted(prompt) == counted("")
@@ -86,7 +86,7 @@ def test_no_byte_of_the_prompt_is_lost(template: str, prompt: str) -> None:
         data = json.loads(PATHS[name].read_text())
         every = tuple(token["content"] for token in data["added_tokens"])
         vocabulary = Vocabulary.from_tokenizer_data(data, visible=every)
-        ids = PromptTokenizer(TOKENIZERS[name]).encode(spec.parts(prompt), spec.marks)
+        ids = PromptTokenizer(TOKENIZERS[name]).encode(spec.parts(prompt), spec.delimiters)
         assert b"".join(vocabulary[token_id] for token_id in ids).decode() == spec.render(prompt)
 
 
@@ -95,9 +95,9 @@ def test_the_shipped_policy_s_prompts_keep_their_ids() -> None:
     tokenizer = TOKENIZERS["builtin"]
     end = tokenizer.token_to_id("<|end|>")
     encode = PromptTokenizer(tokenizer).encode
-    assert encode(spec.parts("3 5 7 -> 22"), spec.marks) == tokenizer.encode("Use 3 5 7 -> 22\n").ids
+    assert encode(spec.parts("3 5 7 -> 22"), spec.delimiters) == tokenizer.encode("Use 3 5 7 -> 22\n").ids
     assert end in tokenizer.encode("Use 3<|end|>\n").ids
-    assert end not in encode(spec.parts("3<|end|>"), spec.marks)
+    assert end not in encode(spec.parts("3<|end|>"), spec.delimiters)
 
 
 def test_half_of_a_surrogate_pair_is_refused_in_one_line() -> None:

@@ -18,7 +18,7 @@ public struct EdgeBundle: Sendable {
 
     /// Token ids of the rendered `prompt`, ready for prefill.
     public func encode(_ prompt: String) -> [Int] {
-        tokenizer.encode(routing.render(prompt))
+        tokenizer.encode(routing.parts(prompt), delimiters: routing.delimiters)
     }
 
     /// The recorded cases.
@@ -44,13 +44,14 @@ public struct EdgeBundle: Sendable {
         }
         let url = folder.appendingPathComponent(tokenizerFile)
         do {
-            let fields = try JsonFields(Json.read(url))
+            let file = try TokenizerFile(url)
+            try file.fits(size)
             return EdgeBundle(
-                folder: folder, manifest: manifest, tokenizer: try Tokenizer(fields), routing: routing,
-                vocabulary: try Vocabulary(tokenizer: fields, spec: routing))
+                folder: folder, manifest: manifest, tokenizer: try Tokenizer(file), routing: routing,
+                vocabulary: Vocabulary(file, spec: routing))
         } catch {
             throw EdgeError(
-                "unusable tokenizer: \(url.path). \(line(for: error)). Use a byte-level BPE model.", ErrorKind.of(error))
+                "unusable tokenizer: \(url.path). \(line(for: error)). Export the bundle again.", ErrorKind.of(error))
         }
     }
 

@@ -1,110 +1,141 @@
 /// Byte-pair encoding of one piece: the merge learned earliest is done first, the leftmost of equals first.
 struct BytePairModel: Sendable {
-    private let vocabulary: [String: Int]
-    private let merges: [Pair: Merge]
+    private let vocabulary: TokenTable
+    private let merges: MergeTable
     private let ignoresMerges: Bool
     private let bytesFallBack: Bool
-    private let unknown: Int?
     private let fusesUnknown: Bool
+    private let unknown: Int?
+    private let bytes: [Int?]
 
-    private struct Pair: Hashable {
-        let left: Int
-        let right: Int
+    init(_ file: TokenizerFile) throws {
+        vocabulary = file.vocabulary
+        merges = file.merges
+        ignoresMerges = try file.model.flagOrNil("ignore_merges") ?? false
+        bytesFallBack = try file.model.flagOrNil("byte_fallback") ?? false
+        fusesUnknown = try file.model.flagOrNil("fuse_unk") ?? false
+        unknown = try file.model.textOrNil("unk_token").flatMap(file.vocabulary.find)
+        bytes = (UInt8.min...UInt8.max).map { file.vocabulary.find(byteToken($0)) }
     }
 
-    private struct Merge {
-        let rank: Int
-        let id: Int
-    }
-
-    /// The model of a parsed tokenizer.json. Throws ``EdgeError`` for one that is no plain BPE.
-    init(_ fields: JsonFields) throws {
-        let type = try fields.textOrNil("type") ?? "BPE"
-        if type != "BPE" { throw EdgeError("model.type: \(type) is not known here") }
-        if try fields.numberOrNil("dropout") ?? 0 != 0 { throw EdgeError("model.dropout: it is random") }
-        for name in ["continuing_subword_prefix", "end_of_word_suffix"] {
-            let affix = try fields.textOrNil(name) ?? ""
-            if !affix.isEmpty { throw EdgeError("model.\(name): not known here") }
-        }
-        let words = try fields.fields("vocab")
-        vocabulary = words.members.compactMapValues(\.int)
-        merges = try Self.merges(fields.list("merges"), vocabulary)
-        ignoresMerges = try fields.flagOrNil("ignore_merges") ?? false
-        bytesFallBack = try fields.flagOrNil("byte_fallback") ?? false
-        unknown = try fields.textOrNil("unk_token").flatMap { words.members[$0]?.int }
-        fusesUnknown = try fields.flagOrNil("fuse_unk") ?? false
-    }
-
-    /// Merges are written as pairs, or in older files as one text with a space between.
-    private static func merges(_ entries: [Json], _ vocabulary: [String: Int]) throws -> [Pair: Merge] {
-        var merges: [Pair: Merge] = [:]
-        merges.reserveCapacity(entries.count)
-        for (rank, entry) in entries.enumerated() {
-            let parts = entry.array?.compactMap(\.string) ?? (entry.string ?? "").split(separator: " ").map(String.init)
-            guard parts.count == 2, let left = vocabulary[parts[0]], let right = vocabulary[parts[1]],
-                let id = vocabulary[parts[0] + parts[1]]
-            else { throw EdgeError("model.merges.\(rank): it merges tokens that are not in the vocabulary") }
-            merges[Pair(left: left, right: right)] = Merge(rank: rank, id: id)
-        }
-        return merges
-    }
-
-    /// The ids of `piece`, which is spelled with ``ByteAlphabet``.
+    /// The ids of `piece`.
     func encode(_ piece: Text) -> [Int] {
-        if ignoresMerges, let id = vocabulary[String(piece)] { return [id] }
-        return merge(symbols(piece))
+        let utf8 = Array(String(piece).utf8)
+        if ignoresMerges, let id = vocabulary.find(utf8, utf8.indices) { return [id] }
+        return merge(symbols(utf8))
     }
+
+    /// The text that `id` stands for; nil for one that is not of the model's own vocabulary.
+    func text(_ id: Int) -> String? { vocabulary.text(id) }
 
     /// One id a character. A character that is no token falls back to the tokens of its bytes or to the unknown one.
-    private func symbols(_ piece: Text) -> [Int] {
+    private func symbols(_ utf8: [UInt8]) -> [Int] {
         var symbols: [Int] = []
-        var endsUnknown = false
-        for character in piece {
-            let name = String(character)
-            let known = vocabulary[name].map { [$0] } ?? fallBack(name)
-            if let known {
-                symbols += known
-            } else if let unknown, !(fusesUnknown && endsUnknown) {
-                symbols.append(unknown)
+        symbols.reserveCapacity(utf8.count)
+        var isUnknown = false  // one is due, or more are fused into it
+        var begin = 0
+        while begin < utf8.count {
+            let end = begin + Self.length(utf8[begin])
+            if let id = vocabulary.find(utf8, begin..<end) {
+                if isUnknown, let unknown { symbols.append(unknown) }
+                isUnknown = false
+                symbols.append(id)
+            } else if let own = fallBack(utf8[begin..<end]) {
+                symbols += own
+            } else if let unknown {
+                if isUnknown, !fusesUnknown { symbols.append(unknown) }
+                isUnknown = true
             }
-            endsUnknown = known == nil
+            begin = end
         }
+        if isUnknown, let unknown { symbols.append(unknown) }
         return symbols
     }
 
-    private func fallBack(_ name: String) -> [Int]? {
+    private func fallBack(_ character: ArraySlice<UInt8>) -> [Int]? {
         if !bytesFallBack { return nil }
-        let ids = name.utf8.map { vocabulary["<0x" + byteHex($0).uppercased() + ">"] }
-        return ids.contains(nil) ? nil : ids.compactMap { $0 }
+        let ids = character.compactMap { bytes[Int($0)] }
+        return ids.count == character.count ? ids : nil
     }
 
-    /// Ranks are kept beside the symbols, so that a merge looks up only its two neighbours.
+    /// How many bytes the character has that begins with `lead`.
+    private static func length(_ lead: UInt8) -> Int {
+        switch lead {
+        case 0x00...0x7F: 1
+        case 0xC0...0xDF: 2
+        case 0xE0...0xEF: 3
+        default: 4
+        }
+    }
+
+    /// A linked list of symbols and a queue of the pairs that may merge, so that long pieces stay fast.
     private func merge(_ unmerged: [Int]) -> [Int] {
+        let merged = -1
         var symbols = unmerged
-        var ranks = symbols.indices.map { rank(symbols, $0) }
-        while let at = lowest(ranks), let merge = merges[Pair(left: symbols[at], right: symbols[at + 1])] {
-            symbols[at] = merge.id
-            symbols.remove(at: at + 1)
-            ranks.remove(at: at + 1)
-            ranks[at] = rank(symbols, at)
-            if at > 0 { ranks[at - 1] = rank(symbols, at - 1) }
+        var next = symbols.indices.map { $0 + 1 }
+        var previous = symbols.indices.map { $0 - 1 }
+        var queue = MergeQueue()
+        func offer(_ left: Int) {
+            guard left >= 0, next[left] < symbols.count else { return }
+            if let merge = merges.find(symbols[left], symbols[next[left]]) {
+                queue.push(MergeQueue.Candidate(rank: merge.rank, left: Int32(left), id: merge.id))
+            }
         }
-        return symbols
+        for left in symbols.indices { offer(left) }
+        while let candidate = queue.pop() {
+            let left = Int(candidate.left)
+            if symbols[left] == merged || next[left] >= symbols.count { continue }
+            let right = next[left]
+            // The pair may have changed since it was queued.
+            guard merges.find(symbols[left], symbols[right])?.id == candidate.id else { continue }
+            symbols[left] = Int(candidate.id)
+            symbols[right] = merged
+            next[left] = next[right]
+            if next[left] < symbols.count { previous[next[left]] = left }
+            offer(previous[left])
+            offer(left)
+        }
+        return symbols.filter { $0 != merged }
+    }
+}
+
+/// Pairs that may merge, the lowest rank first and the leftmost of equals: a binary heap.
+private struct MergeQueue {
+    struct Candidate {
+        let rank: Int32
+        let left: Int32
+        let id: Int32
+
+        func isBefore(_ other: Candidate) -> Bool { rank == other.rank ? left < other.left : rank < other.rank }
     }
 
-    /// Where the lowest rank stands first; nil if no pair merges.
-    private func lowest(_ ranks: [Int]) -> Int? {
-        var lowest = Int.max
-        var place: Int?
-        for (index, rank) in ranks.enumerated() where rank < lowest {
-            (lowest, place) = (rank, index)
+    private var heap: [Candidate] = []
+
+    mutating func push(_ candidate: Candidate) {
+        heap.append(candidate)
+        var at = heap.count - 1
+        while at > 0, heap[at].isBefore(heap[(at - 1) / 2]) {
+            heap.swapAt(at, (at - 1) / 2)
+            at = (at - 1) / 2
         }
-        return place
     }
 
-    /// Rank of the pair that begins at `index`; the largest number if it does not merge.
-    private func rank(_ symbols: [Int], _ index: Int) -> Int {
-        guard index + 1 < symbols.count else { return Int.max }
-        return merges[Pair(left: symbols[index], right: symbols[index + 1])]?.rank ?? Int.max
+    mutating func pop() -> Candidate? {
+        guard let first = heap.first else { return nil }
+        let last = heap.removeLast()
+        if heap.isEmpty { return first }
+        heap[0] = last
+        var at = 0
+        while let child = lowerChild(at), heap[child].isBefore(heap[at]) {
+            heap.swapAt(at, child)
+            at = child
+        }
+        return first
+    }
+
+    private func lowerChild(_ at: Int) -> Int? {
+        let left = 2 * at + 1
+        guard left < heap.count else { return nil }
+        return left + 1 < heap.count && heap[left + 1].isBefore(heap[left]) ? left + 1 : left
     }
 }

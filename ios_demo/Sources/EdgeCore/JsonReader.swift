@@ -31,7 +31,7 @@ struct JsonReader {
     /// The next value, with all in it.
     mutating func value() throws -> Json {
         switch try next() {
-        case UInt8(ascii: "{"): return .object(try tree())
+        case UInt8(ascii: "{"): return .object(try tree { try $1.value() })
         case UInt8(ascii: "["):
             var values: [Json] = []
             try items { values.append(try $0.value()) }
@@ -47,6 +47,11 @@ struct JsonReader {
     /// Whether the next value is a list.
     mutating func isList() throws -> Bool {
         try next() == UInt8(ascii: "[")
+    }
+
+    /// Whether the next value is an object.
+    mutating func isObject() throws -> Bool {
+        try next() == UInt8(ascii: "{")
     }
 
     /// An object, whose every value `onKey` must read.
@@ -102,18 +107,11 @@ struct JsonReader {
         return value
     }
 
-    /// A whole number from 0 that fits 32 bits.
-    mutating func index() throws -> Int {
-        guard let value = Json.number(try number()).int, JsonFields.indices.contains(value) else {
-            throw EdgeError("byte \(at): not a token id", .badField)
-        }
-        return value
-    }
-
-    private mutating func tree() throws -> [String: Json] {
+    /// An object as a tree, whose every value `onKey` must read and return; no key twice.
+    mutating func tree(_ onKey: (String, inout JsonReader) throws -> Json) throws -> [String: Json] {
         var members: [String: Json] = [:]
         try self.members { key, reader in
-            let value = try reader.value()
+            let value = try onKey(key, &reader)
             if members.updateValue(value, forKey: key) != nil { throw reader.fault("a key twice") }
         }
         return members

@@ -1,53 +1,75 @@
 import Foundation
 
-/// One step that cuts text into pieces before merging.
-enum PreTokenizer: Sendable {
-    /// To the byte alphabet; cut by GPT-2's pattern first if `cuts`.
-    case byteLevel(addsSpace: Bool, cuts: Bool)
-    /// Numerals by themselves: each one, or runs of them.
-    case digits(each: Bool)
-    /// Cut by a pattern: matches stay pieces of their own, or are dropped (with `keepsMatches`, all else is).
-    case split(pattern: String, drops: Drops)
-
-    enum Drops: Sendable {
-        case nothing, matches, rest
+/// Cuts text into the pieces within which merges may happen, spelled as the vocabulary spells them.
+struct PreTokenizer: Sendable {
+    private enum Step: Sendable {
+        /// To the byte alphabet; cut by GPT-2's pattern first if `cuts`.
+        case byteLevel(addsSpace: Bool, cuts: Bool)
+        /// Numerals by themselves: each one, or runs of them.
+        case digits(each: Bool)
+        /// Spaces become `mark`, one is put before, and each begins a piece, as far as each is asked for.
+        case metaspace(mark: Text, prepends: Prepends, cuts: Bool)
+        /// Cut by a pattern; inverted, what is between its matches counts as one.
+        case split(NSRegularExpression, SplitBehavior, isInverted: Bool)
     }
 
-    var isByteLevel: Bool {
-        if case .byteLevel = self { true } else { false }
+    private enum Prepends: String, Sendable {
+        case always, first, never
     }
 
-    /// The steps a tokenizer.json asks for, in order. Throws ``EdgeError`` for one it does not know.
-    static func list(_ data: Json) throws -> [PreTokenizer] {
-        if data.isNull { return [] }
-        let fields = try JsonFields(data, "pre_tokenizer")
+    private let steps: [Step]
+
+    /// Throws ``EdgeError`` for a step it does not know.
+    init(_ file: TokenizerFile) throws {
+        steps = try file.steps("pre_tokenizer").map(Self.step)
+    }
+
+    /// The pieces of `text`, none empty, in order; `isFirst` if it stands at the whole text's start.
+    func split(_ text: Text, isFirst: Bool) -> [Text] {
+        steps.reduce([text]) { pieces, step in
+            pieces.enumerated()
+                .flatMap { Self.cut($0.element, step, isFirst: isFirst && $0.offset == 0) }
+                .filter { !$0.isEmpty }
+        }
+    }
+
+    private static func step(_ fields: JsonFields) throws -> Step {
         let type = try fields.text("type")
         switch type {
-        case "Sequence": return try fields.list("pretokenizers").flatMap(list)
         case "ByteLevel":
             let cuts = try fields.flagOrNil("use_regex") ?? true
-            let addsSpace = try fields.flag("add_prefix_space")
-            return [.byteLevel(addsSpace: addsSpace, cuts: cuts)]
-        case "Digits": return [.digits(each: try fields.flag("individual_digits"))]
-        case "Split": return [try split(fields)]
-        default: throw EdgeError("pre_tokenizer.type: \(type) is not known here")
+            return .byteLevel(addsSpace: try fields.flag("add_prefix_space"), cuts: cuts)
+        case "Digits": return .digits(each: try fields.flag("individual_digits"))
+        case "Metaspace": return try metaspace(fields)
+        case "Split": return try split(fields)
+        default: throw unsupported("pre_tokenizer.type: \(type)")
         }
     }
 
-    private static func split(_ fields: JsonFields) throws -> PreTokenizer {
+    private static func metaspace(_ fields: JsonFields) throws -> Step {
+        var name = fields.has("prepend_scheme") ? try fields.text("prepend_scheme") : "always"
+        if try fields.flagOrNil("add_prefix_space") == false { name = "never" }
+        guard let prepends = Prepends(rawValue: name) else {
+            throw unsupported("pre_tokenizer.prepend_scheme: \(name)")
+        }
+        let cuts = try fields.flagOrNil("split") ?? true
+        return .metaspace(mark: try fields.filled("replacement").text, prepends: prepends, cuts: cuts)
+    }
+
+    private static func split(_ fields: JsonFields) throws -> Step {
         let given = try fields.fields("pattern")
-        let literal = try given.textOrNil("String").map { NSRegularExpression.escapedPattern(for: $0) }
-        let pattern = try literal ?? translate(given.text("Regex"))
-        guard (try? NSRegularExpression(pattern: pattern)) != nil else {
-            throw EdgeError("pre_tokenizer.pattern: \(pattern) is no pattern this system can match")
+        let pattern =
+            given.has("Regex")
+            ? translate(try given.text("Regex"))
+            : NSRegularExpression.escapedPattern(for: try given.filled("String"))
+        guard let regex = try? NSRegularExpression(pattern: pattern) else {
+            throw unsupported("pre_tokenizer.pattern: \(pattern)")
         }
-        let behavior = try fields.text("behavior")
-        switch (behavior, try fields.flagOrNil("invert") ?? false) {
-        case ("Isolated", _): return .split(pattern: pattern, drops: .nothing)
-        case ("Removed", false): return .split(pattern: pattern, drops: .matches)
-        case ("Removed", true): return .split(pattern: pattern, drops: .rest)
-        default: throw EdgeError("pre_tokenizer.behavior: \(behavior) is not known here")
+        let name = try fields.text("behavior")
+        guard let behavior = SplitBehavior(rawValue: name) else {
+            throw unsupported("pre_tokenizer.behavior: \(name)")
         }
+        return .split(regex, behavior, isInverted: try fields.flagOrNil("invert") ?? false)
     }
 
     /// `\s` means Unicode's white space in tokenizer.json, and less than that in ICU.
@@ -59,16 +81,20 @@ enum PreTokenizer: Sendable {
             .replacingOccurrences(of: "\\S", with: "[^\(space)]", options: .literal)
     }
 
-    /// The pieces of `pieces`, each cut by itself.
-    func split(_ pieces: [Text]) -> [Text] {
-        switch self {
+    private static func cut(_ text: Text, _ step: Step, isFirst: Bool) -> [Text] {
+        switch step {
         case .byteLevel(let addsSpace, let cuts):
-            pieces.flatMap { piece -> [Text] in
-                let spaced = addsSpace && piece.first != " " ? [" "] + piece : piece
-                return (cuts ? Gpt2Pattern.cut(spaced) : [spaced]).map(Self.toBytes)
-            }
-        case .digits(let each): pieces.flatMap { Self.cutDigits($0, each: each) }
-        case .split(let pattern, let drops): pieces.flatMap { Self.cut($0, pattern, drops) }
+            let spaced = addsSpace && text.first != " " ? [" "] + text : text
+            return (cuts ? Gpt2Pattern.cut(spaced) : [spaced]).map(toBytes)
+        case .digits(let each):
+            return (each ? SplitBehavior.isolated : .contiguous).cut(text.map { ([$0], $0.isNumeral) })
+        case .metaspace(let mark, let prepends, let cuts):
+            let marked = text.replacing([" "], by: mark)
+            let isAsked = prepends == .always || prepends == .first && isFirst
+            let whole = isAsked && !marked.starts(with: mark) ? mark + marked : marked
+            return cuts ? SplitBehavior.mergedWithNext.cut(stretches(whole, mark)) : [whole]
+        case .split(let regex, let behavior, let isInverted):
+            return behavior.cut(stretches(text, regex).map { ($0.text, $0.isMatch != isInverted) })
         }
     }
 
@@ -76,34 +102,67 @@ enum PreTokenizer: Sendable {
         String(piece).utf8.map { ByteAlphabet.scalars[Int($0)] }
     }
 
-    private static func cutDigits(_ piece: Text, each: Bool) -> [Text] {
-        var out: [Text] = []
-        var follows: Bool?
-        for character in piece {
-            let isNumeral = character.isNumeral
-            if follows == isNumeral, !(each && isNumeral) {
-                out[out.count - 1].append(character)
-            } else {
-                out.append([character])
+    /// All of `text` in order: each match of `regex`, and each stretch between.
+    private static func stretches(_ text: Text, _ regex: NSRegularExpression) -> [(text: Text, isMatch: Bool)] {
+        let whole = String(text) as NSString
+        var out: [(text: Text, isMatch: Bool)] = []
+        var done = 0
+        func add(_ begin: Int, _ end: Int, _ isMatch: Bool) {
+            if begin < end {
+                out.append((whole.substring(with: NSRange(location: begin, length: end - begin)).text, isMatch))
             }
-            follows = isNumeral
         }
+        for match in regex.matches(in: whole as String, range: NSRange(location: 0, length: whole.length)) {
+            add(done, match.range.location, false)
+            done = match.range.location + match.range.length
+            add(match.range.location, done, true)
+        }
+        add(done, whole.length, false)
         return out
     }
 
-    private static func cut(_ piece: Text, _ pattern: String, _ drops: Drops) -> [Text] {
-        guard let regex = try? NSRegularExpression(pattern: pattern) else { return [piece] }
-        let text = String(piece) as NSString
-        var out: [String] = []
+    /// The same for the text `mark`.
+    private static func stretches(_ text: Text, _ mark: Text) -> [(text: Text, isMatch: Bool)] {
+        var out: [(text: Text, isMatch: Bool)] = []
         var done = 0
-        for match in regex.matches(in: text as String, range: NSRange(location: 0, length: text.length)) {
-            let between = NSRange(location: done, length: match.range.location - done)
-            if drops != .rest { out.append(text.substring(with: between)) }
-            if drops != .matches { out.append(text.substring(with: match.range)) }
-            done = match.range.location + match.range.length
+        while let found = text.firstIndex(of: mark, from: done) {
+            if done < found { out.append((Array(text[done..<found]), false)) }
+            out.append((mark, true))
+            done = found + mark.count
         }
-        if drops != .rest { out.append(text.substring(from: done)) }
-        return out.filter { !$0.isEmpty }.map(\.text)
+        if done < text.count { out.append((Array(text[done...]), false)) }
+        return out
+    }
+}
+
+/// What becomes of the matches of a pattern, and of what is between them.
+private enum SplitBehavior: String, Sendable {
+    case isolated = "Isolated"
+    case removed = "Removed"
+    case mergedWithPrevious = "MergedWithPrevious"
+    case mergedWithNext = "MergedWithNext"
+    case contiguous = "Contiguous"
+
+    /// The pieces that `stretches` make, each by itself or joined to the one before.
+    func cut(_ stretches: [(text: Text, isMatch: Bool)]) -> [Text] {
+        var pieces: [Text] = []
+        var follows = false  // whether the last piece ends with a match
+        for (text, isMatch) in stretches {
+            let joins =
+                switch self {
+                case .isolated, .removed: false
+                case .mergedWithPrevious: isMatch && !follows
+                case .mergedWithNext: !isMatch && follows
+                case .contiguous: isMatch == follows
+                }
+            if joins, !pieces.isEmpty {
+                pieces[pieces.count - 1] += text
+            } else if self != .removed || !isMatch {
+                pieces.append(text)
+            }
+            follows = isMatch
+        }
+        return pieces
     }
 }
 
@@ -147,29 +206,5 @@ enum Gpt2Pattern {
         // A run of spaces leaves its last one to the word after it.
         let leavesOne = kind == .space && end < text.count && end - start > 1
         return leavesOne ? end - 1 : end
-    }
-}
-
-extension Unicode.Scalar {
-    var isLetter: Bool {
-        switch properties.generalCategory {
-        case .uppercaseLetter, .lowercaseLetter, .titlecaseLetter, .modifierLetter, .otherLetter: true
-        default: false
-        }
-    }
-
-    var isNumeral: Bool {
-        switch properties.generalCategory {
-        case .decimalNumber, .letterNumber, .otherNumber: true
-        default: false
-        }
-    }
-
-    /// A letter, mark, digit or connector: what may not touch a token that stands alone.
-    var isWord: Bool {
-        switch properties.generalCategory {
-        case .nonspacingMark, .spacingMark, .enclosingMark, .connectorPunctuation, .decimalNumber, .letterNumber: true
-        default: isLetter
-        }
     }
 }

@@ -59,9 +59,20 @@ public struct RoutingSpec: Sendable, Equatable {
     public var calibration: CalibrationFacts?
     public var onNoAnswer: Route
 
-    /// The text the policy continues for the user's `prompt`.
-    public func render(_ prompt: String) -> String {
-        promptTemplate.replacingOccurrences(of: Self.prompt, with: prompt, options: .literal)
+    /// What the policy continues for the user's `prompt`: the template around it, told apart from it.
+    public func parts(_ prompt: String) -> [PromptPart] {
+        Self.parts(promptTemplate, prompt)
+    }
+
+    /// `prompt` in each place of `template` that is for it.
+    static func parts(_ template: String, _ prompt: String) -> [PromptPart] {
+        var parts: [PromptPart] = []
+        var rest = template.text
+        while let found = rest.firstIndex(of: Self.prompt.text) {
+            parts += [PromptPart(String(rest[..<found]), isUser: false), PromptPart(prompt, isUser: true)]
+            rest = Array(rest[(found + Self.prompt.text.count)...])
+        }
+        return parts + [PromptPart(String(rest), isUser: false)]
     }
 
     /// Whether the prompt template leaves a thought open, so that a response begins within it.

@@ -1,130 +1,116 @@
-import Foundation
+/// A stretch of a prompt: the template's own words, or the user's.
+public struct PromptPart: Sendable, Equatable {
+    public let text: String
+    public let isUser: Bool
 
-/// Text to token ids exactly as Hugging Face's tokenizers does it, for byte-level BPE.
+    public init(_ text: String, isUser: Bool) {
+        self.text = text
+        self.isUser = isUser
+    }
+}
+
+/// Text to token ids exactly as Hugging Face's tokenizers does it, for byte-level and SentencePiece BPE.
 ///
-/// Added tokens are cut out first, then each stretch between them is normalized, split by the
-/// pre-tokenizers and merged. A tokenizer.json that asks for anything else is refused, never approximated.
+/// Added tokens are cut out first, then each stretch between them is normalized, split by the pre-tokenizers and
+/// merged. In a prompt the user's words are data: an added token that touches them is text.
 public struct Tokenizer: Sendable {
+    private let normalizer: TextNormalizer
     private let added: AddedTokens
-    private let normalizers: [Normalizer]
     private let normalizedAdded: AddedTokens
-    private let preTokenizers: [PreTokenizer]
+    private let special: Set<Int>
+    private let byContent: [Text: Int]
+    private let preTokenizer: PreTokenizer
     private let model: BytePairModel
 
-    /// From a parsed tokenizer.json. Throws ``EdgeError`` naming what it asks for that is not known here.
-    public init(_ fields: JsonFields) throws {
-        let tokens = try AddedToken.readAll(fields)
-        added = AddedTokens(tokens.filter { !$0.isNormalized })
-        normalizedAdded = AddedTokens(tokens.filter(\.isNormalized))
-        normalizers = try Normalizer.list(fields.members["normalizer"] ?? .null)
-        preTokenizers = try PreTokenizer.list(fields.members["pre_tokenizer"] ?? .null)
-        if !preTokenizers.contains(where: \.isByteLevel) {
-            throw EdgeError("pre_tokenizer: no ByteLevel, so this is no byte-level BPE")
-        }
-        model = try BytePairModel(fields.fields("model"))
+    /// Throws ``EdgeError`` naming what `file` asks for that is not known here.
+    public init(_ file: TokenizerFile) throws {
+        let normalizer = try TextNormalizer(file)
+        self.normalizer = normalizer
+        added = AddedTokens(file.addedTokens.filter { !$0.isNormalized })
+        normalizedAdded = AddedTokens(
+            file.addedTokens.filter(\.isNormalized).map { token in
+                var token = token
+                token.content = String(normalizer.normalize(token.content.text))
+                return token
+            })
+        special = Set(file.addedTokens.filter(\.isSpecial).map(\.id))
+        byContent = Dictionary(file.addedTokens.map { ($0.content.text, $0.id) }) { $1 }
+        preTokenizer = try PreTokenizer(file)
+        model = try BytePairModel(file)
     }
 
-    /// The ids of `text`, no special token put around them; an added token's text is that token wherever it stands.
+    /// The ids of `text`, no special token put around them.
     public func encode(_ text: String) -> [Int] {
-        added.split(text.text) { raw in
-            let normalized = normalizers.reduce(raw) { $1.apply(to: $0) }
-            return normalizedAdded.split(normalized) { stretch in
-                preTokenizers.reduce([stretch]) { $1.split($0) }.flatMap(model.encode)
+        encode([PromptPart(text, isUser: false)], delimiters: [])
+    }
+
+    /// The ids of the text that `parts` make together.
+    ///
+    /// A stretch with user text holds no special token and none of `delimiters` (texts of added tokens): should the
+    /// model itself merge one, its characters' tokens stand instead.
+    public func encode(_ parts: [PromptPart], delimiters: [String]) -> [Int] {
+        let spelled = parts.map { (text: $0.text.text, isUser: $0.isUser) }
+        let text = spelled.flatMap(\.text)
+        let template = Self.spans(spelled, isUser: false)
+        let users = Self.spans(spelled, isUser: true)
+        let forbidden = special.union(delimiters.compactMap { byContent[$0.text] })
+        return added.split(text, template).flatMap { found -> [Int] in
+            switch found {
+            case .token(let id): return [id]
+            case .text(let stretch):
+                let own = users.filter { $0.lowerBound < stretch.upperBound && stretch.lowerBound < $0.upperBound }
+                return encode(text, stretch, own, own.isEmpty ? [] : forbidden)
             }
         }
     }
-}
 
-/// A Unicode normalization form.
-enum Normalizer: String, Sendable {
-    case nfc = "NFC"
-    case nfd = "NFD"
-    case nfkc = "NFKC"
-    case nfkd = "NFKD"
-
-    /// The steps a tokenizer.json asks for, in order. Throws ``EdgeError`` for one it does not know.
-    static func list(_ data: Json) throws -> [Normalizer] {
-        if data.isNull { return [] }
-        let fields = try JsonFields(data, "normalizer")
-        let type = try fields.text("type")
-        if type == "Sequence" { return try fields.list("normalizers").flatMap(list) }
-        guard let form = Normalizer(rawValue: type) else {
-            throw EdgeError("normalizer.type: \(type) is not known here")
-        }
-        return [form]
-    }
-
-    func apply(to text: Text) -> Text {
-        let string = String(text)
-        return switch self {
-        case .nfc: string.precomposedStringWithCanonicalMapping.text
-        case .nfd: string.decomposedStringWithCanonicalMapping.text
-        case .nfkc: string.precomposedStringWithCompatibilityMapping.text
-        case .nfkd: string.decomposedStringWithCompatibilityMapping.text
-        }
-    }
-}
-
-/// One entry of added_tokens.
-struct AddedToken: Sendable {
-    let id: Int
-    let content: String
-    let standsAlone: Bool
-    let stripsLeft: Bool
-    let stripsRight: Bool
-    let isNormalized: Bool
-    let isSpecial: Bool
-
-    /// All of a parsed tokenizer.json.
-    static func readAll(_ tokenizer: JsonFields) throws -> [AddedToken] {
-        guard tokenizer.has("added_tokens") else { return [] }
-        return try tokenizer.list("added_tokens").enumerated().map { index, entry in
-            let token = try JsonFields(entry, "added_tokens.\(index)")
-            return AddedToken(
-                id: try token.index("id"), content: try token.text("content"),
-                standsAlone: try token.flag("single_word"), stripsLeft: try token.flag("lstrip"),
-                stripsRight: try token.flag("rstrip"), isNormalized: try token.flag("normalized"),
-                isSpecial: try token.flag("special"))
-        }
-    }
-}
-
-/// Finds added tokens in text: leftmost first, the longest of those that begin at one place.
-struct AddedTokens: Sendable {
-    private let byFirst: [Unicode.Scalar: [(content: Text, token: AddedToken)]]
-
-    init(_ tokens: [AddedToken]) {
-        let spelled = tokens.map { (content: $0.content.text, token: $0) }.filter { !$0.content.isEmpty }
-        byFirst = Dictionary(grouping: spelled.sorted { $0.content.count > $1.content.count }) { $0.content[0] }
-    }
-
-    /// The ids of `text`: added tokens' own, and what `encode` makes of the stretches between them.
-    func split(_ text: Text, _ encode: (Text) -> [Int]) -> [Int] {
-        var ids: [Int] = []
-        var from = 0
-        var at = 0
-        while at < text.count {
-            guard let found = byFirst[text[at]]?.first(where: { text[at...].starts(with: $0.content) }) else {
-                at += 1
-                continue
+    /// The ids of `text` within `stretch`, where no added token is but those of normalized text.
+    private func encode(_ text: Text, _ stretch: Range<Int>, _ users: [Range<Int>], _ forbidden: Set<Int>) -> [Int] {
+        let normalized = normalizer.normalize(Array(text[stretch]))
+        let within = users.isEmpty ? [normalized.indices] : template(of: normalized, text, stretch, users)
+        return normalizedAdded.split(normalized, within).flatMap { found -> [Int] in
+            switch found {
+            case .token(let id): return [id]
+            case .text(let span):
+                let isFirst = stretch.lowerBound == 0 && span.lowerBound == 0
+                let ids = preTokenizer.split(Array(normalized[span]), isFirst: isFirst).flatMap(model.encode)
+                return ids.flatMap { forbidden.contains($0) ? spelledOut($0) : [$0] }
             }
-            let end = at + found.content.count
-            if !found.token.standsAlone || Self.standsAlone(text, at, end) {
-                var begin = at
-                while found.token.stripsLeft, begin > from, text[begin - 1].properties.isWhitespace { begin -= 1 }
-                if begin > from { ids += encode(Array(text[from..<begin])) }
-                ids.append(found.token.id)
-                from = end
-                while found.token.stripsRight, from < text.count, text[from].properties.isWhitespace { from += 1 }
-            }
-            at = max(end, from)
         }
-        if from < text.count { ids += encode(Array(text[from...])) }
-        return ids
     }
 
-    private static func standsAlone(_ text: Text, _ begin: Int, _ end: Int) -> Bool {
-        let followsWord = begin > 0 && text[begin - 1].isWord
-        return !followsWord && !(end < text.count && text[end].isWord)
+    /// What of `normalized` begins and ends like the template's own words in `stretch`, normalized alone.
+    private func template(
+        of normalized: Text, _ text: Text, _ stretch: Range<Int>, _ users: [Range<Int>]
+    ) -> [Range<Int>] {
+        guard !normalizedAdded.isEmpty, let first = users.first, let last = users.last else { return [] }
+        let head = normalizer.normalize(Array(text[stretch.lowerBound..<max(first.lowerBound, stretch.lowerBound)]))
+        let tail = normalizer.normalize(Array(text[min(last.upperBound, stretch.upperBound)..<stretch.upperBound]))
+        let before = zip(head, normalized).prefix { $0 == $1 }.count
+        let after = zip(tail.reversed(), normalized[before...].reversed()).prefix { $0 == $1 }.count
+        return [0..<before, (normalized.count - after)..<normalized.count]
+    }
+
+    private func spelledOut(_ id: Int) -> [Int] {
+        let text = model.text(id)?.text ?? []
+        return text.count < 2 ? [id] : text.flatMap { model.encode([$0]) }
+    }
+
+    /// Where in the whole text the user's parts lie, or the template's; parts that touch are one.
+    private static func spans(_ parts: [(text: Text, isUser: Bool)], isUser: Bool) -> [Range<Int>] {
+        var spans: [Range<Int>] = []
+        var begin = 0
+        for part in parts {
+            let end = begin + part.text.count
+            if part.isUser == isUser, end > begin {
+                if let last = spans.last, last.upperBound == begin {
+                    spans[spans.count - 1] = last.lowerBound..<end
+                } else {
+                    spans.append(begin..<end)
+                }
+            }
+            begin = end
+        }
+        return spans
     }
 }

@@ -28,6 +28,17 @@ extension Array where Element == Unicode.Scalar {
         return (start...(count - part.count)).first { matches(part, at: $0) }
     }
 
+    /// With every `part`, from the left, become `other`.
+    func replacing(_ part: Text, by other: Text) -> Text {
+        var out: Text = []
+        var done = 0
+        while let found = firstIndex(of: part, from: done) {
+            out += self[done..<found] + other
+            done = found + part.count
+        }
+        return out + self[done...]
+    }
+
     /// Where `part` last begins; nil if it does not occur.
     func lastIndex(of part: Text) -> Int? {
         guard part.count <= count else { return nil }

@@ -2,41 +2,59 @@ import Foundation
 
 /// What each token id spells, as bytes; a token may hold part of a UTF-8 character.
 ///
-/// Special tokens (end of text and the like) spell nothing in the visible text, except those listed in
-/// `visible`: delimiters and the marker, whose text the routing decoder must see.
+/// Special tokens (end of text and the like) spell nothing in the visible text, except the routing data's
+/// delimiters, whose text the routing decoder must see.
 public struct Vocabulary: Sendable {
-    private let pieces: [Int: [UInt8]]
-
-    public init(_ pieces: [Int: [UInt8]]) {
-        self.pieces = pieces
-    }
+    private let bytes: [UInt8]
+    private let ends: [Int32]
 
     public subscript(id: Int) -> [UInt8] {
-        pieces[id] ?? []
+        guard ends.indices.contains(id) else { return [] }
+        return Array(bytes[(id == 0 ? 0 : Int(ends[id - 1]))..<Int(ends[id])])
     }
 
-    /// From a parsed tokenizer.json, as the routing decoder of `spec` needs it.
-    public init(tokenizer: JsonFields, spec: RoutingSpec) throws {
+    /// The table of `pieces`; ids that are not there spell nothing.
+    public init(_ pieces: [Int: [UInt8]]) {
+        self.init(largestId: pieces.keys.max() ?? -1) { onPiece in
+            for (id, piece) in pieces { onPiece(id, piece) }
+        }
+    }
+
+    /// From a tokenizer.json, as the routing decoder of `spec` needs it.
+    public init(_ file: TokenizerFile, spec: RoutingSpec) {
         let visible = spec.delimiters
-        let words = try tokenizer.fields("model").fields("vocab")
-        let steps = ["pre_tokenizer", "decoder"].compactMap { tokenizer.members[$0] }
-        let isByteLevel = steps.contains { $0.mentions("ByteLevel") }
-        var pieces: [Int: [UInt8]] = [:]
-        for piece in words.members.keys {
-            let spelled = isByteLevel ? ByteAlphabet.bytes(of: piece) ?? [] : Self.sentencePiece(piece)
-            pieces[try words.index(piece)] = spelled
+        let addedIds = Set(file.addedTokens.map(\.id))
+        let largest = max(file.vocabulary.largestId, addedIds.max() ?? -1)
+        self.init(largestId: largest) { onPiece in
+            file.vocabulary.forEach { text, id in
+                if addedIds.contains(id) { return }
+                onPiece(id, file.isByteLevel ? ByteAlphabet.bytes(of: text) ?? [] : Self.sentencePiece(text))
+            }
+            for token in file.addedTokens {
+                let isHidden = token.isSpecial && !visible.contains { $0.isIdentical(to: token.content) }
+                let spelled = file.isByteLevel ? Array(token.content.utf8) : Self.sentencePiece(token.content)
+                onPiece(token.id, isHidden ? [] : spelled)
+            }
         }
-        for token in try AddedToken.readAll(tokenizer) {
-            let isHidden = token.isSpecial && !visible.contains { $0.isIdentical(to: token.content) }
-            pieces[token.id] = isHidden ? [] : Array(token.content.utf8)
-        }
-        self.init(pieces)
+    }
+
+    /// Two passes over the pieces, to count and to fill: no object stays for any of them.
+    private init(largestId: Int, _ forEachPiece: ((Int, [UInt8]) -> Void) -> Void) {
+        var ends = [Int32](repeating: 0, count: largestId + 1)
+        forEachPiece { ends[$0] = Int32($1.count) }
+        for id in ends.indices.dropFirst() { ends[id] += ends[id - 1] }
+        var bytes = [UInt8](repeating: 0, count: Int(ends.last ?? 0))
+        forEachPiece { id, piece in bytes.replaceSubrange(Int(ends[id]) - piece.count..<Int(ends[id]), with: piece) }
+        self.bytes = bytes
+        self.ends = ends
     }
 
     private static func sentencePiece(_ piece: String) -> [UInt8] {
         let text = Array(piece.utf8)
+        let digits = text.dropFirst(3).dropLast()
         if text.count == 6, piece.hasPrefix("<0x"), piece.hasSuffix(">"),
-            let byte = UInt8(piece.dropFirst(3).dropLast(), radix: 16)
+            digits.allSatisfy({ "0123456789ABCDEF".utf8.contains($0) }),
+            let byte = UInt8(String(decoding: digits, as: UTF8.self), radix: 16)
         {
             return [byte]
         }
@@ -68,17 +86,5 @@ enum ByteAlphabet {
             out.append(byte)
         }
         return out
-    }
-}
-
-extension Json {
-    /// Whether `word` occurs in any text or key inside.
-    func mentions(_ word: String) -> Bool {
-        switch self {
-        case .string(let text): text.contains(word)
-        case .array(let values): values.contains { $0.mentions(word) }
-        case .object(let members): members.contains { $0.key.contains(word) || $0.value.mentions(word) }
-        default: false
-        }
     }
 }

@@ -6,11 +6,11 @@ final class DecodeLoopTests: XCTestCase {
     func testRecordedLogitsOfRealArtifactsGiveTheSameDecisions() throws {
         let shared = try Shared.json("logits_cases.json")
         let spec = try RoutingSpec(shared.fields("routing"))
-        let tokenizer = try XCTUnwrap(Shared.tokenizer(shared.text("tokenizer")))
-        let vocabulary = try Vocabulary(tokenizer: tokenizer, spec: spec)
+        let file = try TokenizerFile(Shared.repository.appendingPathComponent(shared.text("tokenizer")))
+        let vocabulary = Vocabulary(file, spec: spec)
         let size = try shared.fields("logits").index("vocab_size")
-        let file = try shared.fields("logits").text("file")
-        let data = try Data(contentsOf: Shared.conformance.appendingPathComponent(file))
+        let name = try shared.fields("logits").text("file")
+        let data = try Data(contentsOf: Shared.conformance.appendingPathComponent(name))
         var count = 0
         for entry in try shared.list("cases") {
             let item = try JsonFields(entry)

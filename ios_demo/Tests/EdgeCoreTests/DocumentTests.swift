@@ -55,6 +55,13 @@ final class DocumentTests: XCTestCase {
         case "routing": _ = try RoutingSpec.load(written("routing.json"))
         case "manifest": _ = try BundleManifest.read(written(BundleManifest.file).deletingLastPathComponent())
         case "conformance": _ = try ConformanceCase.readAll(written(ConformanceCase.file))
+        case "tokenizer": _ = try Tokenizer(TokenizerFile(data))
+        case "logits":
+            let marker = #"{"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}"#
+            let spec = try RoutingSpec(JsonFields(Json.parse(Data(marker.utf8))))
+            var session = try DecodeSession(spec: spec, vocabulary: Vocabulary([:]), promptTokens: 1, contextLength: 8)
+            let values = try XCTUnwrap(Json.parse(data).array)
+            _ = try session.advance(values.map { Float($0.number ?? Double($0.string ?? "") ?? 0) })
         case "budget":
             let values = try XCTUnwrap(Json.parse(data).array)
             _ = try CloudBudget(share: XCTUnwrap(values[0].number), window: XCTUnwrap(values[1].int))

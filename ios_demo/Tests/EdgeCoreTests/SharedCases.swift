@@ -1,4 +1,5 @@
 import Foundation
+import XCTest
 
 @testable import EdgeCore
 
@@ -12,11 +13,26 @@ enum Shared {
         try JsonFields(Json.read(conformance.appendingPathComponent(name)))
     }
 
-    /// A tokenizer.json named from the repository's root, or nil if it is one that has not been made.
-    static func tokenizer(_ path: String) throws -> JsonFields? {
-        let url = repository.appendingPathComponent(path)
-        guard FileManager.default.fileExists(atPath: url.path) else { return nil }
-        return try JsonFields(Json.read(url))
+    /// Every file of that kind, in the repository and in the folder of more cases that EDGEKIT_CASES names.
+    static func files(_ prefix: String) throws -> [URL] {
+        let more = ProcessInfo.processInfo.environment["EDGEKIT_CASES"].map { URL(fileURLWithPath: $0) }
+        return try [conformance, more].compactMap { $0 }.flatMap { folder in
+            try FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
+                .filter { $0.lastPathComponent.hasPrefix(prefix) && $0.pathExtension == "json" }
+                .sorted { $0.path < $1.path }
+        }
+    }
+
+    /// The tokenizers that a file of cases names from the repository's root or beside it, but those not made.
+    static func tokenizers(_ shared: JsonFields, _ file: URL) throws -> [String: Tokenizer] {
+        var found: [String: Tokenizer] = [:]
+        for (name, path) in try shared.fields("tokenizers").members {
+            let path = try XCTUnwrap(path.string)
+            let places = [repository, file.deletingLastPathComponent()].map { $0.appendingPathComponent(path) }
+            guard let url = places.first(where: { FileManager.default.fileExists(atPath: $0.path) }) else { continue }
+            found[name] = try Tokenizer(TokenizerFile(url))
+        }
+        return found
     }
 
     static func bytes(fromHex text: String) -> [UInt8] {

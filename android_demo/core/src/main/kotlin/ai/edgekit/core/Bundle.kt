@@ -16,7 +16,7 @@ class Bundle private constructor(
     val artifact: File get() = File(folder, manifest.artifact)
 
     /** Token ids of the rendered [prompt], ready for prefill. */
-    fun encode(prompt: String): IntArray = tokenizer.encode(routing.render(prompt))
+    fun encode(prompt: String): IntArray = tokenizer.encode(routing.parts(prompt), routing.delimiters)
 
     /** The recorded cases. Throws [EdgekitException]. */
     fun conformance(): List<ConformanceCase> = ConformanceCase.readAll(File(folder, ConformanceCase.FILE))
@@ -47,11 +47,11 @@ class Bundle private constructor(
             }
             val tokenizer = File(folder, TOKENIZER)
             try {
-                val fields = JsonFields.of(Json.parse(tokenizer.readText()))
-                return Bundle(folder, manifest, Tokenizer.of(fields), routing, Vocabulary.of(fields, routing))
+                val file = TokenizerFile.read(tokenizer).also { it.fits(size) }
+                return Bundle(folder, manifest, Tokenizer(file), routing, Vocabulary.of(file, routing))
             } catch (error: EdgekitException) {
                 throw EdgekitException(
-                    "unusable tokenizer: $tokenizer. ${error.message}. Use a byte-level BPE model.", error.kind,
+                    "unusable tokenizer: $tokenizer. ${error.message}. Export the bundle again.", error.kind,
                 )
             }
         }

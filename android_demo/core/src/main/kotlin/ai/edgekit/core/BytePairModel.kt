@@ -2,46 +2,57 @@ package ai.edgekit.core
 
 import java.util.PriorityQueue
 
-/**
- * Byte-pair encoding of one piece: the merge learned earliest is done first, the leftmost of equals first.
- *
- * [merges] maps a pair of ids (left shl 32 or right) to its rank (shl 32) and the id it becomes.
- */
-class BytePairModel private constructor(
-    private val vocabulary: Map<String, Int>,
-    private val merges: Map<Long, Long>,
-    private val ignoresMerges: Boolean,
-    private val bytesFallBack: Boolean,
-    private val unknown: Int?,
-    private val fusesUnknown: Boolean,
-) {
-    /** Add the ids of [piece], spelled with [ByteAlphabet], to [ids]. */
+/** Byte-pair encoding of one piece: the merge learned earliest is done first, the leftmost of equals first. */
+internal class BytePairModel(file: TokenizerFile) {
+    private val vocabulary = file.vocabulary
+    private val merges = file.merges
+    private val ignoresMerges = file.model.flagOrNull("ignore_merges") ?: false
+    private val bytesFallBack = file.model.flagOrNull("byte_fallback") ?: false
+    private val fusesUnknown = file.model.flagOrNull("fuse_unk") ?: false
+    private val unknown = file.model.textOrNull("unk_token")?.let(vocabulary::find) ?: TokenTable.NONE
+    private val bytes = IntArray(256) { vocabulary.find("<0x%02X>".format(it)) }
+
+    /** Add the ids of [piece] to [ids]. */
     fun encode(piece: String, ids: MutableList<Int>) {
-        val whole = if (ignoresMerges) vocabulary[piece] else null
-        if (whole != null) ids.add(whole) else merge(symbols(piece), ids)
+        val utf8 = piece.toByteArray()
+        val whole = if (ignoresMerges) vocabulary.find(utf8, 0, utf8.size) else TokenTable.NONE
+        if (whole != TokenTable.NONE) ids.add(whole) else merge(symbols(utf8), ids)
     }
+
+    /** The text that [id] stands for; null for one that is not of the model's own vocabulary. */
+    fun text(id: Int): String? = vocabulary.text(id)
 
     /** One id a character. A character that is no token falls back to the tokens of its bytes or to the unknown one. */
-    private fun symbols(piece: String): IntArray {
-        val symbols = ArrayList<Int>(piece.length)
-        var endsUnknown = false
-        for (character in piece) {
-            val known = vocabulary[character.toString()]?.let(::listOf) ?: fallBack(character)
-            if (known != null) {
-                symbols.addAll(known)
-            } else if (unknown != null && !(fusesUnknown && endsUnknown)) {
-                symbols.add(unknown)
+    private fun symbols(utf8: ByteArray): IntArray {
+        val symbols = IntArray(utf8.size)
+        var count = 0
+        var isUnknown = false // one is due, or more are fused into it
+        var begin = 0
+        while (begin < utf8.size) {
+            val end = begin + length(utf8[begin])
+            val id = vocabulary.find(utf8, begin, end)
+            if (id != TokenTable.NONE) {
+                if (isUnknown) symbols[count++] = unknown
+                isUnknown = false
+                symbols[count++] = id
+            } else if (bytesFallBack && (begin until end).all { bytes[utf8[it].toInt() and 0xFF] != TokenTable.NONE }) {
+                for (index in begin until end) symbols[count++] = bytes[utf8[index].toInt() and 0xFF]
+            } else if (unknown != TokenTable.NONE) {
+                if (isUnknown && !fusesUnknown) symbols[count++] = unknown
+                isUnknown = true
             }
-            endsUnknown = known == null
+            begin = end
         }
-        return symbols.toIntArray()
+        if (isUnknown) symbols[count++] = unknown
+        return symbols.copyOf(count)
     }
 
-    private fun fallBack(character: Char): List<Int>? {
-        if (!bytesFallBack) return null
-        return character.toString().toByteArray().map { byte ->
-            vocabulary["<0x%02X>".format(byte.toInt() and 0xFF)] ?: return null
-        }
+    /** How many bytes the character has that begins with [lead]. */
+    private fun length(lead: Byte): Int = when (lead.toInt() and 0xFF) {
+        in 0x00..0x7F -> 1
+        in 0xC0..0xDF -> 2
+        in 0xE0..0xEF -> 3
+        else -> 4
     }
 
     /** A linked list of symbols and a queue of the pairs that may merge, so that long pieces stay fast. */
@@ -52,8 +63,8 @@ class BytePairModel private constructor(
         fun offer(left: Int) {
             val right = if (left >= 0) next[left] else return
             if (right >= symbols.size) return
-            val merge = merges[pair(symbols[left], symbols[right])] ?: return
-            queue.add(Candidate(merge, left))
+            val merge = merges.find(symbols[left], symbols[right])
+            if (merge != MergeTable.FREE) queue.add(Candidate(merge, left))
         }
         for (left in symbols.indices) offer(left)
         while (true) {
@@ -62,8 +73,7 @@ class BytePairModel private constructor(
             if (symbols[left] == MERGED || next[left] >= symbols.size) continue
             val right = next[left]
             // The pair may have changed since it was queued.
-            val merge = merges[pair(symbols[left], symbols[right])]
-            if (merge?.toInt() != candidate.merge.toInt()) continue
+            if (merges.find(symbols[left], symbols[right]).toInt() != candidate.merge.toInt()) continue
             symbols[left] = candidate.merge.toInt()
             symbols[right] = MERGED
             next[left] = next[right]
@@ -82,43 +92,7 @@ class BytePairModel private constructor(
         }
     }
 
-    companion object {
-        private const val MERGED = -1
-
-        private fun pair(left: Int, right: Int): Long = (left.toLong() shl 32) or right.toLong()
-
-        /** The model of a parsed tokenizer.json. Throws [EdgekitException] for one that is no plain BPE. */
-        fun of(fields: JsonFields): BytePairModel {
-            val type = fields.textOrNull("type") ?: "BPE"
-            if (type != "BPE") throw EdgekitException("model.type: $type is not known here")
-            if ((fields.numberOrNull("dropout") ?: 0.0) != 0.0) throw EdgekitException("model.dropout: it is random")
-            for (name in listOf("continuing_subword_prefix", "end_of_word_suffix")) {
-                if (!fields.textOrNull(name).isNullOrEmpty()) throw EdgekitException("model.$name: not known here")
-            }
-            val words = fields.fields("vocab")
-            val vocabulary = words.names.associateWith { words.index(it) }
-            return BytePairModel(
-                vocabulary,
-                merges(fields.list("merges"), vocabulary),
-                fields.flagOrNull("ignore_merges") ?: false,
-                fields.flagOrNull("byte_fallback") ?: false,
-                fields.textOrNull("unk_token")?.let { vocabulary[it] },
-                fields.flagOrNull("fuse_unk") ?: false,
-            )
-        }
-
-        private fun merges(entries: List<Any?>, vocabulary: Map<String, Int>): Map<Long, Long> {
-            val merges = HashMap<Long, Long>(entries.size * 2)
-            entries.forEachIndexed { rank, entry ->
-                val parts = if (entry is String) entry.split(' ') else entry as? List<*> ?: emptyList<Any?>()
-                val ids = parts.map { vocabulary[it] }
-                val merged = vocabulary[parts.joinToString("")]
-                if (ids.size != 2 || null in ids || merged == null) {
-                    throw EdgekitException("model.merges.$rank: it merges tokens that are not in the vocabulary")
-                }
-                merges[pair(ids[0]!!, ids[1]!!)] = (rank.toLong() shl 32) or merged.toLong()
-            }
-            return merges
-        }
+    private companion object {
+        const val MERGED = -1
     }
 }

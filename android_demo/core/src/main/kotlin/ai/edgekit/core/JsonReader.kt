@@ -24,7 +24,7 @@ class JsonReader(private val input: InputStream) {
 
     /** The next value, with all in it. */
     fun value(): Any? = when (next()) {
-        '{'.code -> tree()
+        '{'.code -> tree { value() }
         '['.code -> ArrayList<Any?>().also { list -> items { list.add(value()) } }
         '"'.code -> string()
         't'.code -> word("true", true)
@@ -36,14 +36,24 @@ class JsonReader(private val input: InputStream) {
     /** Whether the next value is a list. */
     fun isList(): Boolean = next() == '['.code
 
-    /** Whether the next value is null; if so, it has been read. */
-    fun isNull(): Boolean = (next() == 'n'.code).also { if (it) word("null", null) }
+    /** Whether the next value is an object. */
+    fun isObject(): Boolean = next() == '{'.code
 
     /** An object, whose every value [onKey] must read. */
     fun members(onKey: (String) -> Unit) = inBrackets('{', '}') {
         val key = string()
         expect(':')
         onKey(key)
+    }
+
+    /** An object as a tree, whose every value [onKey] must read and return; no key twice. */
+    fun tree(onKey: (String) -> Any?): Map<String, Any?> {
+        val members = LinkedHashMap<String, Any?>()
+        members { key ->
+            if (key in members) fail("a key twice")
+            members[key] = onKey(key)
+        }
+        return members
     }
 
     /** A list, whose every value [onItem] must read. */
@@ -102,15 +112,6 @@ class JsonReader(private val input: InputStream) {
     fun end() {
         skipSpace()
         if (peek() >= 0) fail("more after the end")
-    }
-
-    private fun tree(): Map<String, Any?> {
-        val members = LinkedHashMap<String, Any?>()
-        members { key ->
-            if (key in members) fail("a key twice")
-            members[key] = value()
-        }
-        return members
     }
 
     private inline fun inBrackets(open: Char, close: Char, part: () -> Unit) {

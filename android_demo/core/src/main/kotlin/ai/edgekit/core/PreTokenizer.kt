@@ -4,81 +4,125 @@ import java.util.regex.Matcher
 import java.util.regex.Pattern
 import java.util.regex.PatternSyntaxException
 
-/** Cuts text into the pieces within which merges may happen, and spells their bytes with [ByteAlphabet]. */
-class PreTokenizer private constructor(private val steps: List<(String) -> List<String>>) {
-    /** The pieces of [text], none empty, in order. */
-    fun split(text: String): List<String> =
-        steps.fold(listOf(text)) { pieces, step -> pieces.flatMap(step) }.filter { it.isNotEmpty() }
+/** A step that cuts text into pieces; isFirst says whether the text stands at the whole text's start. */
+private typealias Cut = (text: String, isFirst: Boolean) -> List<String>
 
-    companion object {
-        private const val GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+/** Cuts text into the pieces within which merges may happen, spelled as the vocabulary spells them. */
+internal class PreTokenizer(file: TokenizerFile) {
+    private val steps: List<Cut> = file.steps("pre_tokenizer").flatMap(::cuts)
 
-        /** The pre-tokenizer of a parsed tokenizer.json. Throws [EdgekitException] for one not known here. */
-        fun of(value: Any?): PreTokenizer {
-            val steps = ArrayList<(String) -> List<String>>()
-            addSteps(value, steps)
-            if ("ByteLevel" !in Json.write(value)) throw EdgekitException("pre_tokenizer: it is not byte-level")
-            return PreTokenizer(steps)
+    /** The pieces of [text], none empty, in order; [isFirst] as the text stands at the whole text's start. */
+    fun split(text: String, isFirst: Boolean): List<String> = steps.fold(listOf(text)) { pieces, cut ->
+        pieces.flatMapIndexed { index, piece -> cut(piece, isFirst && index == 0) }.filter { it.isNotEmpty() }
+    }
+
+    private fun cuts(fields: JsonFields): List<Cut> = when (val type = fields.text("type")) {
+        "ByteLevel" -> byteLevel(fields.flag("add_prefix_space"), fields.flagOrNull("use_regex") ?: true)
+        "Digits" -> {
+            val pattern = compile(if (fields.flag("individual_digits")) "\\p{N}" else "\\p{N}+")
+            listOf { text, _ -> SplitBehavior.ISOLATED.cut(text, pattern, inverted = false) }
         }
+        "Metaspace" -> listOf(metaspace(fields))
+        "Split" -> listOf(split(fields))
+        else -> unsupported("pre_tokenizer.type: $type")
+    }
 
-        private fun addSteps(value: Any?, steps: MutableList<(String) -> List<String>>) {
-            val fields = JsonFields.of(value, "pre_tokenizer")
-            when (val type = fields.text("type")) {
-                "Sequence" -> fields.list("pretokenizers").forEach { addSteps(it, steps) }
-                "Digits" -> {
-                    val pattern = compile(if (fields.flag("individual_digits")) "\\p{N}" else "\\p{N}+")
-                    steps += { cut(it, pattern, keepsMatches = true, keepsRest = true) }
-                }
-                "Split" -> steps += splitStep(fields)
-                "ByteLevel" -> {
-                    if (fields.flag("add_prefix_space")) steps += { listOf(if (it.startsWith(' ')) it else " $it") }
-                    if (fields.flagOrNull("use_regex") ?: true) {
-                        val pattern = compile(GPT2)
-                        steps += { cut(it, pattern, keepsMatches = true, keepsRest = true) }
-                    }
-                    steps += { listOf(spell(it)) }
-                }
-                else -> throw EdgekitException("pre_tokenizer.type: $type is not known here")
+    private fun byteLevel(addsSpace: Boolean, cuts: Boolean): List<Cut> = buildList {
+        if (addsSpace) add { text, _ -> listOf(if (text.startsWith(' ')) text else " $text") }
+        if (cuts) {
+            val pattern = compile(GPT2)
+            add { text, _ -> SplitBehavior.ISOLATED.cut(text, pattern, inverted = false) }
+        }
+        add { text, _ -> listOf(spell(text)) }
+    }
+
+    private fun split(fields: JsonFields): Cut {
+        val pattern = fields.fields("pattern")
+        val regex = if ("Regex" in pattern) compile(pattern.text("Regex")) else quoted(pattern.filled("String"))
+        val name = fields.text("behavior")
+        val behavior = SplitBehavior.entries.firstOrNull { it.text == name }
+            ?: unsupported("pre_tokenizer.behavior: $name")
+        val inverted = fields.flagOrNull("invert") ?: false
+        return { text, _ -> behavior.cut(text, regex, inverted) }
+    }
+
+    /** Spaces become the replacement, one is put before, and each begins a piece, as far as each is asked for. */
+    private fun metaspace(fields: JsonFields): Cut {
+        val replacement = fields.filled("replacement")
+        val scheme = when {
+            fields.flagOrNull("add_prefix_space") == false -> "never"
+            "prepend_scheme" in fields -> fields.text("prepend_scheme")
+            else -> "always"
+        }
+        if (scheme !in setOf("always", "first", "never")) unsupported("pre_tokenizer.prepend_scheme: $scheme")
+        val cuts = fields.flagOrNull("split") ?: true
+        val pattern = quoted(replacement)
+        return { text, isFirst ->
+            val replaced = text.replace(" ", replacement)
+            val prepends = (scheme == "always" || scheme == "first" && isFirst) && !replaced.startsWith(replacement)
+            val whole = if (prepends) replacement + replaced else replaced
+            if (cuts) SplitBehavior.MERGED_WITH_NEXT.cut(whole, pattern, inverted = false) else listOf(whole)
+        }
+    }
+
+    private fun spell(text: String): String {
+        val bytes = text.toByteArray()
+        return String(CharArray(bytes.size) { ByteAlphabet.characters[bytes[it].toInt() and 0xFF] })
+    }
+
+    private fun quoted(text: String): Pattern = Pattern.compile(Pattern.quote(text))
+
+    private fun compile(regex: String): Pattern = try {
+        Pattern.compile(RegexDialect.translate(regex), Pattern.UNICODE_CASE)
+    } catch (error: PatternSyntaxException) {
+        unsupported("pre_tokenizer.pattern: ${error.description}")
+    }
+
+    private companion object {
+        const val GPT2 = "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+    }
+}
+
+/** What becomes of the matches of a pattern, and of what is between them. */
+private enum class SplitBehavior(val text: String) {
+    ISOLATED("Isolated"),
+    REMOVED("Removed"),
+    MERGED_WITH_PREVIOUS("MergedWithPrevious"),
+    MERGED_WITH_NEXT("MergedWithNext"),
+    CONTIGUOUS("Contiguous"),
+    ;
+
+    /** The pieces of [text]; [inverted], what is between the matches counts as one. */
+    fun cut(text: String, pattern: Pattern, inverted: Boolean): List<String> {
+        val pieces = ArrayList<String>()
+        var follows = false // whether the last piece ends with a match
+        for ((begin, end, found) in stretches(text, pattern)) {
+            val isMatch = found != inverted
+            val joins = pieces.isNotEmpty() && when (this) {
+                ISOLATED, REMOVED -> false
+                MERGED_WITH_PREVIOUS -> isMatch && !follows
+                MERGED_WITH_NEXT -> !isMatch && follows
+                CONTIGUOUS -> isMatch == follows
             }
+            val piece = text.substring(begin, end)
+            if (joins) pieces[pieces.size - 1] += piece else if (this != REMOVED || !isMatch) pieces.add(piece)
+            follows = isMatch
         }
+        return pieces
+    }
 
-        private fun splitStep(fields: JsonFields): (String) -> List<String> {
-            val pattern = fields.fields("pattern")
-            val isRegex = "Regex" in pattern
-            val regex = if (isRegex) compile(pattern.text("Regex")) else quoted(pattern.text("String"))
-            val inverted = fields.flagOrNull("invert") ?: false
-            return when (val behavior = fields.text("behavior")) {
-                "Isolated" -> { text -> cut(text, regex, keepsMatches = true, keepsRest = true) }
-                "Removed" -> { text -> cut(text, regex, keepsMatches = inverted, keepsRest = !inverted) }
-                else -> throw EdgekitException("pre_tokenizer.behavior: $behavior is not known here")
-            }
+    /** All of [text] in order: each match, and each stretch between, as begin, end and whether it is one. */
+    private fun stretches(text: String, pattern: Pattern): List<Triple<Int, Int, Boolean>> {
+        val stretches = ArrayList<Triple<Int, Int, Boolean>>()
+        val matcher: Matcher = pattern.matcher(text)
+        var from = 0
+        while (matcher.find()) {
+            if (matcher.start() > from) stretches.add(Triple(from, matcher.start(), false))
+            if (matcher.end() > matcher.start()) stretches.add(Triple(matcher.start(), matcher.end(), true))
+            from = matcher.end()
         }
-
-        private fun cut(text: String, pattern: Pattern, keepsMatches: Boolean, keepsRest: Boolean): List<String> {
-            val pieces = ArrayList<String>()
-            val matcher: Matcher = pattern.matcher(text)
-            var from = 0
-            while (matcher.find()) {
-                if (matcher.start() > from && keepsRest) pieces.add(text.substring(from, matcher.start()))
-                if (matcher.end() > matcher.start() && keepsMatches) pieces.add(matcher.group())
-                from = matcher.end()
-            }
-            if (from < text.length && keepsRest) pieces.add(text.substring(from))
-            return pieces
-        }
-
-        private fun spell(text: String): String {
-            val bytes = text.toByteArray()
-            return String(CharArray(bytes.size) { ByteAlphabet.characters[bytes[it].toInt() and 0xFF] })
-        }
-
-        private fun quoted(text: String): Pattern = Pattern.compile(Pattern.quote(text))
-
-        private fun compile(regex: String): Pattern = try {
-            Pattern.compile(RegexDialect.translate(regex), Pattern.UNICODE_CASE)
-        } catch (error: PatternSyntaxException) {
-            throw EdgekitException("pre_tokenizer.pattern: ${error.description}")
-        }
+        if (from < text.length) stretches.add(Triple(from, text.length, false))
+        return stretches
     }
 }
 
@@ -116,7 +160,7 @@ internal object RegexDialect {
     private fun escape(letter: Char, isInClass: Boolean): String {
         val members = CLASSES[letter.lowercaseChar()] ?: return "\\$letter"
         if (letter.isLowerCase()) return if (isInClass) members else "[$members]"
-        if (isInClass) throw EdgekitException("pre_tokenizer.pattern: \\$letter in a class is not known here")
+        if (isInClass) unsupported("pre_tokenizer.pattern: \\$letter in a class")
         return "[^$members]"
     }
 }

@@ -42,6 +42,14 @@ data class CalibrationFacts(
     }
 }
 
+/** [prompt] in each place of [template] that is for it. */
+internal fun promptParts(template: String, prompt: String): List<PromptPart> {
+    val words = template.split(PROMPT).map { PromptPart(it, isUser = false) }
+    return words.take(1) + words.drop(1).flatMap { listOf(PromptPart(prompt, isUser = true), it) }
+}
+
+private const val PROMPT = "{prompt}"
+
 /** routing.json: everything a phone needs to decode a policy's text and see its decision. */
 data class RoutingSpec(
     val marker: Marker,
@@ -54,8 +62,8 @@ data class RoutingSpec(
     val calibration: CalibrationFacts?,
     val onNoAnswer: Route,
 ) {
-    /** The text the policy continues for the user's [prompt]. */
-    fun render(prompt: String): String = promptTemplate.replace(PROMPT, prompt)
+    /** What the policy continues for the user's [prompt]: the template around it, told apart from it. */
+    fun parts(prompt: String): List<PromptPart> = promptParts(promptTemplate, prompt)
 
     /** Whether the prompt template leaves a thought open, so that a response begins within it. */
     val beginsInThought: Boolean
@@ -73,7 +81,6 @@ data class RoutingSpec(
         /** What a policy thinks stands between them. */
         const val THOUGHT_OPEN = "<think>"
         const val THOUGHT_CLOSE = "</think>"
-        private const val PROMPT = "{prompt}"
 
         /** Read routing.json. Throws [EdgekitException] naming the fault. */
         fun load(file: File): RoutingSpec = try {

@@ -1,134 +1,93 @@
 package ai.edgekit.core
 
-import java.text.Normalizer
+/** A stretch of a prompt: the template's own words, or the user's. */
+data class PromptPart(val text: String, val isUser: Boolean)
 
 /**
- * Text to token ids exactly as Hugging Face's tokenizers does it, for byte-level BPE.
+ * Text to token ids exactly as Hugging Face's tokenizers does it, for byte-level and SentencePiece BPE.
  *
- * Added tokens are cut out first, then each stretch between them is normalized, split by the
- * pre-tokenizers and merged. A tokenizer.json that asks for anything else is refused, never approximated.
+ * Added tokens are cut out first, then each stretch between them is normalized, split by the pre-tokenizers and
+ * merged. In a prompt the user's words are data: an added token that touches them is text.
  */
-class Tokenizer private constructor(
-    private val added: AddedTokens,
-    private val normalize: (String) -> String,
-    private val normalizedAdded: AddedTokens,
-    private val preTokenizer: PreTokenizer,
-    private val model: BytePairModel,
-) {
+class Tokenizer(file: TokenizerFile) {
+    private val normalizer = TextNormalizer(file)
+    private val added = AddedTokens(file.addedTokens.filter { !it.normalized })
+    private val normalizedAdded =
+        AddedTokens(file.addedTokens.filter { it.normalized }.map { it.spelled(normalizer.normalize(it.content)) })
+    private val special = file.addedTokens.filter { it.special }.map { it.id }.toSet()
+    private val byContent = file.addedTokens.associate { it.content to it.id }
+    private val preTokenizer = PreTokenizer(file)
+    private val model = BytePairModel(file)
+
     /** The ids of [text], no special token put around them. */
-    fun encode(text: String): IntArray {
+    fun encode(text: String): IntArray = encode(listOf(PromptPart(text, isUser = false)), emptySet())
+
+    /**
+     * The ids of the text that [parts] make together.
+     *
+     * A stretch with user text holds no special token and none of [delimiters] (texts of added tokens): should the
+     * model itself merge one, its characters' tokens stand instead.
+     */
+    fun encode(parts: List<PromptPart>, delimiters: Set<String>): IntArray {
+        val text = parts.joinToString("") { it.text }
+        val forbidden = special + delimiters.mapNotNull(byContent::get)
         val ids = ArrayList<Int>()
-        added.split(text, ids::add) { raw ->
-            normalizedAdded.split(normalize(raw), ids::add) { stretch ->
-                for (piece in preTokenizer.split(stretch)) model.encode(piece, ids)
-            }
+        added.split(text, spans(parts, isUser = false), ids::add) { stretch ->
+            val users = spans(parts, isUser = true).filter { it.begin < stretch.end && stretch.begin < it.end }
+            encode(text, stretch, users, if (users.isEmpty()) emptySet() else forbidden, ids)
         }
         return ids.toIntArray()
     }
 
-    companion object {
-        /** The tokenizer of a parsed tokenizer.json. Throws [EdgekitException] naming what is not known here. */
-        fun of(fields: JsonFields): Tokenizer {
-            val tokens = AddedToken.readAll(fields)
-            return Tokenizer(
-                AddedTokens(tokens.filter { !it.normalized }),
-                normalizer(fields.members["normalizer"]),
-                AddedTokens(tokens.filter { it.normalized }),
-                PreTokenizer.of(fields.members["pre_tokenizer"]),
-                BytePairModel.of(fields.fields("model")),
-            )
+    /** Add the ids of [text] within [stretch], where no added token is but those of normalized text. */
+    private fun encode(text: String, stretch: Span, users: List<Span>, forbidden: Set<Int>, ids: MutableList<Int>) {
+        val normalized = normalizer.normalize(text.substring(stretch.begin, stretch.end))
+        val within = if (users.isEmpty()) {
+            listOf(Span(0, normalized.length))
+        } else {
+            templateOf(normalized, text, stretch, users)
         }
-
-        private fun normalizer(value: Any?): (String) -> String {
-            if (value == null) return { it }
-            val fields = JsonFields.of(value, "normalizer")
-            val type = fields.text("type")
-            if (type == "Sequence") {
-                val steps = fields.list("normalizers").map(::normalizer)
-                return { text -> steps.fold(text) { normalized, step -> step(normalized) } }
+        normalizedAdded.split(normalized, within, ids::add) { span ->
+            val isFirst = stretch.begin == 0 && span.begin == 0
+            val own = ArrayList<Int>()
+            for (piece in preTokenizer.split(normalized.substring(span.begin, span.end), isFirst)) {
+                model.encode(piece, own)
             }
-            val form = Normalizer.Form.entries.firstOrNull { it.name == type }
-                ?: throw EdgekitException("normalizer.type: $type is not known here")
-            return { Normalizer.normalize(it, form) }
+            for (id in own) if (id in forbidden) spellOut(id, ids) else ids.add(id)
         }
     }
-}
 
-/** One entry of added_tokens. */
-class AddedToken(
-    val id: Int,
-    val content: String,
-    val singleWord: Boolean,
-    val stripsLeft: Boolean,
-    val stripsRight: Boolean,
-    val normalized: Boolean,
-    val special: Boolean,
-) {
-    companion object {
-        /** All of a parsed tokenizer.json. */
-        fun readAll(tokenizer: JsonFields): List<AddedToken> {
-            if ("added_tokens" !in tokenizer) return emptyList()
-            return tokenizer.list("added_tokens").mapIndexed { index, entry ->
-                val token = JsonFields.of(entry, "added_tokens.$index")
-                AddedToken(
-                    token.index("id"), token.text("content"), token.flag("single_word"), token.flag("lstrip"),
-                    token.flag("rstrip"), token.flag("normalized"), token.flag("special"),
-                )
-            }
+    /** What of [normalized] begins and ends like the template's own words in [stretch], normalized alone. */
+    private fun templateOf(normalized: String, text: String, stretch: Span, users: List<Span>): List<Span> {
+        if (normalizedAdded.isEmpty) return emptyList()
+        val head = normalizer.normalize(text.substring(stretch.begin, maxOf(users.first().begin, stretch.begin)))
+        val tail = normalizer.normalize(text.substring(minOf(users.last().end, stretch.end), stretch.end))
+        val before = normalized.commonPrefixWith(head).length
+        val after = normalized.substring(before).commonSuffixWith(tail).length
+        return listOf(Span(0, before), Span(normalized.length - after, normalized.length))
+    }
+
+    private fun spellOut(id: Int, ids: MutableList<Int>) {
+        val text = model.text(id).orEmpty()
+        if (text.codePointCount(0, text.length) < 2) {
+            ids.add(id)
+            return
         }
+        text.codePoints().forEach { model.encode(String(Character.toChars(it)), ids) }
     }
-}
 
-/** Finds added tokens in text: leftmost first, the longest of those that begin at one place. */
-class AddedTokens(tokens: List<AddedToken>) {
-    private val byFirst = tokens.filter { it.content.isNotEmpty() }
-        .groupBy { it.content[0] }
-        .mapValues { (_, list) -> list.sortedByDescending { it.content.length } }
-
-    /** Hand every added token in [text] to [onToken] and every stretch between them to [onText], in order. */
-    fun split(text: String, onToken: (Int) -> Unit, onText: (String) -> Unit) {
-        var from = 0
-        var at = 0
-        while (at < text.length) {
-            val token = byFirst[text[at]]?.firstOrNull { text.startsWith(it.content, at) }
-            if (token == null) {
-                at++
-                continue
+    /** Where in the whole text the user's [parts] lie, or the template's; parts that touch are one. */
+    private fun spans(parts: List<PromptPart>, isUser: Boolean): List<Span> {
+        val spans = ArrayList<Span>()
+        var begin = 0
+        for (part in parts) {
+            val end = begin + part.text.length
+            if (part.isUser == isUser && end > begin) {
+                val last = spans.lastOrNull()
+                if (last?.end == begin) spans[spans.size - 1] = Span(last.begin, end) else spans.add(Span(begin, end))
             }
-            val end = at + token.content.length
-            if (!token.singleWord || standsAlone(text, at, end)) {
-                var begin = at
-                if (token.stripsLeft) while (begin > from && isWhiteSpace(text[begin - 1])) begin--
-                if (begin > from) onText(text.substring(from, begin))
-                onToken(token.id)
-                from = end
-                if (token.stripsRight) while (from < text.length && isWhiteSpace(text[from])) from++
-            }
-            at = maxOf(end, from)
+            begin = end
         }
-        if (from < text.length) onText(text.substring(from))
+        return spans
     }
-
-    private fun standsAlone(text: String, begin: Int, end: Int): Boolean {
-        val before = begin > 0 && isWord(text.codePointBefore(begin))
-        return !before && !(end < text.length && isWord(text.codePointAt(end)))
-    }
-
-    private fun isWord(codePoint: Int): Boolean =
-        Character.isLetterOrDigit(codePoint) || Character.getType(codePoint) in WORD_TYPES
-
-    private companion object {
-        val WORD_TYPES = setOf(
-            Character.NON_SPACING_MARK, Character.COMBINING_SPACING_MARK, Character.ENCLOSING_MARK,
-            Character.CONNECTOR_PUNCTUATION, Character.LETTER_NUMBER,
-        ).map { it.toInt() }.toSet()
-    }
-}
-
-/** Unicode's White_Space: what \s means in tokenizer.json. */
-internal fun isWhiteSpace(character: Char): Boolean = when (character) {
-    in '\u0009'..'\u000D', ' ', '\u0085', '\u00A0', '\u1680', in '\u2000'..'\u200A', '\u2028', '\u2029', '\u202F',
-    '\u205F', '\u3000',
-    -> true
-    else -> false
 }

@@ -17,7 +17,7 @@ private fun replay(case: JsonFields, shared: JsonFields) {
     val name = case.text("name")
     val spec = spec(shared.fields("routing"), case)
     val texts = shared.fields("pieces")
-    val vocabulary = Vocabulary(texts.names.associate { it.toInt() to texts.text(it).toByteArray() })
+    val vocabulary = Vocabulary.of(texts.names.associate { it.toInt() to texts.text(it).toByteArray() })
     val prompt = shared.tokenIds("prompt_token_ids").toIntArray()
     val model = MadeUpRows(case.list("rows").map { row -> logits(row as List<*>) }, shared.count("context_length"))
 

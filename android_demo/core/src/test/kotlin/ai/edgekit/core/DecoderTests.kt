@@ -19,7 +19,7 @@ private fun vocabulary(fields: JsonFields): Vocabulary {
     val texts = fields.fields("pieces")
     val bytes = fields.fields("byte_pieces")
     val spelled = texts.names.associate { it.toInt() to texts.text(it).toByteArray() }
-    return Vocabulary(spelled + bytes.names.associate { it.toInt() to fromHexadecimal(bytes.text(it)) })
+    return Vocabulary.of(spelled + bytes.names.associate { it.toInt() to fromHexadecimal(bytes.text(it)) })
 }
 
 private fun fromHexadecimal(text: String) = text.chunked(2).map { it.toInt(16).toByte() }.toByteArray()
@@ -55,7 +55,7 @@ private val SPEC = RoutingSpec(
 )
 
 private fun biasTest() {
-    val vocabulary = Vocabulary(mapOf(2 to "<call>".toByteArray(), 5 to "a".toByteArray()))
+    val vocabulary = Vocabulary.of(mapOf(2 to "<call>".toByteArray(), 5 to "a".toByteArray()))
     for ((bias, called) in listOf(0.0 to false, 1.9 to false, 2.1 to true, Double.NEGATIVE_INFINITY to false)) {
         // Token 5 first, the marker two below it, then the stop.
         val model = ScriptedModel(listOf(mapOf(5 to 0f, 2 to -2f), mapOf(3 to 0f)))

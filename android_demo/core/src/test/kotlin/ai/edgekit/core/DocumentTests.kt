@@ -31,6 +31,8 @@ private fun judge(read: String, document: JsonFields): String? {
             "routing" -> RoutingSpec.load(written(folder, "routing.json", bytes))
             "manifest" -> BundleManifest.read(written(folder, BundleManifest.NAME, bytes).parentFile)
             "conformance" -> ConformanceCase.readAll(written(folder, ConformanceCase.FILE, bytes))
+            "tokenizer" -> Tokenizer(TokenizerFile.read(bytes.inputStream()))
+            "logits" -> DecodeSession(testRouting(), Vocabulary.of(emptyMap()), 1, 8).advance(logits(bytes))
             "budget" -> (Json.parse(bytes) as List<*>).let { (share, window) ->
                 CloudBudget((share as Number).toDouble(), (window as Number).toInt())
             }
@@ -42,5 +44,12 @@ private fun judge(read: String, document: JsonFields): String? {
     val expected = document.text("verdict")
     return if (verdict == expected) null else "${document.text("name")}: $verdict instead of $expected. ${error?.line}"
 }
+
+/** Numbers, with those that JSON has not as texts. */
+private fun logits(bytes: ByteArray): FloatArray =
+    (Json.parse(bytes) as List<*>).map { (it as? Number)?.toFloat() ?: NO_JSON.getValue(it as String) }.toFloatArray()
+
+private val NO_JSON =
+    mapOf("nan" to Float.NaN, "inf" to Float.POSITIVE_INFINITY, "-inf" to Float.NEGATIVE_INFINITY)
 
 private fun written(folder: File, name: String, bytes: ByteArray): File = File(folder, name).apply { writeBytes(bytes) }

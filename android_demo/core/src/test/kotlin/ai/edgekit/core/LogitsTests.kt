@@ -15,7 +15,7 @@ private fun replay(file: File, data: TestData) {
     val fields = readFields(file)
     val logits = RecordedLogits(file, fields.fields("logits"))
     val routing = RoutingSpec.of(fields.fields("routing"))
-    val vocabulary = Vocabulary.of(readFields(data.find(fields.text("tokenizer"), file)!!), routing)
+    val vocabulary = Vocabulary.of(TokenizerFile.read(data.find(fields.text("tokenizer"), file)!!), routing)
     val cases = fields.list("cases").map { JsonFields.of(it) }
     assertTrue(cases.isNotEmpty())
     for (case in cases) {

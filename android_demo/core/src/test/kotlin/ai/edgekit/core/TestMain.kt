@@ -1,6 +1,7 @@
 package ai.edgekit.core
 
 import java.io.File
+import java.lang.management.ManagementFactory
 import kotlin.system.exitProcess
 
 /** A test's name and what it does; it throws when something does not hold. */
@@ -10,12 +11,13 @@ typealias Tests = Map<String, () -> Unit>
  * Runs every test of the core, without a test framework, so that the same program runs under Gradle and on a
  * machine that has only a Kotlin compiler.
  *
- * Usage: TestMainKt REPOSITORY [FOLDER...]. Shared cases are read from REPOSITORY/tests/conformance and from
+ * Usage: TestMainKt REPOSITORY [FOLDER...], or TestMainKt --load TOKENIZER_JSON to measure opening one. Shared cases are read from REPOSITORY/tests/conformance and from
  * every FOLDER: decoder_cases*.json, decision_cases*.json, tokenizer_cases*.json, logits_cases*.json. Device reports are left in the first.
  */
 fun main(arguments: Array<String>) {
+    if (arguments[0] == "--load") return load(File(arguments[1]))
     val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
-    val tests = decoderTests(data) + decisionTests(data) + tokenizerTests(data) + logitsTests(data) + bundleTests(data) +
+    val tests = decoderTests(data) + decisionTests(data) + tokenizerTests(data) + promptTests(data) + logitsTests(data) + bundleTests(data) +
         hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests() + documentTests(data)
     var failures = 0
     for ((name, test) in tests) {
@@ -31,6 +33,26 @@ fun main(arguments: Array<String>) {
     println("${tests.size} tests, $failures failed")
     exitProcess(if (failures == 0) 0 else 1)
 }
+
+/** Open [file], a tokenizer.json, and say what that took. */
+private fun load(file: File) {
+    val thread = ManagementFactory.getThreadMXBean()
+    val begin = thread.currentThreadCpuTime
+    val read = TokenizerFile.read(file)
+    val opened = listOf(Tokenizer(read), Vocabulary.of(read, testRouting()))
+    val seconds = (thread.currentThreadCpuTime - begin) / 1e9
+    System.gc()
+    val heap = Runtime.getRuntime().let { it.totalMemory() - it.freeMemory() } / 1e6
+    println("%.2f s of processor time, %.0f MB of heap: %s".format(seconds, heap, file))
+    check(opened.isNotEmpty()) // it is on the heap until here
+}
+
+/** Routing data like any. */
+fun testRouting(): RoutingSpec = RoutingSpec.of(
+    JsonFields.of(
+        Json.parse("""{"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}"""),
+    ),
+)
 
 /** Where the shared cases lie. */
 class TestData(val repository: File, private val extra: List<File>) {

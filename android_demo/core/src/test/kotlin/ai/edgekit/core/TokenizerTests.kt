@@ -6,11 +6,11 @@ import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertTrue
 
-/** The tokenizer against the ids Hugging Face's tokenizers gave, and what it must refuse. */
+/** The tokenizer against the ids Hugging Face's tokenizers gave, and how fast it opens. */
 fun tokenizerTests(data: TestData): Tests = data.files("tokenizer_cases").associate { file ->
     "tokenizer: ${file.name} of ${file.parentFile.name}, every text gives Hugging Face's ids" to { replay(file, data) }
 } + mapOf(
-    "tokenizer: what is not byte-level BPE is refused by name" to ::refusals,
+    "tokenizer: 151,000 tokens are read in time" to ::manyTokens,
     "tokenizer: a long run of one character takes no quadratic time" to { longRun(data) },
 )
 
@@ -25,7 +25,7 @@ private fun replay(file: File, data: TestData) {
             println("      NOT RUN: ${own.size} texts of $name, whose ${paths.text(name)} `make conformance` makes")
             continue
         }
-        val tokenizer = Tokenizer.of(readFields(tokenizerJson))
+        val tokenizer = Tokenizer(TokenizerFile.read(tokenizerJson))
         for (case in own) {
             val text = case.text("text")
             assertEquals(case.tokenIds("ids"), tokenizer.encode(text).toList(), "$name of ${Json.write(text)}")
@@ -34,20 +34,54 @@ private fun replay(file: File, data: TestData) {
     }
 }
 
-private fun refusals() {
-    fun of(tokenizer: String) = refusal { Tokenizer.of(JsonFields.of(Json.parse(tokenizer))) }
-    val model = """"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}"""
-    val byteLevel = """"pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": false}"""
-    assertTrue("Metaspace" in of("""{$model, "pre_tokenizer": {"type": "Metaspace"}}"""))
-    assertTrue("Lowercase" in of("""{$model, $byteLevel, "normalizer": {"type": "Lowercase"}}"""))
-    assertTrue("Unigram" in of("""{"model": {"type": "Unigram", "vocab": []}, $byteLevel}"""))
-    assertTrue("pre_tokenizer" in of("""{$model, "pre_tokenizer": null}"""))
-    val badMerge = """{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}, $byteLevel}"""
-    assertTrue("model.merges.0" in of(badMerge))
+/** Prompts in templates: the user's text yields no added token. */
+fun promptTests(data: TestData): Tests = data.files("prompt_cases").associate { file ->
+    "prompts: ${file.name} of ${file.parentFile.name}, user text is data" to { replayPrompts(file, data) }
+}
+
+private fun replayPrompts(file: File, data: TestData) {
+    val fields = readFields(file)
+    val delimiters = fields.list("delimiters").map { it as String }.toSet()
+    for ((name, own) in fields.list("cases").map { JsonFields.of(it) }.groupBy { it.text("tokenizer") }) {
+        val tokenizer = Tokenizer(TokenizerFile.read(data.find(fields.fields("tokenizers").text(name), file)!!))
+        for (case in own) {
+            val parts = promptParts(case.text("template"), case.text("prompt"))
+            val ids = tokenizer.encode(parts, delimiters).toList()
+            assertEquals(case.tokenIds("ids"), ids, "$name of ${Json.write(parts.map { it.text })}")
+        }
+        println("      ${own.size} prompts of $name")
+    }
+}
+
+/** A vocabulary of [count] tokens, every one but the bytes a merge of two others. */
+private fun largeTokenizer(count: Int): ByteArray {
+    val bytes = ByteAlphabet.characters.map { it.toString() }
+    val texts = LinkedHashSet(bytes)
+    val merges = ArrayList<String>()
+    for (left in bytes + bytes.flatMap { first -> bytes.map { first + it } }) {
+        for (right in bytes) {
+            if (texts.size < count && texts.add(left + right)) merges.add(Json.write(listOf(left, right)))
+        }
+    }
+    val vocabulary = texts.withIndex().joinToString(",") { (id, text) -> "${Json.write(text)}:$id" }
+    val level = """{"type": "ByteLevel", "add_prefix_space": false, "use_regex": false}"""
+    val model = """{"type": "BPE", "vocab": {$vocabulary}, "merges": [${merges.joinToString(",")}]}"""
+    return """{"pre_tokenizer": $level, "model": $model}""".toByteArray()
+}
+
+private fun manyTokens() {
+    val bytes = largeTokenizer(151_000)
+    val thread = ManagementFactory.getThreadMXBean()
+    val begin = thread.currentThreadCpuTime
+    val tokenizer = Tokenizer(TokenizerFile.read(bytes.inputStream()))
+    val seconds = (thread.currentThreadCpuTime - begin) / 1e9
+    println("      151,000 tokens in %.1f MB read in %.2f s of processor time".format(bytes.size / 1e6, seconds))
+    assertTrue(seconds < 20, "$seconds s of processor time")
+    assertEquals(1, tokenizer.encode("\u0000\u0000z").size)
 }
 
 private fun longRun(data: TestData) {
-    val tokenizer = Tokenizer.of(readFields(File(data.repository, "edgekit/policy/base/tokenizer.json")))
+    val tokenizer = Tokenizer(TokenizerFile.read(File(data.repository, "edgekit/policy/base/tokenizer.json")))
     val text = "1".repeat(200_000)
     val thread = ManagementFactory.getThreadMXBean()
     val begin = thread.currentThreadCpuTime

@@ -2,58 +2,159 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from tokenizers import Tokenizer
 
 from edgekit.errors import BundleError
+from edgekit.policy.chat_template import TODAY, ChatTemplate, Message
 from edgekit.policy.json_file import read_json
+from edgekit.routing.spec import PROMPT, TRIMS, Trim, trimmed
 
-PROMPT = "{prompt}"
 _KNOWN_FORMATS = {
-    "<|im_start|>": "<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n",
-    "<|start_header_id|>": "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
-    "<|start_header_id|>assistant<|end_header_id|>\n\n",
-    "[INST]": "<s>[INST] {prompt} [/INST]",
+    "<|im_start|>": ("<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
+    "<|start_header_id|>": (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{prompt}<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+    ),
+    "[INST]": ("<s>[INST] {prompt} [/INST]", "</s>"),
 }
-"""How each family writes a conversation, by a token that only that family has; for folders without a template."""
+"""How each family writes a conversation, by a token that only that family has, and what ends a turn in it; for folders
+without a template."""
 _PLAIN_FORMAT = "{prompt}\n"
+SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+ANSWER = "{answer}"
+SPACED = " \n\t a  b \u3000\n "
+PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", "x" * 300)
+"""Prompts that a template must write as they are."""
 
 
-def chat_prompt(folder: Path, tokenizer: Tokenizer, instruction: str | None = None) -> str:
-    """The text before a response, with ``{prompt}`` where the user's prompt goes.
+@dataclass(frozen=True)
+class ChatFormat:
+    """How a model is asked: ``template`` is the text before a response, with ``{prompt}`` where the prompt goes.
 
-    ``instruction`` is the system message, or stands before the prompt where the model knows none. Raises
-    :class:`BundleError` if the folder's template cannot be rendered.
+    ``trim`` says at which ends of the prompt white space is dropped first. ``end_of_turn`` is the text of the token
+    with which the assistant's turn ends, None if that is not known. ``date`` is what the template took for today, if it
+    asked.
+    """
+
+    template: str
+    trim: Trim = "none"
+    end_of_turn: str | None = None
+    date: str | None = None
+
+
+def chat_format(
+    folder: Path,
+    tokenizer: Tokenizer,
+    instruction: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+) -> ChatFormat:
+    """The format of the model in ``folder``; for every prompt it gives the text of transformers' apply_chat_template.
+
+    ``instruction`` is the system message, or stands before the prompt where the model knows none; ``arguments`` are
+    given to the template (``enable_thinking``). Raises :class:`BundleError` if the folder's template cannot be used.
     """
     source = _own_template(folder)
-    asked = PROMPT if instruction is None else f"{instruction}\n\n{PROMPT}"
     if source is None:
-        known = (form for token, form in _KNOWN_FORMATS.items() if tokenizer.token_to_id(token) is not None)
-        return next(known, _PLAIN_FORMAT).replace(PROMPT, asked)
-    user = {"role": "user", "content": PROMPT}
-    attempts = [[user]] if instruction is None else [[{"role": "system", "content": instruction}, user]]
-    attempts.append([{"role": "user", "content": asked}])
+        if arguments:
+            raise BundleError(
+                f"unused template_arguments: {', '.join(arguments)}. {folder} has no chat template. Leave them out."
+            )
+        return _known_format(tokenizer, instruction)
+    try:
+        template = ChatTemplate(source, _special_tokens(folder) | dict(arguments or {}))
+    except ValueError as error:
+        raise _unusable(folder, str(error)) from None
     reason = "it drops the prompt"
-    for messages in attempts:
+    for messages in _askings(instruction):
         try:
-            text = _render(source, messages, _special_tokens(folder))
+            found = _format_around(template, messages)
         except ValueError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = str(error)
             continue
-        if text.count(PROMPT) == 1 and (instruction is None or instruction in text):
-            return text
-    raise BundleError(f"bad chat template: {folder}. {reason}. Remove chat_template, and a known format is used.")
+        if instruction is None or instruction.strip() in found.template:
+            return found
+    raise _unusable(folder, reason)
+
+
+def _askings(instruction: str | None) -> list[list[Message]]:
+    """The conversations that may stand before a response, the better first; the prompt is ``{prompt}``."""
+    user = {"role": "user", "content": PROMPT}
+    if instruction is None:
+        return [[user]]
+    return [
+        [{"role": "system", "content": instruction}, user],
+        [{"role": "user", "content": f"{instruction}\n\n{PROMPT}"}],
+    ]
+
+
+def _format_around(template: ChatTemplate, messages: Sequence[Message]) -> ChatFormat:
+    """The format of ``messages``. Raises ValueError for a template that does more to a prompt than to trim it."""
+
+    def render(prompt: str) -> str:
+        *before, user = messages
+        asked = {**user, "content": user["content"].replace(PROMPT, prompt)}
+        return template.render([*before, asked], add_generation_prompt=True)
+
+    text = render(PROMPT)
+    if text.count(PROMPT) != 1:
+        raise ValueError("it drops the prompt" if PROMPT not in text else "it writes the prompt more than once")
+    before, after = text.split(PROMPT)
+    if any(render(probe) != before + probe + after for probe in PROBES):
+        raise ValueError("it changes the prompt's text")
+    spaced = render(SPACED)
+    trim = next((each for each in TRIMS if spaced == before + trimmed(SPACED, each) + after), None)
+    if trim is None:
+        raise ValueError("it changes white space in the prompt")
+    end = _end_of_turn(template, messages)
+    return ChatFormat(text, trim, end, f"{TODAY:%Y-%m-%d}" if template.tells_date else None)
+
+
+def _end_of_turn(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
+    """What the template writes after an answer, up to a white space."""
+    try:
+        text = template.render([*messages, {"role": "assistant", "content": ANSWER}], add_generation_prompt=False)
+    except ValueError:
+        return None
+    following = text.rpartition(ANSWER)[2].split()
+    return following[0] if following else None
+
+
+def _known_format(tokenizer: Tokenizer, instruction: str | None) -> ChatFormat:
+    asked = PROMPT if instruction is None else f"{instruction}\n\n{PROMPT}"
+    known = (form for token, form in _KNOWN_FORMATS.items() if tokenizer.token_to_id(token) is not None)
+    form, end = next(known, (_PLAIN_FORMAT, None))
+    begin = begin_of_text(tokenizer)
+    text = form.replace(PROMPT, asked)
+    return ChatFormat(text if text.startswith(begin) else begin + text, end_of_turn=end)
+
+
+def begin_of_text(tokenizer: Tokenizer) -> str:
+    """The text of the tokens that the tokenizer's post-processor puts before every text; empty if it puts none."""
+    ids = tokenizer.encode("a", add_special_tokens=True).ids
+    plain = tokenizer.encode("a", add_special_tokens=False).ids
+    before = next((at for at in range(len(ids)) if ids[at : at + len(plain)] == plain), 0)
+    return "".join(tokenizer.id_to_token(token_id) for token_id in ids[:before])
 
 
 def _own_template(folder: Path) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
-        return path.read_text(encoding="utf-8")
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise _unusable(folder, f"{path.name} cannot be read ({error})") from None
     found = _settings(folder).get("chat_template")
     if isinstance(found, list):  # several, by name
-        found = {each["name"]: each["template"] for each in found}.get("default")
+        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
+        found = named.get("default")
+    if found is not None and not isinstance(found, str):
+        raise _unusable(folder, "it is no text")
     return found
 
 
@@ -62,29 +163,20 @@ def _settings(folder: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _special_tokens(folder: Path) -> dict[str, str]:
-    settings = _settings(folder)
-    named = {name: settings.get(name) for name in ("bos_token", "eos_token", "unk_token", "pad_token")}
-    return {name: token["content"] if isinstance(token, dict) else token or "" for name, token in named.items()}
+def _special_tokens(folder: Path) -> dict[str, Any]:
+    """The special tokens that a template knows by name, those that the folder names."""
+    path = folder / "special_tokens_map.json"
+    settings = (read_json(path) if path.is_file() else {}) | _settings(folder)
+    named = {name: token_text(settings.get(name)) for name in SPECIAL_TOKENS}
+    more = [text for token in settings.get("additional_special_tokens") or [] if (text := token_text(token))]
+    return {name: text for name, text in named.items() if text} | ({"additional_special_tokens": more} if more else {})
 
 
-def _render(source: str, messages: list[dict[str, str]], special_tokens: dict[str, str]) -> str:
-    """``messages`` written by the template ``source``, up to where the assistant begins. Raises ValueError.
+def token_text(token: Any) -> str | None:
+    """The text of a token as tokenizer_config.json has it: a string, or an object with its content."""
+    text = token.get("content") if isinstance(token, dict) else token
+    return text if isinstance(text, str) else None
 
-    No date is given: a template that would write today's writes its default.
-    """
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-    def refuse(message: str) -> NoReturn:
-        raise ValueError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.globals["raise_exception"] = refuse
-    try:
-        template = environment.from_string(source)
-        return template.render(messages=messages, add_generation_prompt=True, **special_tokens)
-    except (TemplateError, TypeError, AttributeError) as error:
-        raise ValueError(str(error)) from None
+def _unusable(folder: Path, reason: str) -> BundleError:
+    return BundleError(f"bad chat template: {folder}. {reason}. Remove chat_template, and a known format is used.")

@@ -80,10 +80,12 @@ def state_tensors(model: PolicyModel) -> dict[str, torch.Tensor]:
 
 def save_policy(policy: Policy, folder: Path) -> None:
     """Write the policy folder, each file atomically."""
-    eos = policy.routing.stop_token_ids[0]
+    stops = policy.routing.stop_token_ids
+    eos = stops[0]
+    ends = {"eos_token_id": eos if len(stops) == 1 else list(stops)}
     files = {
         "config.json": json.dumps(huggingface_config(policy.model.config, eos), indent=2) + "\n",
-        "generation_config.json": json.dumps({"eos_token_id": eos}, indent=2) + "\n",
+        "generation_config.json": json.dumps(ends, indent=2) + "\n",
         "model.safetensors": save(state_tensors(policy.model), metadata={"format": "pt"}),
         "tokenizer.json": policy.tokenizer.to_str(pretty=True) + "\n",
         "tokenizer_config.json": json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}, indent=2) + "\n",
@@ -127,9 +129,7 @@ def load_model(folder: Path) -> PolicyModel:
     """The model of a Hugging Face folder, in float32. Raises :class:`BundleError` naming the file at fault."""
     refuse_adapter(folder)
     config = read_config(folder / "config.json")
-    with torch.device("meta"), _nothing_drawn():  # the file's own tensors become the parameters: no second copy
-        model = PolicyModel(config)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in _without_numbers(config).state_dict().items()}
     if config.tie_word_embeddings:
         del shapes[HEAD]
     family = get_family(config.family)
@@ -138,8 +138,19 @@ def load_model(folder: Path) -> PolicyModel:
     tensors = family.load(stored, shapes)
     if config.tie_word_embeddings:
         tensors[HEAD] = tensors[EMBEDDING]
+    return model_of(config, tensors)
+
+
+def model_of(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> PolicyModel:
+    """The model whose parameters, by Llama's names, are ``tensors`` themselves: no second copy."""
+    model = _without_numbers(config)
     model.load_state_dict(tensors, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
     model.make_tables()
     return model.eval()
+
+
+def _without_numbers(config: ModelConfig) -> PolicyModel:
+    with torch.device("meta"), _nothing_drawn():
+        return PolicyModel(config)

@@ -15,6 +15,13 @@ from edgekit.routing.prompt_tokens import Part
 
 ROUTING_VERSION = 2
 PROMPT = "{prompt}"
+Trim = Literal["none", "both", "start", "end"]
+TRIMS: tuple[Trim, ...] = ("none", "both", "start", "end")
+WHITE_SPACE = (
+    "\t\n\v\f\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+"""What a trimmed prompt neither begins nor ends with: what Python's str.strip drops, which Jinja's trim is."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 THOUGHT_OPEN, THOUGHT_CLOSE = "<think>", "</think>"
@@ -55,7 +62,10 @@ class CalibrationFacts(BaseModel):
 
 
 class RoutingSpec(BaseModel):
-    """The routing-token decoder's data (contract: routing.json). Version 1 has no ``calibration``."""
+    """The routing-token decoder's data (contract: routing.json).
+
+    Version 1 has no ``calibration`` or ``prompt_trim``.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     version: int = Field(default=ROUTING_VERSION, ge=1, le=ROUTING_VERSION)
@@ -64,6 +74,8 @@ class RoutingSpec(BaseModel):
     stop_token_ids: tuple[TokenId, ...]
     max_new_tokens: int = Field(gt=0, lt=2**31)
     prompt_template: str = Field(default=PROMPT, pattern=re.escape(PROMPT))
+    prompt_trim: Trim = "none"
+    """At which ends of a prompt white space is dropped before it is put into the template."""
     marker_bias: float = 0.0
     calibrated_call_fraction: float | None = None
     calibration: CalibrationFacts | None = None
@@ -71,6 +83,7 @@ class RoutingSpec(BaseModel):
 
     def parts(self, prompt: str) -> list[Part]:
         """What the policy continues for the user's ``prompt``: the template around it, told apart from it."""
+        prompt = trimmed(prompt, self.prompt_trim)
         words = [Part(text, is_user=False) for text in self.prompt_template.split(PROMPT)]
         return words[:1] + [part for word in words[1:] for part in (Part(prompt, is_user=True), word)]
 
@@ -92,6 +105,12 @@ class RoutingSpec(BaseModel):
     def save(self, path: Path) -> None:
         """Write routing.json atomically."""
         write_file(path, self.model_dump_json(indent=2) + "\n")
+
+
+def trimmed(prompt: str, trim: Trim) -> str:
+    """``prompt`` without white space at the ends that ``trim`` names."""
+    start = prompt.lstrip(WHITE_SPACE) if trim in ("both", "start") else prompt
+    return start.rstrip(WHITE_SPACE) if trim in ("both", "end") else start
 
 
 def load_routing(path: Path) -> RoutingSpec:

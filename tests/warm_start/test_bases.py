@@ -12,15 +12,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from edgekit.errors import BundleError, EdgekitError
-from edgekit.policy.chat import chat_prompt
+from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.hub import is_hub_name
-from edgekit.policy.tokens import ANSWER_OPEN, MARKER, build_tokenizer
+from edgekit.policy.tokens import ANSWER_OPEN, MARKER
 from edgekit.rollout.sampler import sample_groups
 from edgekit.tasks import get_task
 from edgekit.train.config import load_config
@@ -166,90 +164,6 @@ def test_a_policy_on_the_hub_is_taken_as_it_is_and_a_model_is_warm_started(
     other = load_config("quick", [*given, f"instruction=Or {MARKER}", short])
     assert bases.run_base(other) != made
     assert load_policy(bases.run_base(other)).routing.prompt_template == f"Use Or {MARKER}\n\n{{prompt}}\n"
-
-
-# --- chat formats -----------------------------------------------------------------------------------
-
-QWEN_LIKE = """
-{%- if messages[0]['role'] == 'system' %}
-    {{- '<|im_start|>system\\n' + messages[0]['content'] + '<|im_end|>\\n' }}
-{%- else %}
-    {{- '<|im_start|>system\\nYou are helpful.<|im_end|>\\n' }}
-{%- endif %}
-{%- for message in messages %}
-    {%- if message.role == "user" %}
-        {{- '<|im_start|>' + message.role + '\\n' + message.content + '<|im_end|>' + '\\n' }}
-    {%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|im_start|>assistant\\n' }}
-{%- endif %}
-"""
-LLAMA_LIKE = """{{- bos_token }}
-{%- if not date_string is defined %}
-    {%- set date_string = "26 Jul 2024" %}
-{%- endif %}
-{%- if messages[0]['role'] == 'system' %}
-    {%- set system_message = messages[0]['content']|trim %}
-    {%- set messages = messages[1:] %}
-{%- else %}
-    {%- set system_message = "" %}
-{%- endif %}
-{{- "<|start_header_id|>system<|end_header_id|>\\n\\nToday Date: " + date_string + "\\n\\n" }}
-{{- system_message + "<|eot_id|>" }}
-{%- for message in messages %}
-    {{- '<|start_header_id|>' + message['role'] + '<|end_header_id|>\\n\\n'+ message['content'] | trim + '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}
-"""
-NO_SYSTEM = """{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}
-{% endif %}{% for message in messages %}
-{{ '<start_of_turn>' + message['role'] + '\\n' + message['content'] + '<end_of_turn>\\n' }}
-{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"""
-
-
-def model_folder(folder: Path, template: Any, *, as_file: bool = False) -> Path:
-    folder.mkdir(exist_ok=True)
-    build_tokenizer().save(str(folder / "tokenizer.json"))
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": {"content": "<|begin|>"}}
-    if as_file:
-        (folder / "chat_template.jinja").write_text(template)
-    elif template is not None:
-        settings["chat_template"] = template
-    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    return folder
-
-
-@pytest.mark.parametrize("template", [QWEN_LIKE, LLAMA_LIKE], ids=["qwen", "llama"])
-@pytest.mark.parametrize("instruction", [None, "Answer in <answer>."])
-def test_a_prompt_is_written_as_transformers_writes_it(template: str, instruction: str | None, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
-    folder = model_folder(tmp_path, template, as_file=instruction is None)
-    theirs = transformers.PreTrainedTokenizerFast(
-        tokenizer_file=str(folder / "tokenizer.json"), bos_token="<|begin|>", chat_template=template
-    )
-    messages = [{"role": "system", "content": instruction}] if instruction else []
-    messages.append({"role": "user", "content": "{prompt}"})
-    expected = theirs.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    assert chat_prompt(folder, build_tokenizer(), instruction) == expected
-
-
-def test_a_model_without_system_messages_reads_the_instruction_before_the_prompt(tmp_path: Path) -> None:
-    folder = model_folder(tmp_path, [{"name": "tools", "template": "no"}, {"name": "default", "template": NO_SYSTEM}])
-    text = chat_prompt(folder, build_tokenizer(), "Be brief.")
-    assert text.startswith("<|begin|>")
-    assert "<start_of_turn>user\nBe brief.\n\n{prompt}<end_of_turn>" in text
-    plain = model_folder(tmp_path / "plain", None)
-    assert chat_prompt(plain, build_tokenizer(), "Be brief.") == "Be brief.\n\n{prompt}\n"
-
-
-@pytest.mark.parametrize("template", ["{% for %}", "{{ messages[0].content.nothing() }}", "{{ bos_token }}"])
-def test_a_chat_template_that_cannot_be_used_is_named(template: str, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="bad chat template: ") as caught:
-        chat_prompt(model_folder(tmp_path, template), build_tokenizer(), "Be brief.")
-    assert "\n" not in str(caught.value)
 
 
 def test_the_instruction_names_the_format_and_the_marker() -> None:

@@ -53,6 +53,7 @@ public struct RoutingSpec: Sendable, Equatable {
     public var stopTokenIds: [Int]
     public var maxNewTokens: Int
     public var promptTemplate: String
+    public var promptTrim: PromptTrim
     /// Added to the marker's margin where it is decided whether to call.
     public var markerBias: Double
     public var calibratedCallFraction: Double?
@@ -61,7 +62,7 @@ public struct RoutingSpec: Sendable, Equatable {
 
     /// What the policy continues for the user's `prompt`: the template around it, told apart from it.
     public func parts(_ prompt: String) -> [PromptPart] {
-        Self.parts(promptTemplate, prompt)
+        Self.parts(promptTemplate, promptTrim.trimmed(prompt))
     }
 
     /// `prompt` in each place of `template` that is for it.
@@ -100,8 +101,8 @@ public struct RoutingSpec: Sendable, Equatable {
     public init(_ fields: JsonFields) throws {
         try fields.refuseNewer(Self.knownVersion)
         try fields.onlyKnown(
-            "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-            "calibrated_call_fraction", "calibration", "on_no_answer")
+            "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "prompt_trim",
+            "marker_bias", "calibrated_call_fraction", "calibration", "on_no_answer")
         if fields.has("version") { _ = try fields.whole("version", 1...Self.knownVersion) }
         let marker = try fields.fields("marker")
         try marker.onlyKnown("text", "token_ids")
@@ -121,6 +122,7 @@ public struct RoutingSpec: Sendable, Equatable {
         if !promptTemplate.contains(Self.prompt) {
             throw EdgeError("prompt_template: it lacks \(Self.prompt)", .badField)
         }
+        promptTrim = fields.has("prompt_trim") ? try PromptTrim.named(fields.text("prompt_trim")) : .none
         markerBias = fields.has("marker_bias") ? try fields.number("marker_bias") : 0
         calibratedCallFraction = try fields.numberOrNil("calibrated_call_fraction")
         let isFitted = !(fields.members["calibration"] ?? .null).isNull

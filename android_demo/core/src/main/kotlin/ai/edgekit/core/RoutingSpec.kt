@@ -61,9 +61,10 @@ data class RoutingSpec(
     val calibratedCallFraction: Double?,
     val calibration: CalibrationFacts?,
     val onNoAnswer: Route,
+    val promptTrim: PromptTrim = PromptTrim.NONE,
 ) {
     /** What the policy continues for the user's [prompt]: the template around it, told apart from it. */
-    fun parts(prompt: String): List<PromptPart> = promptParts(promptTemplate, prompt)
+    fun parts(prompt: String): List<PromptPart> = promptParts(promptTemplate, promptTrim.trimmed(prompt))
 
     /** Whether the prompt template leaves a thought open, so that a response begins within it. */
     val beginsInThought: Boolean
@@ -96,8 +97,8 @@ data class RoutingSpec(
         fun of(fields: JsonFields): RoutingSpec {
             fields.refuseNewer(VERSION)
             fields.onlyKnown(
-                "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "marker_bias",
-                "calibrated_call_fraction", "calibration", "on_no_answer",
+                "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "prompt_trim",
+                "marker_bias", "calibrated_call_fraction", "calibration", "on_no_answer",
             )
             if ("version" in fields) fields.whole("version", 1..VERSION)
             val marker = fields.fields("marker").also { it.onlyKnown("text", "token_ids") }
@@ -111,6 +112,7 @@ data class RoutingSpec(
                 stopTokenIds = fields.tokenIds("stop_token_ids"),
                 maxNewTokens = fields.count("max_new_tokens"),
                 promptTemplate = template,
+                promptTrim = if ("prompt_trim" in fields) PromptTrim.of(fields.text("prompt_trim")) else PromptTrim.NONE,
                 markerBias = if ("marker_bias" in fields) fields.number("marker_bias") else 0.0,
                 calibratedCallFraction = fields.numberOrNull("calibrated_call_fraction"),
                 calibration = if (fields.members["calibration"] == null) null else CalibrationFacts.of(fields.fields("calibration")),

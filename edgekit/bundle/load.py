@@ -13,12 +13,14 @@ from tokenizers import Tokenizer
 from edgekit.atomic_write import finish_replacement
 from edgekit.bundle.conformance import CONFORMANCE, AnyCase, read_conformance
 from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
-from edgekit.errors import BundleError, listed
+from edgekit.errors import BundleError, ErrorKind, listed
 from edgekit.routing.decoder import Decision
 from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
+LEFT_BY_SYSTEMS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
+"""What Finder and Explorer leave in folders that they show; nothing reads it, so it does no harm."""
 MOST_FAULTS = 1000
 """Where looking for more that does not belong to a bundle ends."""
 
@@ -70,6 +72,11 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
     tokenizer_path = path / TOKENIZER
     vocabulary = load_vocabulary(tokenizer_path, routing)
     tokenizer = read_tokenizer(tokenizer_path)
+    size = manifest.model.vocab_size
+    used = [vocabulary.largest_id, *routing.stop_token_ids, *(each for ids in routing.marker.token_ids for each in ids)]
+    if max(used) >= size:
+        why = f"Token {max(used)}, but the model has {size}"
+        raise BundleError(f"bad token ids: {path}. {why}. Export the bundle again.", ErrorKind.BAD_FIELD)
     return Bundle(path, manifest, tokenizer, routing, vocabulary)
 
 
@@ -101,6 +108,8 @@ def _walk(folder: Path, known: Collection[str]) -> tuple[dict[str, int], list[st
             name = entry.name if inside == "." else f"{inside}/{entry.name}"
             if entry.is_symlink():
                 faults.append(f"{name} is a link")
+            elif entry.name in LEFT_BY_SYSTEMS and name not in known and entry.is_file():
+                continue
             elif entry.is_dir():
                 if name in folders:
                     left.append(name)

@@ -46,6 +46,11 @@ class Vocabulary:
     def __getitem__(self, token_id: int) -> bytes:
         return self._pieces.get(token_id, b"")
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token id; -1 if there is none."""
+        return max(self._pieces, default=-1)
+
     @classmethod
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
         """Read ``path``. Raises :class:`BundleError` if it is no BPE tokenizer."""

@@ -28,6 +28,10 @@ final class AppModel {
     private var session: HybridSession?
     private var screen: AsyncStream<ScreenEvent>.Continuation?
 
+    /// Which bundles were hashed already.
+    private nonisolated static let memory = CheckMemory(
+        URL.cachesDirectory.appending(path: "checked-bundles.json"))
+
     /// Opens the first bundle there is; says how to get one if there is none.
     func openFirstBundle() async {
         bundles = ModelLoader.folders()
@@ -45,7 +49,7 @@ final class AppModel {
         status = "Checking \(folder.lastPathComponent)."
         (session, bundle, cases, report, answer, shown) = (nil, nil, [], nil, nil, "")
         do {
-            let opened = try await Task.detached { try EdgeBundle.open(folder) }.value
+            let opened = try await Task.detached { try EdgeBundle.open(folder, memory: Self.memory) }.value
             status = "Loading \(folder.lastPathComponent)."
             let budget = try settings.budget()
             let session = HybridSession(

@@ -97,6 +97,27 @@ def test_names_that_leave_the_bundle_are_not_inside(name: str) -> None:
     assert is_inside("model.mlpackage/Data/weights/weight.bin")
 
 
+def test_what_finder_and_explorer_leave_does_no_harm(bundle: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "desktop.ini"):
+        (bundle / name).write_bytes(b"x")
+    open_bundle(bundle)
+    for other in (".DS_Store2", "._model.onnx", ".ds_store"):
+        (bundle / other).write_bytes(b"x")
+        with pytest.raises(BundleError, match="is not in the manifest"):
+            open_bundle(bundle)
+        (bundle / other).unlink()
+    (bundle / ".DS_Store").unlink()
+    (bundle / ".DS_Store").symlink_to(bundle / "model.onnx")
+    with pytest.raises(BundleError, match=r"\.DS_Store is a link"):
+        open_bundle(bundle)
+
+
+def test_a_token_that_the_model_does_not_have_is_refused(bundle: Path) -> None:
+    edit_manifest(bundle, lambda manifest: manifest["model"].update(vocab_size=100))
+    with pytest.raises(BundleError, match="but the model has 100"):
+        open_bundle(bundle)
+
+
 def test_other_things_are_not_bundles(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "absent"):
         with pytest.raises(BundleError, match="not a bundle"):

@@ -12,6 +12,8 @@ public struct EdgeBundle: Sendable {
 
     private static let routingFile = "routing.json"
     private static let tokenizerFile = "tokenizer.json"
+    /// What Finder and Explorer leave in folders that they show; nothing reads it, so it does no harm.
+    private static let leftBySystems: Set<String> = [".DS_Store", "Thumbs.db", "desktop.ini"]
 
     /// The model file (or package folder) for the target's runtime.
     public var artifact: URL { folder.appendingPathComponent(manifest.artifact) }
@@ -28,10 +30,11 @@ public struct EdgeBundle: Sendable {
 
     /// Opens the bundle in `folder`, every size and hash checked first.
     ///
+    /// With a `memory` a bundle that was whole, and whose files have the same sizes and times, is not hashed again.
     /// Throws ``EdgeError`` for anything that is not a whole, unchanged bundle this version can read.
-    public static func open(_ folder: URL) throws -> EdgeBundle {
+    public static func open(_ folder: URL, memory: CheckMemory? = nil) throws -> EdgeBundle {
         let manifest = try BundleManifest.read(folder)
-        let faults = try self.faults(folder, manifest)
+        let faults = try self.faults(folder, manifest, memory)
         if !faults.isEmpty {
             throw EdgeError(
                 "damaged bundle: \(folder.path). \(faults.joined(separator: "; ")). Copy it again.", .damaged)
@@ -56,9 +59,16 @@ public struct EdgeBundle: Sendable {
     }
 
     /// Every way in which `folder` differs from its manifest; empty if it does not.
-    private static func faults(_ folder: URL, _ manifest: BundleManifest) throws -> [String] {
+    private static func faults(
+        _ folder: URL, _ manifest: BundleManifest, _ memory: CheckMemory?
+    ) throws -> [String] {
         let names = manifest.files.keys
-        let changed = try manifest.files.sorted { $0.key < $1.key }.compactMap { try fault(folder, $0.key, $0.value) }
+        let entries = manifest.files.sorted { $0.key < $1.key }
+        var changed = try entries.compactMap { try shapeFault(folder, $0.key, $0.value) }
+        if changed.isEmpty, memory?.knows(folder, manifest) != true {
+            changed = try entries.compactMap { try hashFault(folder, $0.key, $0.value) }
+            if changed.isEmpty { memory?.remember(folder, manifest) }
+        }
         let extra = present(folder).subtracting(names).subtracting([BundleManifest.file]).sorted()
         let needed = [routingFile, tokenizerFile, ConformanceCase.file].filter { !names.contains($0) }
         let hasArtifact = names.contains { $0 == manifest.artifact || $0.hasPrefix(manifest.artifact + "/") }
@@ -66,7 +76,13 @@ public struct EdgeBundle: Sendable {
         return changed + extra.map { "\($0) is not in the manifest" } + lacking.map { "the manifest lacks \($0)" }
     }
 
-    private static func fault(_ folder: URL, _ name: String, _ entry: FileEntry) throws -> String? {
+    private static func hashFault(_ folder: URL, _ name: String, _ entry: FileEntry) throws -> String? {
+        let hash = try Sha256.hex(ofFile: folder.appendingPathComponent(name))
+        return hash == entry.sha256 ? nil : "\(name) has changed (sha256 differs)"
+    }
+
+    /// What is wrong with a file before its content is looked at.
+    private static func shapeFault(_ folder: URL, _ name: String, _ entry: FileEntry) throws -> String? {
         var url = folder
         for part in name.split(separator: "/") {
             url.appendPathComponent(String(part))
@@ -74,8 +90,7 @@ public struct EdgeBundle: Sendable {
         }
         guard kind(url) == .typeRegular else { return "\(name) is missing" }
         let size = (try FileManager.default.attributesOfItem(atPath: url.path)[.size] as? NSNumber)?.intValue ?? -1
-        if size != entry.size { return "\(name) has \(size) bytes instead of \(entry.size)" }
-        return try Sha256.hex(ofFile: url) == entry.sha256 ? nil : "\(name) has changed (sha256 differs)"
+        return size == entry.size ? nil : "\(name) has \(size) bytes instead of \(entry.size)"
     }
 
     /// What stands at `url` itself, a link not followed; nil if nothing does.
@@ -86,6 +101,11 @@ public struct EdgeBundle: Sendable {
     /// Relative paths of everything in `folder` that is no folder itself.
     private static func present(_ folder: URL) -> Set<String> {
         let paths = (try? FileManager.default.subpathsOfDirectory(atPath: folder.path)) ?? []
-        return Set(paths.filter { kind(folder.appendingPathComponent($0)) != .typeDirectory })
+        return Set(
+            paths.filter { path in
+                let found = kind(folder.appendingPathComponent(path))
+                let isLeft = leftBySystems.contains((path as NSString).lastPathComponent) && found == .typeRegular
+                return found != .typeDirectory && !isLeft
+            })
     }
 }

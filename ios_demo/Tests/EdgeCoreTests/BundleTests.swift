@@ -56,6 +56,42 @@ final class BundleTests: XCTestCase {
         refused("weight.bin is a link")
     }
 
+    func testWhatFinderAndExplorerLeaveDoesNoHarm() throws {
+        for name in [".DS_Store", "Thumbs.db", "model.mlpackage/.DS_Store"] {
+            try Data("x".utf8).write(to: folder.appendingPathComponent(name))
+        }
+        _ = try EdgeBundle.open(folder)
+        try Data("x".utf8).write(to: folder.appendingPathComponent("._routing.json"))
+        refused("._routing.json is not in the manifest")
+    }
+
+    func testAWholeBundleIsHashedOnceUntilAFileChanges() throws {
+        let store = folder.deletingLastPathComponent().appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: store) }
+        let memory = CheckMemory(store)
+        let weights = folder.appendingPathComponent(Self.weights)
+        let long = Date(timeIntervalSinceNow: -60)
+        func write(_ bytes: [UInt8], at time: Date) throws {
+            try Data(bytes).write(to: weights)
+            try FileManager.default.setAttributes([.modificationDate: time], ofItemAtPath: weights.path)
+        }
+        for path in try FileManager.default.subpathsOfDirectory(atPath: folder.path) {
+            let file = folder.appendingPathComponent(path).path
+            try FileManager.default.setAttributes([.modificationDate: long], ofItemAtPath: file)
+        }
+        _ = try EdgeBundle.open(folder, memory: memory)
+        // Other bytes under the same size and time: what a look at these cannot see, and a hash would.
+        try write([1, 2, 4], at: long)
+        _ = try EdgeBundle.open(folder, memory: memory)
+        refused("has changed")
+        try write([1, 2, 4], at: long + 1)
+        XCTAssertThrowsError(try EdgeBundle.open(folder, memory: memory))
+        try write([1, 2, 3], at: Date())
+        _ = try EdgeBundle.open(folder, memory: memory)  // just written: whole, but not vouched for
+        try write([1, 2, 4], at: Date())
+        XCTAssertThrowsError(try EdgeBundle.open(folder, memory: memory))
+    }
+
     func testANewerBundleAndNamesOutsideAreRefused() throws {
         try manifest { $0.replacingOccurrences(of: "\"version\":1", with: "\"version\":2") }
         refused("Update the app")

@@ -3,6 +3,7 @@ package ai.edgekit.demo
 import ai.edgekit.core.AppFacts
 import ai.edgekit.core.Bundle
 import ai.edgekit.core.CaseReport
+import ai.edgekit.core.CheckMemory
 import ai.edgekit.core.CloudBudget
 import ai.edgekit.core.CloudClient
 import ai.edgekit.core.DeviceFacts
@@ -67,7 +68,8 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
 
     init {
         work {
-            val opened = Bundle.open(bundleFolder(getApplication<Application>()))
+            val checked = CheckMemory(File(getApplication<Application>().filesDir, "checked-bundles.json"))
+            val opened = Bundle.open(bundleFolder(getApplication<Application>()), checked)
             bundle = opened
             model = openModel(opened)
             title = "${opened.manifest.recipeName} · ${model?.runtime?.name} ${model?.runtime?.version}"

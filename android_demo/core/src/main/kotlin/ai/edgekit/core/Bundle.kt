@@ -25,14 +25,19 @@ class Bundle private constructor(
         private const val ROUTING = "routing.json"
         private const val TOKENIZER = "tokenizer.json"
 
+        /** What Finder and Explorer leave in folders that they show; nothing reads it, so it does no harm. */
+        private val LEFT_BY_SYSTEMS = setOf(".DS_Store", "Thumbs.db", "desktop.ini")
+
         /**
          * Open the bundle in [folder]: format first, then every file's size and sha256, then its contents.
          *
+         * With a [memory] a bundle that was whole, and whose files have the same sizes and times, is not hashed again.
+         *
          * Throws [EdgekitException] for anything that is not a whole, unchanged bundle this app can read.
          */
-        fun open(folder: File): Bundle {
+        fun open(folder: File, memory: CheckMemory? = null): Bundle {
             val manifest = BundleManifest.read(folder)
-            val faults = faults(folder, manifest)
+            val faults = faults(folder, manifest, memory)
             if (faults.isNotEmpty()) {
                 throw EdgekitException(
                     "damaged bundle: $folder. ${faults.joinToString("; ")}. Copy it again.", ErrorKind.DAMAGED,
@@ -57,8 +62,12 @@ class Bundle private constructor(
         }
 
         /** Every way in which [folder] differs from its [manifest]; empty if it does not. */
-        private fun faults(folder: File, manifest: BundleManifest): List<String> {
-            val faults = manifest.files.toSortedMap().mapNotNull { (name, entry) -> fault(folder, name, entry) }
+        private fun faults(folder: File, manifest: BundleManifest, memory: CheckMemory?): List<String> {
+            val shapes = manifest.files.toSortedMap().mapNotNull { (name, entry) -> shapeFault(folder, name, entry) }
+            val isKnown = shapes.isEmpty() && memory?.knows(folder, manifest) == true
+            val changed = if (isKnown || shapes.isNotEmpty()) emptyList() else hashFaults(folder, manifest)
+            if (shapes.isEmpty() && changed.isEmpty() && !isKnown) memory?.remember(folder, manifest)
+            val faults = shapes + changed
             val extra = present(folder).toSortedSet() - manifest.files.keys - BundleManifest.NAME
             val needed = listOf(ROUTING, TOKENIZER, ConformanceCase.FILE).filter { it !in manifest.files }
             val hasArtifact = manifest.files.keys.any {
@@ -75,20 +84,27 @@ class Bundle private constructor(
                 val found = ArrayList<String>()
                 for (path in paths.iterator()) {
                     val isFolder = Files.isDirectory(path, LinkOption.NOFOLLOW_LINKS)
-                    if (!isFolder) found.add(root.relativize(path).joinToString("/"))
+                    val isLeft = path.fileName.toString() in LEFT_BY_SYSTEMS &&
+                        Files.isRegularFile(path, LinkOption.NOFOLLOW_LINKS)
+                    if (!isFolder && !isLeft) found.add(root.relativize(path).joinToString("/"))
                 }
                 return found
             }
         }
 
-        private fun fault(folder: File, name: String, entry: FileEntry): String? {
+        private fun hashFaults(folder: File, manifest: BundleManifest): List<String> =
+            manifest.files.toSortedMap().mapNotNull { (name, entry) ->
+                "$name has changed (sha256 differs)".takeIf { BundleManifest.sha256(File(folder, name)) != entry.sha256 }
+            }
+
+        /** What is wrong with a file before its content is looked at. */
+        private fun shapeFault(folder: File, name: String, entry: FileEntry): String? {
             val file = File(folder, name)
             val withParents = generateSequence(file) { it.parentFile }.takeWhile { it != folder }
             return when {
                 withParents.any { Files.isSymbolicLink(it.toPath()) } -> "$name is a link"
                 !file.isFile -> "$name is missing"
                 file.length() != entry.size -> "$name has ${file.length()} bytes instead of ${entry.size}"
-                BundleManifest.sha256(file) != entry.sha256 -> "$name has changed (sha256 differs)"
                 else -> null
             }
         }

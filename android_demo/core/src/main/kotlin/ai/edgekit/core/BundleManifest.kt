@@ -136,7 +136,7 @@ data class BundleManifest(
                     digest.update(buffer, 0, count)
                 }
             }
-            return digest.digest().joinToString("") { "%02x".format(it) }
+            return hexadecimal(digest.digest())
         }
     }
 }

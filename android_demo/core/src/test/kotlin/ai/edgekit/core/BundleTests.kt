@@ -14,6 +14,14 @@ fun bundleTests(data: TestData): Tests = mapOf(
         assertEquals(listOf(647, 452, 451, 652, 459, 10), bundle.encode("6 5 -> 13").toList())
     },
     "bundle: every kind of damage is named before anything is loaded" to { damage(data) },
+    "bundle: what Finder and Explorer leave does no harm" to {
+        val folder = makeBundle(data)
+        for (name in listOf(".DS_Store", "Thumbs.db", "desktop.ini")) File(folder, name).writeText("x")
+        Bundle.open(folder)
+        File(folder, "._model.onnx").writeText("x")
+        assertTrue("._model.onnx is not in the manifest" in refusal { Bundle.open(folder) })
+    },
+    "bundle: a whole one is hashed once, until a file changes" to { hashedOnce(data) },
     "bundle: names that leave the folder are refused" to {
         val bad = listOf("../x", "/x", "a/../x", "./x", "a//b", "a/", "", ".", "..", "C:/x", "a\\b", "a\u0000", "a/./b")
         for (name in bad) assertFalse(BundleManifest.isInside(name), name)
@@ -21,6 +29,26 @@ fun bundleTests(data: TestData): Tests = mapOf(
     },
     "bundle: routing.json with faults is refused by name" to { routingFaults() },
 )
+
+private fun hashedOnce(data: TestData) {
+    val folder = makeBundle(data)
+    val memory = CheckMemory(File(folder.parentFile, "${folder.name}.checked").apply { deleteOnExit() })
+    val model = File(folder, "model.onnx")
+    val long = System.currentTimeMillis() - 60_000
+    for (file in folder.listFiles()!!) file.setLastModified(long)
+    Bundle.open(folder, memory)
+    // Other bytes under the same size and time: what a look at these cannot see, and a hash would.
+    model.writeText("no modem")
+    model.setLastModified(long)
+    Bundle.open(folder, memory)
+    assertTrue("has changed" in refusal { Bundle.open(folder) })
+    model.setLastModified(long + 1000)
+    assertTrue("has changed" in refusal { Bundle.open(folder, memory) })
+    model.writeText("no model")
+    Bundle.open(folder, memory) // just written: whole, but not vouched for
+    model.writeText("no modem")
+    assertTrue("has changed" in refusal { Bundle.open(folder, memory) })
+}
 
 private fun damage(data: TestData) {
     fun message(change: (File) -> Unit): String {

@@ -1,0 +1,11 @@
+import Foundation
+
+/// Foundation on Linux lacks these.
+extension URL {
+    static var documentsDirectory: URL { home.appending(path: "Documents") }
+    static var cachesDirectory: URL { home.appending(path: ".cache") }
+
+    private static var home: URL {
+        URL(fileURLWithPath: ProcessInfo.processInfo.environment["HOME"] ?? ".")
+    }
+}

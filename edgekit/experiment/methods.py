@@ -4,20 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from edgekit.experiment.routers import ROUTERS
+
 TASK_ONLY = "task_only"
 """The run that task-only tuning makes; every method that decides from outside is judged on its policy."""
 
-OUTSIDE = (
-    "task_only",
-    "naive_offloading",
-    "prompt_router",
-    "answer_router",
-    "hidden_probe",
-    "hidden_probe_prompt",
-    "token_entropy",
-    "oracle_router",
-    "cloud_only",
-)
+OUTSIDE = (TASK_ONLY, "naive_offloading", *ROUTERS, "oracle_router", "cloud_only")
 """Methods whose policy knows no cloud: something else, or nothing, decides about it."""
 
 MARKER: dict[str, dict[str, Any]] = {

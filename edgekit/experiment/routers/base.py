@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from edgekit.experiment.attempts import Attempts
 from edgekit.policy.checkpoint import Policy
 
 Scorer = Callable[[Attempts], list[float]]
 """A finite score per attempt; higher means rather the cloud."""
+
+
+Reads = Literal["prompt", "answer"]
+"""What a router classifies: the prompt alone, or the response after it."""
 
 
 class Fit(Protocol):
@@ -21,7 +25,11 @@ class Fit(Protocol):
 
 @dataclass(frozen=True)
 class Router:
-    """How to fit it, and whether it reads the prompt only, so that a hand-off costs no token on the device."""
+    """How to fit it, and whether it reads the prompt only, so that a hand-off costs no token on the device.
+
+    ``encoder_reads``: for a classifier of texts, what a pretrained encoder in its place would read.
+    """
 
     fit: Fit
     before_attempt: bool
+    encoder_reads: Reads | None = None

@@ -6,18 +6,16 @@ output, the log-odds of a wrong answer, and is fine-tuned whole.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.experiment.attempts import Attempts
-from edgekit.experiment.routers.base import Router, Scorer
+from edgekit.experiment.routers.base import Reads, Router, Scorer
 from edgekit.experiment.routers.fitting import FitSettings, Logits, log_odds, train_classifier
 from edgekit.policy.checkpoint import Policy
-
-Reads = Literal["prompt", "answer"]
 
 SETTINGS = FitSettings(epochs=5, learning_rate=2e-5, batch_size=32, warm_up_steps=50)
 LONGEST = 1024

@@ -17,7 +17,7 @@ from edgekit.simulate.turns import Turns
 # Bounds that no whole artifact meets on the slowest host, not estimates: a runtime may keep its weights as wide floats
 # beside the file's and its own copy, and other work may leave it a small share of the processors.
 MEMORY, MEMORY_PER_BYTE = 4 * 2**30, 16
-OPEN_S, BYTES_PER_S = 120.0, 5e6
+OPEN_S, BYTES_PER_S = 300.0, 5e6
 STEP_S, BYTES_READ_PER_S = 60.0, 1e8
 
 

@@ -98,6 +98,11 @@ class DecodeSession:
         position = len(self._decoder.token_ids)
         open_markers = self._decoder.open_markers(self._limit - position)
         check_logits(logits, position, max(open_markers, default=0))
+        without_token = self.vocabulary.without_token(len(logits))
+        if len(without_token):
+            logits = np.array(logits, np.float32)
+            logits[without_token] = -np.inf
+            check_logits(logits, position, 0)
         if not open_markers:
             self._weakest = float("inf")
             return (int(logits.argmax()),)

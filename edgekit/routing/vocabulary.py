@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgekit.errors import BundleError
 from edgekit.routing.spec import RoutingSpec
 
@@ -42,6 +45,7 @@ class Vocabulary:
 
     def __init__(self, pieces: dict[int, bytes]) -> None:
         self._pieces = pieces
+        self._without_token: dict[int, NDArray[np.int64]] = {}
 
     def __getitem__(self, token_id: int) -> bytes:
         return self._pieces.get(token_id, b"")
@@ -50,6 +54,13 @@ class Vocabulary:
     def largest_id(self) -> int:
         """The largest token id; -1 if there is none."""
         return max(self._pieces, default=-1)
+
+    def without_token(self, size: int) -> NDArray[np.int64]:
+        """The ids below ``size`` that are no token's, ascending: a model may have rows for them, nothing chooses one."""
+        if size not in self._without_token:
+            known = [token_id for token_id in self._pieces if 0 <= token_id < size]
+            self._without_token[size] = np.setdiff1d(np.arange(size), known)
+        return self._without_token[size]
 
     @classmethod
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:

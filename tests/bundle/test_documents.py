@@ -62,7 +62,7 @@ def read_tokenizer_data(data: bytes) -> None:
 def choose(data: bytes) -> None:
     """The first token of a response by logits like those."""
     marker = {"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}
-    session = DecodeSession(RoutingSpec.model_validate(marker), Vocabulary({}), 1, 8)
+    session = DecodeSession(RoutingSpec.model_validate(marker), Vocabulary({0: b"a", 1: b"b", 2: b"c"}), 1, 8)
     session.advance(np.array([float(each) for each in json.loads(data)], np.float32))
 
 

@@ -106,12 +106,18 @@ def decisions_for(margin: float | None, rows: int, prompt_tokens: int) -> list[d
     return [*({"marker_bias": bias} for bias in biases), *cuts, room]
 
 
-def ties(size: int, spec: RoutingSpec, newline: int) -> dict[str, NDArray[np.float32]]:
+def ties(size: int, spec: RoutingSpec, vocabulary: Vocabulary, newline: int) -> dict[str, NDArray[np.float32]]:
     """Made-up logits, (3, size), for what real ones seldom show: equal and infinite values."""
     marker, stop = spec.marker.token_ids[0][0], spec.stop_token_ids[0]
     made = {name: np.zeros((3, size), np.float32) for name in ("all equal", "marker ties with two others")}
     made["marker ties with two others"][:, [newline, newline + 1, marker]] = 2.5
-    chosen = {"last id wins": size - 1, "stop first": stop, "marker alone": marker}
+    last = int(np.setdiff1d(np.arange(size), vocabulary.without_token(size))[-1])
+    chosen = {
+        "an id without a token is never chosen": size - 1,
+        "stop first": stop,
+        "marker alone": marker,
+        "last token wins": last,
+    }
     for name, index in chosen.items():
         made[name] = np.full((3, size), -1e30, np.float32)
         made[name][:, index] = 1.0
@@ -146,8 +152,8 @@ def make(stem: Path, folders: Sequence[Path]) -> None:
         for case, logits in zip(cases, record(bundle, [case.prompt_token_ids for case in cases]), strict=True):
             recorded.append((f"{bundle.manifest.target} {case.id}", list(case.prompt_token_ids), logits))
     newline = first.tokenizer.encode("\n", add_special_tokens=False).ids[-1]
-    recorded += [(name, [1, 2], logits) for name, logits in ties(size, spec, newline).items()]
     vocabulary = load_vocabulary(first.path / "tokenizer.json", spec)
+    recorded += [(name, [1, 2], logits) for name, logits in ties(size, spec, vocabulary, newline).items()]
     written, at = [], 0
     for name, ids, logits in recorded:
         context = first.manifest.model.context_length

@@ -24,6 +24,7 @@ public struct DecodeSession {
     private let limit: Int
     private let bias: Double
     private let onText: ((String) -> Void)?
+    private let vocabulary: Vocabulary
     private var decoder: RoutingDecoder
     private var margins: [MarkerMargin] = []
     private var weakest = Double.infinity
@@ -41,6 +42,7 @@ public struct DecodeSession {
         }
         self.promptTokens = promptTokens
         self.onText = onText
+        self.vocabulary = vocabulary
         limit = min(spec.maxNewTokens, room)
         bias = markerBias ?? spec.markerBias
         decoder = RoutingDecoder(spec: spec, vocabulary: vocabulary)
@@ -71,10 +73,12 @@ public struct DecodeSession {
     }
 
     /// The next token, or all that is missing of the marker where the policy calls.
-    private mutating func choose(_ logits: [Float]) throws -> [Int] {
+    private mutating func choose(_ all: [Float]) throws -> [Int] {
         let position = decoder.tokenIds.count
         let open = decoder.openMarkers(room: limit - position)
-        try check(logits, position, open.map(\.next).max() ?? 0)
+        try check(all, position, open.map(\.next).max() ?? 0)
+        let logits = vocabulary.onlyTokens(all)
+        try check(logits, position, 0)
         if open.isEmpty {
             weakest = .infinity
             return [DecisionRule.largest(logits) { _ in true }]

@@ -7,10 +7,19 @@ import Foundation
 public struct Vocabulary: Sendable {
     private let bytes: [UInt8]
     private let ends: [Int32]
+    /// Whether each id is a token's.
+    private let tokens: [Bool]
 
     public subscript(id: Int) -> [UInt8] {
         guard ends.indices.contains(id) else { return [] }
         return Array(bytes[(id == 0 ? 0 : Int(ends[id - 1]))..<Int(ends[id])])
+    }
+
+    /// `logits` with -infinity for ids that are no token's: a model may have rows for them, nothing chooses one.
+    func onlyTokens(_ logits: [Float]) -> [Float] {
+        var masked = logits
+        for id in masked.indices where id >= tokens.count || !tokens[id] { masked[id] = -.infinity }
+        return masked
     }
 
     /// The table of `pieces`; ids that are not there spell nothing.
@@ -41,12 +50,17 @@ public struct Vocabulary: Sendable {
     /// Two passes over the pieces, to count and to fill: no object stays for any of them.
     private init(largestId: Int, _ forEachPiece: ((Int, [UInt8]) -> Void) -> Void) {
         var ends = [Int32](repeating: 0, count: largestId + 1)
-        forEachPiece { ends[$0] = Int32($1.count) }
+        var tokens = [Bool](repeating: false, count: largestId + 1)
+        forEachPiece {
+            ends[$0] = Int32($1.count)
+            tokens[$0] = true
+        }
         for id in ends.indices.dropFirst() { ends[id] += ends[id - 1] }
         var bytes = [UInt8](repeating: 0, count: Int(ends.last ?? 0))
         forEachPiece { id, piece in bytes.replaceSubrange(Int(ends[id]) - piece.count..<Int(ends[id]), with: piece) }
         self.bytes = bytes
         self.ends = ends
+        self.tokens = tokens
     }
 
     private static func sentencePiece(_ piece: String) -> [UInt8] {

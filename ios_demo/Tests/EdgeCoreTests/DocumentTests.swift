@@ -59,7 +59,7 @@ final class DocumentTests: XCTestCase {
         case "logits":
             let marker = #"{"marker": {"text": "<c>", "token_ids": [[1]]}, "stop_token_ids": [2], "max_new_tokens": 8}"#
             let spec = try RoutingSpec(JsonFields(Json.parse(Data(marker.utf8))))
-            var session = try DecodeSession(spec: spec, vocabulary: Vocabulary([:]), promptTokens: 1, contextLength: 8)
+            var session = try DecodeSession(spec: spec, vocabulary: Vocabulary([0: [97], 1: [98], 2: [99]]), promptTokens: 1, contextLength: 8)
             let values = try XCTUnwrap(Json.parse(data).array)
             _ = try session.advance(values.map { Float($0.number ?? Double($0.string ?? "") ?? 0) })
         case "budget":

@@ -25,7 +25,7 @@ interface StepModel {
  */
 class DecodeSession(
     spec: RoutingSpec,
-    vocabulary: Vocabulary,
+    private val vocabulary: Vocabulary,
     private val promptTokens: Int,
     contextLength: Int,
     markerBias: Double? = null,
@@ -73,10 +73,12 @@ class DecodeSession(
     }
 
     /** The next token, or all that is missing of the marker where the policy calls. */
-    private fun choose(logits: FloatArray): List<Int> {
+    private fun choose(all: FloatArray): List<Int> {
         val position = decoder.tokenIds.size
         val openMarkers = decoder.openMarkers(limit - position)
-        checkLogits(logits, position, openMarkers.keys.maxOrNull() ?: 0)
+        checkLogits(all, position, openMarkers.keys.maxOrNull() ?: 0)
+        val logits = vocabulary.onlyTokens(all)
+        if (logits !== all) checkLogits(logits, position, 0)
         if (openMarkers.isEmpty()) {
             weakest = Double.POSITIVE_INFINITY
             return listOf(DecisionRule.largest(logits) { true })

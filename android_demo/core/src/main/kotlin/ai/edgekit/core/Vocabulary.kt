@@ -1,15 +1,33 @@
 package ai.edgekit.core
 
+import java.util.BitSet
+
 /**
  * What each token id spells, as bytes; a token may hold part of a UTF-8 character.
  *
  * Special tokens (end of text and the like) spell nothing in the visible text, except the routing data's delimiters,
  * whose text the routing decoder must see.
  */
-class Vocabulary private constructor(private val bytes: ByteArray, private val ends: IntArray) {
+class Vocabulary private constructor(
+    private val bytes: ByteArray,
+    private val ends: IntArray,
+    private val tokens: BitSet,
+) {
     operator fun get(tokenId: Int): ByteArray {
         if (tokenId !in ends.indices) return NOTHING
         return bytes.copyOfRange(if (tokenId == 0) 0 else ends[tokenId - 1], ends[tokenId])
+    }
+
+    /** [logits] with minus infinity for ids that are no token's: a model may have rows for them, nothing chooses one. */
+    fun onlyTokens(logits: FloatArray): FloatArray {
+        if (tokens.nextClearBit(0) >= logits.size) return logits
+        val masked = logits.copyOf()
+        var id = tokens.nextClearBit(0)
+        while (id < masked.size) {
+            masked[id] = Float.NEGATIVE_INFINITY
+            id = tokens.nextClearBit(id + 1)
+        }
+        return masked
     }
 
     companion object {
@@ -40,11 +58,15 @@ class Vocabulary private constructor(private val bytes: ByteArray, private val e
         /** Two passes over the pieces, to count and to fill: no object stays for any of them. */
         private fun laidOut(largestId: Int, forEachPiece: ((Int, ByteArray) -> Unit) -> Unit): Vocabulary {
             val ends = IntArray(largestId + 1)
-            forEachPiece { id, piece -> ends[id] = piece.size }
+            val tokens = BitSet(largestId + 1)
+            forEachPiece { id, piece ->
+                ends[id] = piece.size
+                tokens.set(id)
+            }
             for (id in 1..largestId) ends[id] += ends[id - 1]
             val bytes = ByteArray(ends.lastOrNull() ?: 0)
             forEachPiece { id, piece -> piece.copyInto(bytes, ends[id] - piece.size) }
-            return Vocabulary(bytes, ends)
+            return Vocabulary(bytes, ends, tokens)
         }
 
         private fun byteLevel(piece: String): ByteArray {

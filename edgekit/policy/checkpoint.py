@@ -45,6 +45,10 @@ class Policy:
     vocabulary: Vocabulary
     grid: Grid | None = None
 
+    def __post_init__(self) -> None:
+        without = torch.from_numpy(self.vocabulary.without_token(self.model.config.vocab_size))
+        self.model.without_token = without.to(self.model.cos.device)
+
     def encode(self, prompt: str) -> list[int]:
         """Token ids of the rendered ``prompt``, ready for prefill."""
         return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.delimiters)
@@ -147,6 +151,7 @@ def model_of(config: ModelConfig, tensors: dict[str, torch.Tensor]) -> PolicyMod
     model.load_state_dict(tensors, assign=True)
     if config.tie_word_embeddings:
         model.lm_head.weight = model.model.embed_tokens.weight
+    model.without_token = torch.empty(0, dtype=torch.int64)
     model.make_tables()
     return model.eval()
 

@@ -130,10 +130,15 @@ class Backbone(nn.Module):
 
 
 class PolicyModel(nn.Module):
-    """The policy network. ``cos`` and ``sin`` are the first rope's tables, ``cos_1`` and ``sin_1`` the second's."""
+    """The policy network. ``cos`` and ``sin`` are the first rope's tables, ``cos_1`` and ``sin_1`` the second's.
+
+    ``without_token`` (n,) int64 are the rows of the vocabulary that no token has: they have logits like all others, and
+    whoever samples, or gives the probability of what was sampled, leaves them out.
+    """
 
     cos: Tensor
     sin: Tensor
+    without_token: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -143,7 +148,8 @@ class PolicyModel(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         if not self.lm_head.weight.is_meta:  # who gives it weights later makes them then
-            self.make_tables()
+            self.register_buffer("without_token", torch.empty(0, dtype=torch.int64), persistent=False)
+        self.make_tables()
 
     def make_tables(self) -> None:
         """Compute the rotary tables, one row for each position that a KV cache can hold."""

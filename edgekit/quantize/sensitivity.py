@@ -170,11 +170,12 @@ def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch, entering: l
     logits = model.lm_head(model.head_input(last[batch.responds]))
     decides = batch.decides[batch.responds]
     rows = torch.arange(len(batch.tokens))[:, None].expand_as(batch.tokens)[batch.responds]
-    chosen, margins = logits.argmax(-1), torch.empty(len(batch.markers), dtype=torch.float64)
+    choices = logits.index_fill(-1, policy.model.without_token, -torch.inf)
+    chosen, margins = choices.argmax(-1), torch.empty(len(batch.markers), dtype=torch.float64)
     places, bias = decides.nonzero()[:, 0], policy.routing.marker_bias
     for candidates in set(batch.markers):  # one, unless markers have several tokens
         same = torch.tensor([markers == candidates for markers in batch.markers])
-        found = contest(logits[places[same]].numpy(), candidates)
+        found = contest(choices[places[same]].numpy(), candidates)
         margins[same] = torch.from_numpy(found.margin + bias)
         chosen[places[same]] = torch.from_numpy(np.where(calls(found.margin, bias), found.marker, found.other))
     return _Traits(margins, chosen, rows, logits.log_softmax(-1))

@@ -103,6 +103,7 @@ def _sample_batch(
     responses = [Response(RoutingDecoder(spec, policy.vocabulary)) for _ in range(len(repeat))]
     rows = list(responses)  # what each cache row writes
     for position in range(limit):
+        logits[:, policy.model.without_token] = -torch.inf
         tokens, log_probs = draw(logits.cpu(), temperature, noise[:, position])
         for row, token, log_prob in zip(rows, tokens.tolist(), log_probs.tolist(), strict=True):
             row.push(token, log_prob)

@@ -25,6 +25,8 @@ KEY_VARIABLE = "EDGEKIT_ROLLOUT_API_KEY"
 FORMS = "local or vllm:MODEL@http://HOST:PORT/v1"
 # The policy's own distribution: a server may have other defaults from the model's generation_config.json.
 PLAIN_SAMPLING = {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0}
+NEVER = -100
+"""Added to a logit: the lowest that servers take."""
 REQUESTS_AT_ONCE = 64
 
 
@@ -101,6 +103,7 @@ class RolloutServer:
         limit: int,
     ) -> Group:
         stops = stop_tokens(policy)
+        never = {str(token_id): NEVER for token_id in policy.model.without_token.tolist()}
         rows = [Response(RoutingDecoder(policy.routing, policy.vocabulary)) for _ in range(group_size)]
         waiting = rows
         while waiting:
@@ -115,6 +118,7 @@ class RolloutServer:
                 temperature=temperature,
                 seed=int(seeds.spawn(1)[0].generate_state(1, np.uint64)[0] >> 2),
                 stop_token_ids=stops,
+                **({"logit_bias": never} if never else {}),
             )
             for row, reply in zip(batch, replies, strict=True):
                 for token_id, log_prob in reply[: limit - len(row.decoder.token_ids)]:

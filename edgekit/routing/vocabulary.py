@@ -56,7 +56,7 @@ class Vocabulary:
         return max(self._pieces, default=-1)
 
     def without_token(self, size: int) -> NDArray[np.int64]:
-        """The ids below ``size`` that are no token's, ascending: a model may have rows for them, nothing chooses one."""
+        """The ids below ``size`` that are no token's, ascending. A model may have rows for them; none is chosen."""
         if size not in self._without_token:
             known = [token_id for token_id in self._pieces if 0 <= token_id < size]
             self._without_token[size] = np.setdiff1d(np.arange(size), known)

@@ -16,15 +16,18 @@ LOGITS_AT_ONCE = 16_000_000
 """64 MB in float32, few enough to be cheap and enough rows that the products run at full speed."""
 
 
-def chosen_log_probs(hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float) -> Tensor:
+def chosen_log_probs(
+    hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, without: Tensor | None = None
+) -> Tensor:
     """log softmax(hidden @ weight.T / temperature)[i, ids[i]], (n,), at least in float32.
 
-    hidden (n, d), weight (V, d), ids (n,) int64. Under autocast the products are taken in its type.
+    hidden (n, d), weight (V, d), ids (n,) int64. The rows ``without`` (m,) int64 take no part. Under autocast the
+    products are taken in its type.
     """
     kind = hidden.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
     with torch.autocast(kind, enabled=False):
-        log_probs: Tensor = _ChosenLogProbs.apply(hidden, weight, ids, temperature, dtype)
+        log_probs: Tensor = _ChosenLogProbs.apply(hidden, weight, ids, temperature, dtype, without)
     return log_probs
 
 
@@ -33,18 +36,24 @@ class _ChosenLogProbs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, ids: Tensor, temperature: float, dtype: torch.dtype
+        ctx: Any,
+        hidden: Tensor,
+        weight: Tensor,
+        ids: Tensor,
+        temperature: float,
+        dtype: torch.dtype,
+        without: Tensor | None,
     ) -> Tensor:
         exact = torch.promote_types(dtype, torch.float32)
         chosen = torch.empty(len(ids), dtype=exact, device=hidden.device)
         normalizer = torch.empty_like(chosen)
         products = weight.to(dtype)
         for rows in _chunks(len(ids), len(weight)):
-            logits = _logits(hidden[rows], products, temperature, exact)
+            logits = _logits(hidden[rows], products, temperature, exact, without)
             normalizer[rows] = logits.logsumexp(-1)
             chosen[rows] = logits.gather(-1, ids[rows, None])[:, 0]
         ctx.save_for_backward(hidden, weight, ids, normalizer)
-        ctx.temperature, ctx.dtype = temperature, dtype
+        ctx.temperature, ctx.dtype, ctx.without = temperature, dtype, without
         return chosen - normalizer
 
     @staticmethod
@@ -55,7 +64,7 @@ class _ChosenLogProbs(torch.autograd.Function):
         hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
         for rows in _chunks(len(ids), len(weight)):
-            slope = _logits(hidden[rows], products, ctx.temperature, normalizer.dtype)
+            slope = _logits(hidden[rows], products, ctx.temperature, normalizer.dtype, ctx.without)
             # d log p / d logits = one-hot - p
             slope.sub_(normalizer[rows, None]).exp_().mul_(-scale[rows])
             slope.scatter_add_(-1, ids[rows, None], scale[rows])
@@ -64,7 +73,7 @@ class _ChosenLogProbs(torch.autograd.Function):
                 hidden_grad[rows] = (slope @ products).to(hidden.dtype)
             if weight_grad is not None:
                 _add_product(weight_grad, slope.t(), hidden[rows].to(ctx.dtype))
-        return hidden_grad, weight_grad, None, None, None
+        return hidden_grad, weight_grad, None, None, None, None
 
 
 def _chunks(rows: int, vocabulary: int) -> list[slice]:
@@ -72,8 +81,10 @@ def _chunks(rows: int, vocabulary: int) -> list[slice]:
     return [slice(begin, begin + size) for begin in range(0, rows, size)]
 
 
-def _logits(hidden: Tensor, weight: Tensor, temperature: float, dtype: torch.dtype) -> Tensor:
+def _logits(hidden: Tensor, weight: Tensor, temperature: float, dtype: torch.dtype, without: Tensor | None) -> Tensor:
     logits = (hidden.to(weight.dtype) @ weight.t()).to(dtype)
+    if without is not None and len(without):
+        logits[:, without] = -torch.inf
     return logits if temperature == 1.0 else logits.div_(temperature)
 
 

@@ -50,9 +50,8 @@ def token_log_probs(
         hidden = torch.cat([hidden, after], dim=1)
     learned = batch.mask.flatten().nonzero()[:, 0]
     ids = batch.responses.flatten().index_select(0, learned)
-    log_probs = chosen_log_probs(
-        entering(model.lm_head, hidden.flatten(0, 1).index_select(0, learned)), model.lm_head.weight, ids, temperature
-    )
+    read = entering(model.lm_head, hidden.flatten(0, 1).index_select(0, learned))
+    log_probs = chosen_log_probs(read, model.lm_head.weight, ids, temperature, model.without_token)
     return log_probs, learned.div(batch.responses.shape[1], rounding_mode="floor")
 
 

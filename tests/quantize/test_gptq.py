@@ -126,7 +126,8 @@ def test_rollouts_say_which_token_was_chosen_and_where_a_marker_counted(
     policy: Policy, tiny_prompts: list[str]
 ) -> None:
     for batch in record_rollouts(policy, tiny_prompts[:8], rows=3):
-        greedy = policy.model(batch.tokens).argmax(-1)
+        logits = policy.model(batch.tokens).index_fill(-1, policy.model.without_token, -torch.inf)
+        greedy = logits.argmax(-1)
         unbiased = batch.responds & ~batch.decides
         assert torch.equal(greedy[unbiased], batch.chosen[unbiased])
         assert (batch.decides & ~batch.responds).sum() == 0

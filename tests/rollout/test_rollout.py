@@ -17,13 +17,15 @@ from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.rollout.sampler import sample_groups
 from edgekit.routing.decoder import RoutingDecoder
 from edgekit.routing.spec import Marker, RoutingSpec
+from edgekit.train.batches import Sample, collate
+from edgekit.train.loss import response_log_probs
 
 A, B, LINE, OPEN, CLOSE, MARKER, END = range(7)
 PROMPTS = [(A, B, A, A), (B,), (A, A)]
 
 
-def letters_policy(folder: Path) -> Policy:
-    """A random policy over seven tokens, with every way to end a response among them."""
+def letters_policy(folder: Path, rows: int = 7) -> Policy:
+    """A random policy over seven tokens, with every way to end a response among them; ``rows`` beyond have no token."""
     tokenizer = Tokenizer(models.BPE({"a": 0, "b": 1, "\u010a": 2}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -33,7 +35,7 @@ def letters_policy(folder: Path) -> Policy:
     marker = Marker(text="<call>", token_ids=((MARKER,),))
     routing = RoutingSpec(marker=marker, stop_token_ids=(END,), max_new_tokens=6)
     torch.manual_seed(0)
-    model = PolicyModel(ModelConfig(7, 16, 16, 2, 2, 1, 8, 32))
+    model = PolicyModel(ModelConfig(rows, 16, 16, 2, 2, 1, 8, 32))
     model.model.embed_tokens.weight.data.mul_(0.3)  # flat enough that every kind of response turns up
     return Policy(model.eval(), tokenizer, routing, load_vocabulary(folder / "tokenizer.json", routing))
 
@@ -127,3 +129,19 @@ def test_a_prompt_that_fills_the_context_is_refused_and_a_long_one_is_cut_to_it(
         sample_groups(policy, [(A,) * 32], 2, temperature=1.0, seed=0)
     (group,) = sample_groups(policy, [(A,) * 30], 50, temperature=1.0, seed=0)
     assert max(len(response.token_ids) for response in group.responses) == 2
+
+
+def test_rows_without_a_token_are_never_sampled_and_take_no_part_in_log_probabilities(tmp_path: Path) -> None:
+    policy = letters_policy(tmp_path, rows=40)
+    assert policy.model.without_token.tolist() == list(range(7, 40))
+    groups = sample_groups(policy, PROMPTS, 200, temperature=1.0, seed=3)
+    assert {token for group in groups for response in group.responses for token in response.token_ids} <= set(range(7))
+    samples = [Sample(i, g.prompt_ids, r.token_ids, 1.0) for i, g in enumerate(groups) for r in g.responses[:20]]
+    expected = []
+    for sample in samples:
+        ids = torch.tensor([[*sample.prompt_ids, *sample.response_ids]])
+        with torch.no_grad():
+            log_probs = policy.model(ids)[0, len(sample.prompt_ids) - 1 : -1, :7].log_softmax(-1)
+        expected.append(log_probs.gather(1, torch.tensor(sample.response_ids)[:, None]).sum())
+    found = response_log_probs(policy.model, collate(samples), 1.0)
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-4, atol=1e-4)

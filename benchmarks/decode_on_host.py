@@ -3,7 +3,8 @@
 Every contender is a process of its own (``workers/``), in the Python that has its packages; they take turns, round by
 round, with the same prompt, token counts and number of threads, and wait without work while another runs (checked:
 their idle processor time is in the result). Rates are medians over the rounds; a ratio is the median of each
-round's own ratio, so that a disturbance that lasts longer than a round touches both sides.
+round's own ratio, so that a disturbance that lasts longer than a round touches both sides. A contender whose process
+ends is left out from then on, and the table says so and why.
 
     python benchmarks/decode_on_host.py out/bench --peers-python .venv-peers/bin/python --results docs/results
 
@@ -16,10 +17,12 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +45,18 @@ SETTLE_S = 1.0
 """Between turns: some libraries' threads go on spinning for a while after their last work."""
 
 
+class WorkerEnded(SystemExit):
+    """A contender's process ended; the message says how."""
+
+
+def ending(code: int) -> str:
+    """What an exit code means, in a few words."""
+    if code >= 0:
+        return f"it ended with exit code {code}"
+    name = signal.Signals(-code).name
+    return f"it ended by {name}" + (", an instruction that this processor refuses" if name == "SIGILL" else "")
+
+
 @dataclass
 class Worker:
     """A contender's process and what was measured of it."""
@@ -56,14 +71,16 @@ class Worker:
     busy_wall_s: float = 0.0
 
     def ask(self, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Send a request, if any, and wait for the next reply."""
+        """Send a request, if any, and wait for the next reply. Raises :class:`WorkerEnded` if none comes."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        if request is not None:
-            print(json.dumps(request), file=self.process.stdin, flush=True)
-        line = self.process.stdout.readline()
+        line = ""
+        with suppress(BrokenPipeError):
+            if request is not None:
+                print(json.dumps(request), file=self.process.stdin, flush=True)
+            line = self.process.stdout.readline()
         if not line:
-            raise SystemExit(f"{self.name} stopped with exit code {self.process.wait()}: see its messages above.")
+            raise WorkerEnded(f"{self.name}: {ending(self.process.wait())}")
         reply: dict[str, Any] = json.loads(line)
         return reply
 
@@ -93,35 +110,57 @@ def find_contenders(folder: Path, peers_python: Path | None, gguf: Path | None) 
     return found
 
 
-def start(contenders: dict[str, list[str]], threads: int, context: int) -> list[Worker]:
-    """Load every contender, one after another."""
+def start(contenders: dict[str, list[str]], threads: int, context: int) -> tuple[list[Worker], dict[str, str]]:
+    """Load every contender, one after another; those that do not get that far, and why."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     environment.pop("OMP_WAIT_POLICY", None)  # passive waiting costs llama.cpp most of its speed
-    workers = []
+    workers, lost = [], {}
     for name, command in contenders.items():
         process = subprocess.Popen(
             [*command, str(threads), str(context)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
         )  # fmt: skip
         worker = Worker(name, process)
-        worker.facts = worker.ask()
+        try:
+            worker.facts = worker.ask()
+        except WorkerEnded as end:
+            lost[name] = _told(end)
+            continue
         workers.append(worker)
         print(f"loaded {name}: {worker.facts['runtime']}", file=sys.stderr)
-    return workers
+    return workers, lost
 
 
-def measure(workers: list[Worker], prompt: list[int], steps: int, rounds: int) -> dict[str, Any]:
-    """Warm up once, then ``rounds`` turns each. Returns how quiet the machine was."""
+def _told(end: WorkerEnded) -> str:
+    """Why a contender is left out, said on the terminal too."""
+    print(f"left out: {end}", file=sys.stderr)
+    return str(end).partition(": ")[2]
+
+
+def measure(workers: list[Worker], lost: dict[str, str], prompt: list[int], steps: int, rounds: int) -> dict[str, Any]:
+    """Warm up once, then ``rounds`` turns each. Returns how quiet the machine was.
+
+    A worker that ends is moved from ``workers`` to ``lost``, with the reason.
+    """
     request = {"prompt": prompt, "steps": steps}
-    for worker in workers:
-        worker.ask({"prompt": prompt, "steps": 8})
+    for worker in list(workers):
+        try:
+            worker.ask({"prompt": prompt, "steps": 8})
+        except WorkerEnded as end:
+            lost[worker.name] = _told(end)
+            workers.remove(worker)
     before = {worker.name: worker.cpu_s() for worker in workers}
     machine, begin = machine_busy_s(), time.perf_counter()
     for round_number in range(rounds):
-        for worker in workers:
+        for worker in list(workers):
             time.sleep(SETTLE_S)
             cpu, wall = worker.cpu_s(), time.perf_counter()
-            reply = worker.ask(request)
+            try:
+                reply = worker.ask(request)
+            except WorkerEnded as end:
+                lost[worker.name] = _told(end)
+                workers.remove(worker)
+                continue
             worker.busy_cpu_s += worker.cpu_s() - cpu
             worker.busy_wall_s += time.perf_counter() - wall
             worker.prefill.append(len(prompt) / reply["prefill_s"])
@@ -191,8 +230,8 @@ def main() -> None:
     prompt = Tokenizer.from_file(str(tokenizer)).encode(TEXT, add_special_tokens=False).ids[: arguments.prompt_tokens]
     workers: list[Worker] = []
     try:
-        workers = start(contenders, arguments.threads, arguments.prompt_tokens + arguments.steps + 64)
-        quiet = measure(workers, prompt, arguments.steps, arguments.rounds)
+        workers, lost = start(contenders, arguments.threads, arguments.prompt_tokens + arguments.steps + 64)
+        quiet = measure(workers, lost, prompt, arguments.steps, arguments.rounds)
         contestants = {worker.name: summary(worker, workers) for worker in workers}
     finally:
         for worker in workers:
@@ -205,6 +244,7 @@ def main() -> None:
                      "threads": arguments.threads},
         "quiet": quiet,
         "contenders": contestants,
+        "did_not_run": lost,
         "export": json.loads(cost.read_text()) if cost.exists() else {},
     }  # fmt: skip
     table = speed_markdown(data, YARDSTICKS)
@@ -212,6 +252,9 @@ def main() -> None:
     if arguments.results is not None:
         (arguments.results / "speed.json").write_text(json.dumps(data, indent=1) + "\n")
         (arguments.results / "speed.md").write_text(table)
+    own = [name for name in lost if name.startswith("edgekit ")]
+    if own or not workers:
+        raise SystemExit(f"did not run: {', '.join(own or lost)}. See the messages above.")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """What an export costs: wall time, processor time and peak memory of each exporter, in a process of its own.
 
 Builds everything that decode_on_host.py measures, from one Hugging Face folder, and writes export_cost.json beside it.
-An artifact that is there already is kept, with the cost recorded when it was made; ``--again`` makes it anew.
+An artifact that is there already is kept, with the cost recorded when it was made; ``--again`` makes it anew. An
+exporter that fails is recorded as such, and the others go on.
 
     python benchmarks/export_cost.py FOLDER --out out/bench --peers-python .venv-peers/bin/python
 """
@@ -16,6 +17,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+
+from decode_on_host import ending
 
 RECIPES = ("onnx_int4", "onnx_int8", "executorch_int4", "coreml_int4")
 PLAIN = ("--no-calibrate", "--cases", "1")
@@ -23,10 +27,10 @@ PLAIN = ("--no-calibrate", "--cases", "1")
 HERE = Path(__file__).parent
 
 
-def run_measured(command: list[str], log: Path) -> dict[str, float]:
+def run_measured(command: list[str], log: Path) -> dict[str, Any]:
     """Run ``command`` to its end, output to ``log``; seconds, processor seconds, peak MB of it and its children.
 
-    Exits with the log's last lines if the command fails.
+    Only ``failed``, with how it ended, if it fails; the log's last lines are printed.
     """
     begin = time.perf_counter()
     with open(log, "w") as file:
@@ -36,7 +40,8 @@ def run_measured(command: list[str], log: Path) -> dict[str, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise SystemExit(f"failed with exit code {process.returncode}: {' '.join(command)}\n{tail}\nAll of it: {log}")
+        print(f"failed: {' '.join(command)}\n{tail}\nAll of it: {log}", file=sys.stderr)
+        return {"failed": ending(process.returncode)}
     return {
         "wall_s": wall_s,
         "cpu_s": usage.ru_utime + usage.ru_stime,
@@ -87,13 +92,22 @@ def main() -> None:
         made.unlink(missing_ok=True)
         print(f"{name} ...", file=sys.stderr)
         costs[name] = run_measured(command, out / f"{made.stem}.log")
-        costs[name]["peak_over_weights"] = costs[name]["peak_rss_mb"] / weights_mb
+        if "failed" in costs[name]:
+            shutil.rmtree(made, ignore_errors=True)  # half of it would be measured
+        else:
+            costs[name]["peak_over_weights"] = costs[name]["peak_rss_mb"] / weights_mb
         record.write_text(json.dumps(costs, indent=1) + "\n")
+    failed = {name: cost["failed"] for name, cost in costs.items() if "failed" in cost}
     for name, cost in costs.items():
+        if name in failed:
+            print(f"{name:40s} failed: {cost['failed']}")
+            continue
         print(
             f"{name:40s} {cost['wall_s']:6.0f} s  {cost['cpu_s']:6.0f} CPU s  {cost['peak_rss_mb']:7,.0f} MB peak  "
             f"{cost['peak_over_weights']:.1f} x the fp32 weights"
         )
+    if own := [name for name in failed if name.startswith("edgekit ")]:
+        raise SystemExit(f"failed: {', '.join(own)}.")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ def speed_markdown(data: dict[str, Any], yardsticks: tuple[str, ...]) -> str:
         "a ratio is the median of each round's own. `make bench` makes this file.",
         "",
         f"While it ran, other processes used {quiet['other_processes_cores']:.2f} cores; the waiting contenders at "
-        f"most {max(c['idle_cpu_share'] for c in contenders.values()):.1%} of one.",
+        f"most {max((c['idle_cpu_share'] for c in contenders.values()), default=0.0):.1%} of one.",
         "",
         "| | prefill | decode | " + "".join(f"decode / {name} | " for name in present) + "cores busy | MB |",
         "| --- | --- | --- | " + "--- | " * len(present) + "--- | --- |",
@@ -29,6 +29,9 @@ def speed_markdown(data: dict[str, Any], yardsticks: tuple[str, ...]) -> str:
             f"| {name} | {_rate(numbers, 'prefill')} | {_rate(numbers, 'decode')} | {ratios}"
             f"{numbers['cores_used']:.1f} | {numbers['megabytes']:.1f} |"
         )
+    columns = 4 + len(present)
+    for name, why in data.get("did_not_run", {}).items():
+        lines.append(f"| {name} | did not run: {why} |" + " |" * (columns - 1))
     lines += ["", *(f"- {name}: {numbers['runtime']}" for name, numbers in contenders.items()), ""]
     if data["export"]:
         lines += [*_export_table(data["export"]), ""]
@@ -48,7 +51,9 @@ def _ratio(numbers: dict[str, Any], key: str) -> str:
 def _export_table(export: dict[str, Any]) -> list[str]:
     """One row per exporter: seconds, processor seconds, peak memory and that as a multiple of the fp32 weights."""
     rows = [
-        f"| {name} | {cost['wall_s']:.0f} | {cost['cpu_s']:.0f} | {cost['peak_rss_mb']:,.0f} | "
+        f"| {name} | failed: {cost['failed']} | | | |"
+        if "failed" in cost
+        else f"| {name} | {cost['wall_s']:.0f} | {cost['cpu_s']:.0f} | {cost['peak_rss_mb']:,.0f} | "
         f"{cost['peak_over_weights']:.1f} |"
         for name, cost in export.items()
     ]

@@ -24,7 +24,9 @@ elif [ "$(id -u)" != 0 ]; then
 fi
 
 # The build folder is kept between runs; the sources are this checkout's each time.
-work=$root/var/tmp/edgekit-preview
+# Each checkout has its own, so that two may be drawn at once.
+inside=/var/tmp/edgekit-preview-$(printf %s "$here" | cksum | cut -d' ' -f1)
+work=$root$inside
 mkdir -p "$work/Preview"
 exec 9>"$work/lock"
 flock 9
@@ -50,7 +52,6 @@ run() {
   fi
 }
 
-inside=/var/tmp/edgekit-preview
 # Debian's libswiftObservation names a function of the runtime that is not exported; only its last words need it.
 run swift build --package-path "$inside/Preview" --quiet -Xlinker --allow-shlib-undefined 1>&2
 [ $# -eq 4 ] || exit 0

@@ -2,10 +2,10 @@ import EdgeCore
 import Foundation
 import Observation
 
-/// A prompt waiting for the user's word: may it leave the phone?
+/// A request waiting for the user's word: may it leave the phone?
 struct ConsentRequest: Identifiable {
     let id = UUID()
-    let prompt: String
+    let request: CloudRequest
     let reply: CheckedContinuation<Bool, Never>
 }
 
@@ -27,6 +27,10 @@ final class AppModel {
     private let network = Reachability()
     private var session: HybridSession?
     private var screen: AsyncStream<ScreenEvent>.Continuation?
+    private var asking: Task<HybridAnswer, any Error>?
+    private static let consentSeconds = 120.0
+    private nonisolated static let log = HandOffLog(
+        URL.applicationSupportDirectory.appending(path: "hand-offs.jsonl"))
 
     /// Which bundles were hashed already.
     private nonisolated static let memory = CheckMemory(
@@ -53,23 +57,26 @@ final class AppModel {
             status = "Loading \(folder.lastPathComponent)."
             let budget = try settings.budget()
             let session = HybridSession(
-                bundle: opened, model: try await ModelLoader.open(opened), cloud: try settings.cloud(), budget: budget,
+                bundle: opened, model: try await ModelLoader.open(opened), cloud: nil, budget: budget,
                 isOnline: { [network] in network.isOnline },
-                mayLeave: { [weak self] prompt in await self?.ask(consentFor: prompt) ?? false })
+                mayLeave: { [weak self] request in await self?.ask(consentFor: request) ?? false })
             (self.session, bundle, self.budget) = (session, opened, budget)
             status = "\(folder.lastPathComponent): \(opened.manifest.target), \(opened.manifest.precision)"
+            await apply(saying: nil)
         } catch {
             status = line(for: error)
         }
     }
 
-    /// Takes over changed settings.
-    func apply() async {
+    /// Takes over changed settings. A bad address leaves the device as it is, without a cloud.
+    func apply(saying done: String? = "Settings taken over.") async {
         do {
             let budget = try settings.budget()
-            await session?.use(cloud: try settings.cloud(), budget: budget)
             self.budget = budget
-            status = "Settings taken over."
+            await session?.use(cloud: nil, budget: budget, rules: HandOffRules(log: Self.log.append))
+            let cloud = try settings.cloud()
+            await session?.use(cloud: cloud, budget: budget, rules: HandOffRules(log: Self.log.append))
+            if let done { status = done }
         } catch {
             status = line(for: error)
         }
@@ -85,7 +92,9 @@ final class AppModel {
         let reader = Task { for await event in events { show(event) } }
         self.screen = screen
         do {
-            answer = try await session.ask(prompt, Screen(events: screen))
+            let asking = Task { [prompt] in try await session.ask(prompt, Screen(events: screen)) }
+            self.asking = asking
+            answer = try await asking.value
         } catch {
             status = line(for: error)
         }
@@ -115,17 +124,29 @@ final class AppModel {
         await reader.value
     }
 
+    /// Ends the prompt that is being answered, at its next token.
+    func stop() {
+        asking?.cancel()
+        reply(false)
+    }
+
     /// The user's word on the request shown.
     func reply(_ mayLeave: Bool) {
         consent?.reply.resume(returning: mayLeave)
         consent = nil
     }
 
-    private func ask(consentFor prompt: String) async -> Bool {
+    /// Who does not answer in time refuses.
+    private func ask(consentFor request: CloudRequest) async -> Bool {
         guard let screen else { return false }
+        let patience = Task {
+            try await Task.sleep(for: .seconds(Self.consentSeconds))
+            reply(false)
+        }
+        defer { patience.cancel() }
         // After the text that is still on its way: the user sees the whole attempt before being asked.
         return await withCheckedContinuation { reply in
-            screen.yield(.consent(ConsentRequest(prompt: prompt, reply: reply)))
+            screen.yield(.consent(ConsentRequest(request: request, reply: reply)))
         }
     }
 

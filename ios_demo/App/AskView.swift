@@ -14,6 +14,7 @@ struct AskView: View {
                         .textInputAutocapitalization(.never)
                     Button(model.isBusy ? "Working" : "Ask") { Task { await model.ask() } }
                         .disabled(model.isBusy || model.bundle == nil)
+                    if model.isBusy { Button("Stop") { model.stop() } }
                 } footer: {
                     Text(model.status)
                 }
@@ -35,7 +36,7 @@ struct AskView: View {
                 Button("Send") { model.reply(true) }
                 Button("Keep it here", role: .cancel) { model.reply(false) }
             } message: { request in
-                Text(request.prompt)
+                Text("\(request.request.prompt)\n\nIt goes to \(request.request.server).")
             }
         }
     }
@@ -74,6 +75,8 @@ private struct AnswerSection: View {
         case "budget": "the budget is spent"
         case "offline": "the cloud could not be had"
         case "consent": "you kept the prompt here"
+        case "too_long": "the prompt is too long for the phone's model"
+        case "device_failed": "the phone's model failed"
         default: answer.reason
         }
     }

@@ -97,7 +97,8 @@ def test_the_screens_show_what_the_core_decided(tmp_path: Path) -> None:
     assert (shown["Side"], shown["Answer"]) == ("this phone", kept.decision.answer)
     assert shown["Marker's margin"] == f"{kept.decision.marker_margin:.2f}"
 
-    assert texts(out / "consent.html", "message") == [called.prompt]
+    (message,) = texts(out / "consent.html", "message")
+    assert message.startswith(f"{called.prompt}\n\nIt goes to http://127.0.0.1:")
     assert texts(out / "consent.html", "monospaced") == [called.decision.text]
     assert asked == [called.prompt]
     shown = dict(rows(out / "handed_off.html"))

@@ -16,10 +16,11 @@ IOS = ROOT / "ios_demo"
 CORE = IOS / "Sources" / "EdgeCore"
 KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
 SHARED = {
-    "AddedTokens", "Bundle", "BundleManifest", "BytePairModel", "CheckMemory", "CloudClient", "Conformance",
-    "DecisionRule", "DecodeLoop", "DeviceReport", "Errors", "HybridSession", "Json", "JsonFields", "JsonReader",
-    "PreTokenizer", "Replay", "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer",
-    "TokenizerFile", "Utf8Decoder", "Vocabulary",
+    "AddedTokens", "Bundle", "BundleManifest", "BytePairModel", "CheckMemory", "CloudBudget", "CloudClient",
+    "CloudRequest", "Conformance", "DecisionRule", "DecodeLoop", "DeviceReport", "Errors", "GuardedModel",
+    "HandOffLog", "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "Replay", "RoutingDecoder",
+    "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer", "TokenizerFile", "Utf8Decoder",
+    "Vocabulary",
 }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ class SharedPreferences {
 open class Context(private val folder: File) {
     val assets = AssetManager()
     val contentResolver = ContentResolver()
-    val filesDir: File get() = File(folder, "private")
+    val filesDir: File get() = File(folder, "private").apply { mkdirs() }
     private val preferences = HashMap<String, SharedPreferences>()
 
     fun getExternalFilesDir(type: String?): File? = File(folder, type ?: "files")

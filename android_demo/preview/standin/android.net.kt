@@ -10,9 +10,9 @@ class ConnectivityManager {
 }
 
 class NetworkCapabilities {
-    fun hasCapability(capability: Int) = capability == NET_CAPABILITY_INTERNET
+    fun hasCapability(capability: Int) = capability == NET_CAPABILITY_VALIDATED
 
     companion object {
-        const val NET_CAPABILITY_INTERNET = 12
+        const val NET_CAPABILITY_VALIDATED = 16
     }
 }

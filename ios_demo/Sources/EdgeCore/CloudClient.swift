@@ -4,14 +4,6 @@ import Foundation
     import FoundationNetworking
 #endif
 
-/// Who answers when the policy calls.
-public protocol Cloud: Sendable {
-    var name: String { get }
-
-    /// The answer to `prompt`, without delimiters. Throws ``EdgeError`` if it cannot be had.
-    func answer(_ prompt: String) async throws -> String
-}
-
 /// What an HTTP server replied.
 public struct HttpReply: Sendable {
     public let status: Int
@@ -39,6 +31,12 @@ public struct CloudClient: Cloud {
     /// Hosts that plain http may go to: this machine.
     private static let thisMachine: Set<String> = ["localhost", "127.0.0.1"]
 
+    private static let networkLogin = 511
+    /// Failures after which nothing can have left the phone.
+    private static let neverConnected: Set<URLError.Code> = [
+        .cannotFindHost, .cannotConnectToHost, .dnsLookupFailed, .notConnectedToInternet, .secureConnectionFailed,
+    ]
+
     private let model: String
     private let baseUrl: String
     private let endpoint: URL
@@ -56,33 +54,44 @@ public struct CloudClient: Cloud {
         guard let endpoint, !host.isEmpty, isPrivate, !model.isEmpty else {
             throw EdgeError("bad cloud: \(model) at \(baseUrl). It needs a model and an https address. Change it.")
         }
+        if !key.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
+            throw EdgeError("bad key: of \(key.count) characters. Not all are plain ASCII. Copy it again.")
+        }
         self.model = model
-        self.baseUrl = baseUrl
+        self.baseUrl = trimmed
         self.endpoint = endpoint
         self.key = key
         self.transport = transport
     }
 
-    public func answer(_ prompt: String) async throws -> String {
-        let request = Json.object([
-            "model": .string(model),
-            "messages": .array([
-                .object(["role": .string("system"), "content": .string(Self.instruction)]),
-                .object(["role": .string("user"), "content": .string(prompt)]),
-            ]),
-        ])
+    public func request(_ prompt: String) -> CloudRequest {
+        let messages = [Message(role: "system", content: Self.instruction), Message(role: "user", content: prompt)]
+        return CloudRequest(server: baseUrl, model: model, messages: messages)
+    }
+
+    public func send(_ request: CloudRequest, onSent: () -> Void) async throws -> String {
         let headers = ["Content-Type": "application/json", "Authorization": "Bearer \(key)"]
         let reply: HttpReply
         do {
-            reply = try await transport.post(endpoint, headers: headers, body: Data(request.write().utf8))
-        } catch let error as URLError where error.code == .timedOut {
-            throw failure("it did not answer in time")
+            let body = Data(Json.object(request.body).write().utf8)
+            reply = try await transport.post(endpoint, headers: headers, body: body)
         } catch {
-            throw failure("it cannot be reached")
+            let code = (error as? URLError)?.code
+            if !Self.neverConnected.contains(code ?? .unknown) { onSent() }
+            if code == .timedOut { throw failure("It did not answer in time. Ask again", .timedOut) }
+            throw failure("It cannot be reached. Check the network and the address", .offline)
         }
-        if !(200...299).contains(reply.status) { throw failure("it answered with status \(reply.status)") }
+        onSent()
+        switch reply.status {
+        case 200...299: break
+        case 401, 403: throw failure("It refuses the key (status \(reply.status)). Check it", .unauthorized)
+        case 300...399, Self.networkLogin:
+            let why = "Something else answered (status \(reply.status)). Sign in to the network, or check the address"
+            throw failure(why, .offline)
+        default: throw failure("It answered with status \(reply.status). Ask again later")
+        }
         guard let text = try content(reply.body), !text.text.stripped().isEmpty else {
-            throw failure("its reply holds no text")
+            throw failure("Its reply holds no text. Check the model's name")
         }
         return Self.finalAnswer(text)
     }
@@ -93,13 +102,13 @@ public struct CloudClient: Cloud {
             let choice = try JsonFields(choices.first ?? .null, "choices.0")
             return try choice.fields("message").textOrNil("content")
         } catch {
-            throw failure("its reply cannot be read")
+            throw failure("Its reply cannot be read. Check the address")
         }
     }
 
-    private func failure(_ why: String) -> EdgeError {
-        let line = "cloud failed: \(model) at \(baseUrl). \(why). Check the address, the model's name and the key."
-        return EdgeError(key.isEmpty ? line : line.replacingOccurrences(of: key, with: "***"))
+    private func failure(_ why: String, _ kind: ErrorKind = .cloudFailed) -> EdgeError {
+        let line = "cloud failed: \(model) at \(baseUrl). \(why)."
+        return EdgeError(key.isEmpty ? line : line.replacingOccurrences(of: key, with: "***"), kind)
     }
 
     /// What stands between the last `<answer>` and its `</answer>`; without them, all of `text`.

@@ -1,33 +1,3 @@
-/// How often prompts may go to the cloud: at most `share` of any `window` prompts in a row.
-///
-/// `history` says for each of the last prompts whether it left the phone, the newest last; keep it across
-/// starts of the app, or the budget begins anew.
-public struct CloudBudget: Sendable {
-    public let share: Double
-    public let window: Int
-    public private(set) var history: [Bool]
-
-    public init(share: Double, window: Int = 20, history: [Bool] = []) throws {
-        if !(0...1).contains(share) || window < 1 {
-            throw EdgeError("bad budget: \(share) of \(window) prompts. Give a share of 0 to 1 and a window from 1.")
-        }
-        self.share = share
-        self.window = window
-        self.history = history.suffix(window - 1)
-    }
-
-    /// Calls in all that `window` prompts may make. A share of 0.3 of 10 is 3 although 0.3 * 10 may fall short.
-    public var allowed: Int { Int(share * Double(window) + 1e-9) }
-
-    /// How many more prompts may go to the cloud now.
-    public var left: Int { max(0, allowed - history.count { $0 }) }
-
-    /// Notes one prompt; `left` counts it from now on.
-    public mutating func record(_ leftThePhone: Bool) {
-        history = (history + [leftThePhone]).suffix(window - 1)
-    }
-}
-
 /// What the user sees while a prompt is answered. Called from the session's own thread.
 public protocol HybridListener: Sendable {
     /// More visible text.
@@ -41,7 +11,8 @@ public protocol HybridListener: Sendable {
 ///
 /// `route` says which side answered. `reason`: answer (kept), marker or no_answer (handed off or, with
 /// on_no_answer local, kept), and where a hand-off was due but the device answered: offline (no cloud,
-/// no network, or the cloud failed), budget (spent), consent (refused). `notice` says more, for the user.
+/// no network, or the cloud failed), budget (spent), consent (refused). A prompt that the device cannot answer is due
+/// too: too_long, device_failed. `notice` says more, for the user; `failure` is the kind of what went wrong, if any did.
 public struct HybridAnswer: Sendable {
     public let route: Route
     public let reason: String
@@ -53,133 +24,192 @@ public struct HybridAnswer: Sendable {
     public let localMs: Double
     public let cloudMs: Double?
     public let notice: String?
+    public let failure: ErrorKind?
 }
 
-/// Answers prompts by device or cloud. A prompt leaves the phone at most once, and only after `mayLeave`
-/// said yes to it; `isOnline` and the budget are looked at first, so that nobody is asked in vain.
+/// What must hold before a prompt may leave the phone.
+public struct HandOffRules: Sendable {
+    public var consent: Consent
+    /// What must not leave is replaced in the user's words before the request is made.
+    public var redact: @Sendable (String) -> String
+    /// Keeps what is about to be sent. A request that cannot be kept is not sent.
+    public var log: @Sendable (CloudRequest) throws -> Void
+
+    public init(
+        consent: Consent = .ask, redact: @escaping @Sendable (String) -> String = { $0 },
+        log: @escaping @Sendable (CloudRequest) throws -> Void = { _ in }
+    ) {
+        self.consent = consent
+        self.redact = redact
+        self.log = log
+    }
+}
+
+/// Answers prompts by device or cloud. A prompt leaves the phone at most once, as one frozen request: made when the
+/// policy calls, shown to `mayLeave`, logged, counted in the budget, sent. `isOnline` and the budget are looked at
+/// first, so that nobody is asked in vain. `mayLeave` must return: who does not answer refuses.
 public actor HybridSession {
     private let bundle: EdgeBundle
     private let model: any StepModel
+    private let guarded: GuardedModel
     private var cloud: (any Cloud)?
+    private var rules: HandOffRules
     private let isOnline: @Sendable () -> Bool
-    private let mayLeave: @Sendable (String) async -> Bool
+    private let mayLeave: @Sendable (CloudRequest) async -> Bool
     private var isAsking = false
     public private(set) var budget: CloudBudget
 
     public init(
         bundle: EdgeBundle, model: sending any StepModel, cloud: (any Cloud)?, budget: CloudBudget,
-        isOnline: @escaping @Sendable () -> Bool, mayLeave: @escaping @Sendable (String) async -> Bool
+        rules: HandOffRules = HandOffRules(), isOnline: @escaping @Sendable () -> Bool,
+        mayLeave: @escaping @Sendable (CloudRequest) async -> Bool
     ) {
         self.bundle = bundle
         self.model = model
+        guarded = GuardedModel(model, vocabSize: bundle.manifest.model.vocabSize)
         self.cloud = cloud
         self.budget = budget
+        self.rules = rules
         self.isOnline = isOnline
         self.mayLeave = mayLeave
     }
 
     /// Other settings for the prompts to come.
-    public func use(cloud: (any Cloud)?, budget: CloudBudget) {
+    public func use(cloud: (any Cloud)?, budget: CloudBudget, rules: HandOffRules) {
         self.cloud = cloud
         self.budget = budget
+        self.rules = rules
     }
 
     /// Replays the bundle's conformance cases on this session's model; `onCase` gets each report as it is done.
     public func selfTest(
         device: DeviceFacts, app: AppFacts, onCase: @Sendable (CaseReport) -> Void
     ) throws -> DeviceReport {
-        let cases = try SelfTest(bundle: bundle, model: model).run(onCase: onCase)
+        let cases = try SelfTest(bundle: bundle, model: guarded).run(onCase: onCase)
         return DeviceReport(
             manifest: bundle.manifest, device: device, app: app, runtime: model.runtime, cases: cases)
     }
 
-    /// Decides `prompt` on the device and asks the cloud if the policy calls and may.
+    /// Decides `prompt` on the device and asks the cloud if the policy calls and may; stops when its task is cancelled.
+    ///
+    /// Throws ``EdgeError``: busy, stopped, or what kept both sides from an answer.
     public func ask(_ prompt: String, _ listener: any HybridListener) async throws -> HybridAnswer {
-        if isAsking { throw EdgeError("busy: one prompt is being answered. A model takes one at a time. Wait for it.") }
+        if isAsking {
+            let why = "One prompt is being answered, a model takes one at a time"
+            throw EdgeError("busy: another prompt. \(why). Wait for it.", .busy)
+        }
         isAsking = true
         defer { isAsking = false }
-        let clock = Stopwatch()
-        let decision = try decide(prompt, nil, listener)
-        let localMs = clock.ms  // before anyone is asked: the user's own time is not the device's
-        if !decision.called {
-            budget.record(false)
-            return kept(decision, decision, Refusal(decision.reason, nil), localMs)
+        var run = Run(prompt: prompt, listener: listener)
+        var failure: EdgeError?
+        do {
+            run.first = try decide(&run, nil)
+        } catch let error as EdgeError where Self.deviceCannot.contains(error.kind) {
+            failure = error
         }
-        let (cloud, refusal) = await mayAsk(prompt)
-        budget.record(cloud != nil)
-        guard let cloud else { return try alone(prompt, decision, refusal, listener, localMs) }
-        let asked = Stopwatch()
+        if let first = run.first, !first.called {
+            budget.record(false)
+            return kept(run, first.reason, first, nil)
+        }
+        let reason = run.first?.reason ?? (failure?.kind == .tooLong ? "too_long" : "device_failed")
+        var hasLeft = false
+        defer { budget.record(hasLeft) }
+        do {
+            return try await handOff(run, reason, &hasLeft)
+        } catch let refusal as NotSent {
+            if let failure {
+                throw EdgeError("\(failure.message) And no hand-off: \(refusal.notice)", failure.kind)
+            }
+            listener.onRestart()
+            let own = try decide(&run, -.infinity)
+            return kept(run, refusal.reason, own, refusal)
+        }
+    }
+
+    /// What the device cannot answer, and a cloud may.
+    private static let deviceCannot: Set<ErrorKind> = [.tooLong, .deviceFailed, .badLogits]
+
+    /// One prompt on its way.
+    private struct Run {
+        let prompt: String
+        let listener: any HybridListener
+        var first: Decision?
+        var tokens = 0
+        var localMs = 0.0
+    }
+
+    /// The cloud was not asked, or did not answer; `reason` and `notice` are for the user.
+    private struct NotSent: Error {
+        let reason: String
+        let notice: String
+        var kind: ErrorKind?
+    }
+
+    private func handOff(_ run: Run, _ reason: String, _ hasLeft: inout Bool) async throws -> HybridAnswer {
+        let (cloud, request) = try await allowed(run.prompt)
+        try checkNotStopped()
+        let clock = Stopwatch()
         let answer: String
         do {
-            answer = try await cloud.answer(prompt)
+            try rules.log(request)
+            answer = try await cloud.send(request) { hasLeft = true }
         } catch {
-            return try alone(prompt, decision, Refusal("offline", line(for: error)), listener, localMs)
+            let told = deviceFailed(error)
+            throw NotSent(reason: "offline", notice: told.message, kind: told.kind)
         }
-        listener.onRestart()
-        listener.onText(answer)
+        try checkNotStopped()
+        run.listener.onRestart()
+        run.listener.onText(answer)
         return HybridAnswer(
-            route: .cloud, reason: decision.reason, text: answer, answer: answer, markerMargin: decision.markerMargin,
-            promptTokens: decision.promptTokens, generatedTokens: decision.tokenIds.count, localMs: localMs,
-            cloudMs: asked.ms, notice: nil)
+            route: .cloud, reason: reason, text: answer, answer: answer, markerMargin: margin(run),
+            promptTokens: run.first?.promptTokens ?? 0, generatedTokens: run.tokens, localMs: run.localMs,
+            cloudMs: clock.ms, notice: nil, failure: nil)
     }
 
-    /// Why the device answered, as a reason and a notice.
-    private struct Refusal {
-        let reason: String
-        let notice: String?
-
-        init(_ reason: String, _ notice: String?) {
-            self.reason = reason
-            self.notice = notice
-        }
-    }
-
-    /// The cloud if the prompt may leave the phone; else nil and why not.
-    private func mayAsk(_ prompt: String) async -> ((any Cloud)?, Refusal) {
+    /// The cloud and the one request that may go to it.
+    private func allowed(_ prompt: String) async throws -> (any Cloud, CloudRequest) {
         guard let cloud else {
             let notice = "no cloud: none. Nobody to hand off to. Name one in the settings."
-            return (nil, Refusal("offline", notice))
+            throw NotSent(reason: "offline", notice: notice)
+        }
+        if rules.consent == .never {
+            let notice = "not sent: \(cloud.name). Prompts stay here. Allow it in the settings."
+            throw NotSent(reason: "consent", notice: notice)
         }
         if !isOnline() {
             let notice = "no network: \(cloud.name). The device answers. Ask again when online."
-            return (nil, Refusal("offline", notice))
+            throw NotSent(reason: "offline", notice: notice)
         }
         if budget.left == 0 {
-            let spent = "budget spent: \(budget.allowed) of \(budget.window) prompts."
-            return (nil, Refusal("budget", "\(spent) The device answers. Raise it or wait."))
+            let spent = "budget spent: \(budget.allowed) of \(budget.window) prompts"
+            throw NotSent(reason: "budget", notice: "\(spent). The device answers. Raise it or wait.")
         }
-        if await !mayLeave(prompt) {
+        let request = cloud.request(rules.redact(prompt))
+        if rules.consent == .ask, await !mayLeave(request) {
             let notice = "not sent: \(cloud.name). You kept the prompt here. The device answers."
-            return (nil, Refusal("consent", notice))
+            throw NotSent(reason: "consent", notice: notice)
         }
-        return (cloud, Refusal("", nil))
+        return (cloud, request)
     }
 
-    /// The device's own answer, its marker forbidden.
-    private func alone(
-        _ prompt: String, _ decision: Decision, _ refusal: Refusal, _ listener: any HybridListener,
-        _ decisionMs: Double
-    ) throws -> HybridAnswer {
-        listener.onRestart()
-        let clock = Stopwatch()
-        let own = try decide(prompt, -.infinity, listener)
-        return kept(decision, own, refusal, decisionMs + clock.ms, extra: own.tokenIds.count)
-    }
-
-    private func kept(
-        _ decision: Decision, _ own: Decision, _ refusal: Refusal, _ localMs: Double, extra: Int = 0
-    ) -> HybridAnswer {
+    private func kept(_ run: Run, _ reason: String, _ own: Decision, _ refusal: NotSent?) -> HybridAnswer {
         HybridAnswer(
-            route: .local, reason: refusal.reason, text: own.text, answer: own.answer,
-            markerMargin: decision.markerMargin, promptTokens: decision.promptTokens,
-            generatedTokens: decision.tokenIds.count + extra, localMs: localMs, cloudMs: nil, notice: refusal.notice)
+            route: .local, reason: reason, text: own.text, answer: own.answer, markerMargin: margin(run),
+            promptTokens: own.promptTokens, generatedTokens: run.tokens, localMs: run.localMs, cloudMs: nil,
+            notice: refusal?.notice, failure: refusal?.kind)
     }
 
-    private func decide(_ prompt: String, _ bias: Double?, _ listener: any HybridListener) throws -> Decision {
-        let ids = bundle.encode(prompt)
+    private func margin(_ run: Run) -> Double { run.first?.markerMargin ?? -.infinity }
+
+    private func decide(_ run: inout Run, _ bias: Double?) throws -> Decision {
+        let clock = Stopwatch()
+        defer { run.localMs += clock.ms }
+        let ids = bundle.encode(run.prompt)
         var session = try DecodeSession(
             spec: bundle.routing, vocabulary: bundle.vocabulary, promptTokens: ids.count,
-            contextLength: model.contextLength, markerBias: bias, onText: listener.onText)
-        return try decode(model, ids, &session)
+            contextLength: guarded.contextLength, markerBias: bias, onText: run.listener.onText)
+        let decision = try decode(guarded, ids, &session)
+        run.tokens += decision.tokenIds.count
+        return decision
     }
 }

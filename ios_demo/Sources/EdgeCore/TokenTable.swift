@@ -25,7 +25,7 @@ struct TextList: Sendable {
     subscript(index: Int) -> String { String(decoding: bytes[range(index)], as: UTF8.self) }
 }
 
-/// A vocabulary: texts with their ids, found by their bytes. Swift's own strings are equal to those that only look alike.
+/// A vocabulary: texts with their ids, found by their bytes. Swift's own strings equal those that only look alike.
 struct TokenTable: Sendable {
     private var texts = TextList()
     private var ids: [Int32] = []

@@ -74,6 +74,100 @@ final class HybridSessionTests: XCTestCase {
         }
     }
 
+    func testWhatIsShownLoggedAndSentIsOneRequestWithoutWhatMustNotLeave() async throws {
+        let cloud = FakeCloud()
+        let seen = Seen()
+        let session = HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: cloud,
+            budget: try CloudBudget(share: 1),
+            rules: HandOffRules(redact: { $0.replacingOccurrences(of: "3", with: "[1]") }, log: { seen.add($0) }),
+            isOnline: { true },
+            mayLeave: { request in
+                seen.add(request)
+                return true
+            })
+        _ = try await session.ask("3 7 -> 10", Screen())
+        XCTAssertEqual(seen.requests.map(\.prompt), ["[1] 7 -> 10", "[1] 7 -> 10"])
+        XCTAssertEqual(cloud.prompts, ["[1] 7 -> 10"])
+    }
+
+    func testConsentIsGivenOrRefusedOnceForAll() async throws {
+        for (consent, route) in [(Consent.always, Route.cloud), (.never, .local)] {
+            let session = HybridSession(
+                bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: FakeCloud(),
+                budget: try CloudBudget(share: 1), rules: HandOffRules(consent: consent), isOnline: { true },
+                mayLeave: { _ in
+                    XCTFail("the user was asked")
+                    return false
+                })
+            let answer = try await session.ask("3 7 -> 10", Screen())
+            XCTAssertEqual(answer.route, route)
+        }
+    }
+
+    func testOnlyWhatLeftThePhoneIsCounted() async throws {
+        for (kind, left) in [(ErrorKind.offline, false), (.cloudFailed, true), (.timedOut, true)] {
+            let session = try self.session(calls: true, cloud: FakeCloud(fails: true, kind))
+            let answer = try await session.ask("3 7 -> 10", Screen())
+            XCTAssertEqual(answer.failure, kind)
+            let history = await session.budget.history
+            XCTAssertEqual(history, [left])
+        }
+    }
+
+    func testWhatTheDeviceCannotAnswerGoesToTheCloudAndWithoutOneIsSaidInALine() async throws {
+        let long = String(repeating: "1 ", count: 200)
+        let handed = try await session(calls: false, cloud: FakeCloud()).ask(long, Screen())
+        XCTAssertEqual([handed.route.rawValue, handed.reason], ["cloud", "too_long"])
+        let failures: [(ErrorKind, @Sendable () throws -> [Float])] = [
+            (.deviceFailed, { throw URLError(.unknown) }), (.badLogits, { [1, 2, 3] }),
+            (.badLogits, { [Float](repeating: .nan, count: 672) }),
+        ]
+        for (kind, step) in failures {
+            let answer = try await broken(step, FakeCloud()).ask("3 7 -> 10", Screen())
+            XCTAssertEqual([answer.route.rawValue, answer.reason], ["cloud", "device_failed"])
+            do {
+                _ = try await broken(step, nil).ask("3 7 -> 10", Screen())
+                XCTFail("an answer")
+            } catch {
+                XCTAssertEqual((error as? EdgeError)?.kind, kind)
+                XCTAssertTrue(line(for: error).contains("no cloud"))
+            }
+        }
+    }
+
+    func testACancelledPromptEnds() async throws {
+        let session = try self.session(calls: false, cloud: nil)
+        let asking = Task {
+            withUnsafeCurrentTask { $0?.cancel() }
+            return try await session.ask("3 7 -> 10", Screen())
+        }
+        do {
+            _ = try await asking.value
+            XCTFail("an answer")
+        } catch {
+            XCTAssertEqual((error as? EdgeError)?.kind, .stopped)
+        }
+    }
+
+    func testTheLogKeepsWhatLeftWordForWord() async throws {
+        let file = folder.deletingLastPathComponent().appendingPathComponent(UUID().uuidString)
+        defer { try? FileManager.default.removeItem(at: file) }
+        let log = HandOffLog(file)
+        for prompt in ["a", "b \"c\""] { try log.append(FakeCloud().request(prompt)) }
+        let lines = try String(contentsOf: file, encoding: .utf8).split(separator: "\n")
+        let kept = try lines.map { try JsonFields(Json.parse(Data($0.utf8))) }
+        let last = try kept.map { try JsonFields(XCTUnwrap($0.list("messages").last)).text("content") }
+        XCTAssertEqual(last, ["a", "b \"c\""])
+        XCTAssertEqual(try kept[0].text("server"), "https://fake")
+    }
+
+    private func broken(_ step: @escaping @Sendable () throws -> [Float], _ cloud: FakeCloud?) throws -> HybridSession {
+        HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Broken(step), cloud: cloud,
+            budget: try CloudBudget(share: 1), isOnline: { true }, mayLeave: { _ in true })
+    }
+
     func testTheBudgetHoldsOverAnyWindow() throws {
         var budget = try CloudBudget(share: 0.3, window: 10)
         var history: [Bool] = []
@@ -138,7 +232,7 @@ final class CloudClientTests: XCTestCase {
     func testTheRequestAndTheAnswer() async throws {
         let transport = FakeTransport(#"{"choices":[{"message":{"content":"so <answer> 3 * 4 </answer>."}}]}"#)
         let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1/", key: "sesame", transport: transport)
-        let answer = try await cloud.answer("3 4 -> \"12\"")
+        let answer = try await cloud.send(cloud.request("3 4 -> \"12\"")) {}
         XCTAssertEqual(answer, "3 * 4")
         let sent = try XCTUnwrap(transport.sent)
         XCTAssertEqual(sent.url, "https://host/v1/chat/completions")
@@ -154,12 +248,36 @@ final class CloudClientTests: XCTestCase {
             let cloud = try CloudClient(
                 model: "sesame", baseUrl: "https://host/v1", key: "sesame", transport: transport)
             do {
-                _ = try await cloud.answer("q")
+                _ = try await cloud.send(cloud.request("q")) {}
                 XCTFail("an answer from \(body)")
             } catch {
                 XCTAssertTrue(line(for: error).hasPrefix("cloud failed: ***"))
                 XCTAssertFalse(line(for: error).contains("sesame"))
                 XCTAssertFalse(line(for: error).contains("\n"))
+            }
+        }
+    }
+
+    func testARefusedKeyAndNoNetworkAreToldApart() async throws {
+        let kinds: [(Int, ErrorKind)] = [
+            (401, .unauthorized), (403, .unauthorized), (302, .offline), (511, .offline), (429, .cloudFailed),
+        ]
+        for (status, kind) in kinds {
+            let transport = FakeTransport("", status)
+            let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1", key: "k", transport: transport)
+            do {
+                _ = try await cloud.send(cloud.request("q")) {}
+                XCTFail("an answer with status \(status)")
+            } catch {
+                XCTAssertEqual((error as? EdgeError)?.kind, kind)
+            }
+        }
+    }
+
+    func testAKeyThatNoHeaderCanCarryIsRefusedWithoutBeingShown() {
+        for key in ["sk-secr\u{E9}t", "sk-secret\n", "sk secret"] {
+            XCTAssertThrowsError(try CloudClient(model: "m", baseUrl: "https://host/v1", key: key)) { error in
+                XCTAssertFalse(line(for: error).contains("secr"))
             }
         }
     }
@@ -198,15 +316,24 @@ final class JsonTests: XCTestCase {
 private final class FakeCloud: Cloud, @unchecked Sendable {
     let name = "fake"
     private(set) var asked = 0
+    private(set) var prompts: [String] = []
     private let fails: Bool
+    private let kind: ErrorKind
 
-    init(fails: Bool = false) {
+    init(fails: Bool = false, _ kind: ErrorKind = .cloudFailed) {
         self.fails = fails
+        self.kind = kind
     }
 
-    func answer(_ prompt: String) async throws -> String {
+    func request(_ prompt: String) -> CloudRequest {
+        CloudRequest(server: "https://fake", model: "fake", messages: [Message(role: "user", content: prompt)])
+    }
+
+    func send(_ request: CloudRequest, onSent: () -> Void) async throws -> String {
+        if kind != .offline { onSent() }
         asked += 1
-        if fails { throw EdgeError("cloud failed: fake. It is down today. Ask tomorrow.") }
+        prompts.append(request.prompt)
+        if fails { throw EdgeError("cloud failed: fake. It is down today. Ask tomorrow.", kind) }
         return "nine"
     }
 }
@@ -225,6 +352,32 @@ private final class FakeTransport: Transport, @unchecked Sendable {
         sent = (url.absoluteString, headers, body)
         return HttpReply(status: status, body: Data(self.body.utf8))
     }
+}
+
+/// Requests in the order they were seen.
+private final class Seen: @unchecked Sendable {
+    private(set) var requests: [CloudRequest] = []
+
+    func add(_ request: CloudRequest) {
+        requests.append(request)
+    }
+}
+
+/// A model whose every step is the same.
+private final class Broken: StepModel {
+    let contextLength = 64
+    let runtime = RuntimeFacts(name: "broken", version: "1")
+    private let step: () throws -> [Float]
+
+    init(_ step: @escaping () throws -> [Float]) {
+        self.step = step
+    }
+
+    func reset() {}
+
+    func prefill(_ tokenIds: [Int]) throws -> [Float] { try step() }
+
+    func decode(_ tokenId: Int) throws -> [Float] { try step() }
 }
 
 private final class Screen: HybridListener, @unchecked Sendable {

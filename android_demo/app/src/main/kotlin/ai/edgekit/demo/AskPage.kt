@@ -1,5 +1,6 @@
 package ai.edgekit.demo
 
+import ai.edgekit.core.CloudRequest
 import ai.edgekit.core.HybridAnswer
 import ai.edgekit.core.Route
 import androidx.compose.foundation.layout.Arrangement
@@ -36,6 +37,7 @@ fun AskPage(model: DemoModel) {
         Button(onClick = { model.ask(prompt) }, enabled = !model.isBusy && prompt.isNotBlank()) {
             Text(if (model.isBusy) "Working" else "Ask")
         }
+        if (model.isBusy) TextButton(onClick = model::stop) { Text("Stop") }
         Text("Cloud calls left in ${model.window} prompts: ${model.callsLeft}")
         if (model.text.isNotEmpty()) Text(model.text, style = MaterialTheme.typography.bodyLarge)
         model.answer?.let { AnswerCard(it) }
@@ -60,15 +62,15 @@ private fun times(answer: HybridAnswer): String {
     return "${answer.promptTokens} + ${answer.generatedTokens} tokens, device ${answer.localMs.roundToInt()} ms$cloud"
 }
 
-/** Whether this prompt may leave the phone. */
+/** Whether this request may leave the phone: its exact words, its server. */
 @Composable
-fun ConsentDialog(prompt: String, model: DemoModel) {
+fun ConsentDialog(request: CloudRequest, model: DemoModel) {
     AlertDialog(
         onDismissRequest = { model.confirm(false) },
         confirmButton = { TextButton(onClick = { model.confirm(true) }) { Text("Send") } },
         dismissButton = { TextButton(onClick = { model.confirm(false) }) { Text("Keep here") } },
-        title = { Text("Send this prompt to ${model.settings.model}?") },
-        text = { Text("$prompt\n\nIt goes to ${model.settings.baseUrl}. Otherwise this device answers.") },
+        title = { Text("Send this prompt to ${request.model}?") },
+        text = { Text("${request.prompt}\n\nIt goes to ${request.server}. Otherwise this device answers.") },
     )
 }
 

@@ -6,13 +6,19 @@ import ai.edgekit.core.CaseReport
 import ai.edgekit.core.CheckMemory
 import ai.edgekit.core.CloudBudget
 import ai.edgekit.core.CloudClient
+import ai.edgekit.core.CloudRequest
 import ai.edgekit.core.DeviceFacts
 import ai.edgekit.core.DeviceReport
 import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.ErrorKind
+import ai.edgekit.core.HandOffLog
+import ai.edgekit.core.HandOffRules
 import ai.edgekit.core.HybridAnswer
 import ai.edgekit.core.HybridListener
 import ai.edgekit.core.HybridSession
 import ai.edgekit.core.SelfTest
+import ai.edgekit.core.StopSignal
+import ai.edgekit.core.deviceFailed
 import android.app.Application
 import android.net.ConnectivityManager
 import android.net.NetworkCapabilities
@@ -25,6 +31,8 @@ import androidx.lifecycle.AndroidViewModel
 import java.io.File
 import java.util.concurrent.CompletableFuture
 import java.util.concurrent.Executors
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.TimeoutException
 
 /** Who answers hand-offs. The [key] stays in memory: it is not stored, logged or shown. */
 data class CloudSettings(val model: String = "", val baseUrl: String = "", val key: String = "") {
@@ -38,7 +46,12 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
     private val worker = Executors.newSingleThreadExecutor()
     private var bundle: Bundle? = null
     private var model: PhoneModel? = null
+    @Volatile
     private var consent: CompletableFuture<Boolean>? = null
+
+    @Volatile
+    private var stop = StopSignal()
+    private val log = HandOffLog(File(application.filesDir, "hand-offs.jsonl"))
     private val store = application.getSharedPreferences("budget", Application.MODE_PRIVATE)
     private var budget = storedBudget(store.getFloat("share", 0.3f).toDouble())
 
@@ -58,8 +71,8 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         private set
     var settings by mutableStateOf(CloudSettings())
 
-    /** The prompt that waits for the user's yes or no; null if none does. */
-    var promptToConfirm by mutableStateOf<String?>(null)
+    /** The request that waits for the user's yes or no; null if none does. */
+    var requestToConfirm by mutableStateOf<CloudRequest?>(null)
         private set
     var report by mutableStateOf<DeviceReport?>(null)
         private set
@@ -80,12 +93,31 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
     fun ask(prompt: String) = work {
         text = ""
         answer = null
-        val cloud = settings.takeIf { it.isSet }?.let { CloudClient(it.model, it.baseUrl, it.key) }
-        val session = HybridSession(openedBundle(), openedModel(), cloud, budget, ::isOnline, ::askConsent)
-        answer = session.ask(prompt, this)
-        text = answer?.text.orEmpty()
-        callsLeft = budget.left
-        store.edit().putString("history", budget.history.joinToString("") { if (it) "1" else "0" }).apply()
+        stop = StopSignal()
+        val rules = HandOffRules(log = log::append)
+        val session =
+            HybridSession(openedBundle(), openedModel(), cloud(), budget, rules, ::isOnline, ::askConsent)
+        try {
+            answer = session.ask(prompt, this, stop)
+            text = answer?.text.orEmpty()
+        } finally {
+            callsLeft = budget.left
+            store.edit().putString("history", budget.history.joinToString("") { if (it) "1" else "0" }).apply()
+        }
+    }
+
+    /** End the prompt that is being answered, at its next token. */
+    fun stop() {
+        stop.stop()
+        confirm(false)
+    }
+
+    /** The cloud of the settings; with bad ones none, and the device answers all the same. */
+    private fun cloud(): CloudClient? = try {
+        settings.takeIf { it.isSet }?.let { CloudClient(it.model, it.baseUrl, it.key) }
+    } catch (failure: EdgekitException) {
+        error = failure.line
+        null
     }
 
     /** Replay the bundle's conformance cases; the report also goes to a file that `adb pull` reaches. */
@@ -100,9 +132,9 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         report = made
     }
 
-    /** The user's answer to [promptToConfirm]. */
+    /** The user's answer to [requestToConfirm]. */
     fun confirm(yes: Boolean) {
-        promptToConfirm = null
+        requestToConfirm = null
         consent?.complete(yes)
     }
 
@@ -123,7 +155,7 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
     }
 
     override fun onCleared() {
-        consent?.complete(false)
+        stop()
         worker.execute { model?.close() }
         worker.shutdown()
     }
@@ -133,28 +165,44 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         error = null
         try {
             task()
-        } catch (failure: EdgekitException) {
-            error = failure.message
+        } catch (failure: Exception) {
+            tell(failure)
+        } catch (failure: OutOfMemoryError) {
+            tell(failure)
+        } catch (failure: LinkageError) {
+            tell(failure)
         }
         isBusy = false
+    }
+
+    /** Whatever fails is one line on the screen, and the app goes on. */
+    private fun tell(failure: Throwable) {
+        val told = deviceFailed(failure)
+        if (told.kind != ErrorKind.STOPPED) error = told.line
     }
 
     private fun openedBundle(): Bundle = bundle ?: throw EdgekitException("no bundle: it did not open. Install one.")
 
     private fun openedModel(): PhoneModel = model ?: throw EdgekitException("no model: it did not load. Install one.")
 
-    /** Asked on the worker, answered on the main thread by [confirm]. */
-    private fun askConsent(prompt: String): Boolean {
+    /** Asked on the worker, answered on the main thread by [confirm]; who does not answer in time refuses. */
+    private fun askConsent(request: CloudRequest): Boolean {
         val asked = CompletableFuture<Boolean>()
         consent = asked
-        promptToConfirm = prompt
-        return asked.get()
+        requestToConfirm = request
+        return try {
+            asked.get(CONSENT_S, TimeUnit.SECONDS)
+        } catch (_: TimeoutException) {
+            confirm(false)
+            false
+        }
     }
 
     private fun isOnline(): Boolean {
         val manager = getApplication<Application>().getSystemService(ConnectivityManager::class.java)
         val network = manager.getNetworkCapabilities(manager.activeNetwork)
-        return network?.hasCapability(NetworkCapabilities.NET_CAPABILITY_INTERNET) == true
+        // Validated: behind a sign-in page there is a network, but no internet.
+        return network?.hasCapability(NetworkCapabilities.NET_CAPABILITY_VALIDATED) == true
     }
 
     private fun storedBudget(share: Double): CloudBudget {
@@ -164,5 +212,6 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
 
     companion object {
         const val REPORT = "device-report.json"
+        private const val CONSENT_S = 120L
     }
 }

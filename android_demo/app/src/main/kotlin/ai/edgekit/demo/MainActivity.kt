@@ -66,5 +66,5 @@ private fun Demo(model: DemoModel) {
             }
         }
     }
-    model.promptToConfirm?.let { ConsentDialog(it, model) }
+    model.requestToConfirm?.let { ConsentDialog(it, model) }
 }

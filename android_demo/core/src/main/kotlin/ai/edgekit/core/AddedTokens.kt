@@ -18,7 +18,8 @@ class AddedToken(
         internal fun of(value: Any?, index: Int): AddedToken {
             val token = JsonFields.of(value, "added_tokens.$index")
             return AddedToken(
-                token.whole("id", 0L until (1L shl 24)).toInt(), token.text("content"), token.flag("single_word"), token.flag("lstrip"),
+                token.whole("id", 0L until (1L shl 24)).toInt(), token.text("content"), token.flag("single_word"),
+                token.flag("lstrip"),
                 token.flag("rstrip"), token.flag("normalized"), token.flag("special"),
             )
         }

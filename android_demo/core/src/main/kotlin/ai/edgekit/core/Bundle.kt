@@ -94,7 +94,8 @@ class Bundle private constructor(
 
         private fun hashFaults(folder: File, manifest: BundleManifest): List<String> =
             manifest.files.toSortedMap().mapNotNull { (name, entry) ->
-                "$name has changed (sha256 differs)".takeIf { BundleManifest.sha256(File(folder, name)) != entry.sha256 }
+                val isSame = BundleManifest.sha256(File(folder, name)) == entry.sha256
+                if (isSame) null else "$name has changed (sha256 differs)"
             }
 
         /** What is wrong with a file before its content is looked at. */

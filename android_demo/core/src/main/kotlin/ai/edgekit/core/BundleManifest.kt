@@ -68,7 +68,8 @@ data class BundleManifest(
             try {
                 return of(file.inputStream().use(Json::parse), sha256(file))
             } catch (error: IOException) {
-                throw EdgekitException("unreadable manifest: $file. ${error.message}. Copy it again.", ErrorKind.DAMAGED)
+                val why = "${error.message}. Copy it again."
+                throw EdgekitException("unreadable manifest: $file. $why", ErrorKind.DAMAGED)
             } catch (error: EdgekitException) {
                 throw EdgekitException(
                     when (error.kind) {

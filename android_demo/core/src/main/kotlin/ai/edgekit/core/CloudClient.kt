@@ -7,20 +7,12 @@ import java.net.SocketTimeoutException
 import java.net.URI
 import java.net.URISyntaxException
 
-/** Who answers when the policy calls. */
-interface Cloud {
-    val name: String
-
-    /** The answer to [prompt], without delimiters. Throws [EdgekitException] if it cannot be had. */
-    fun answer(prompt: String): String
-}
-
 /** What an HTTP server replied. */
 class HttpReply(val status: Int, val body: String)
 
-/** Sends one POST request. Throws [IOException] if no reply comes. */
+/** Sends one POST request, `onSent` before its first byte leaves. Throws [IOException] if no reply comes. */
 fun interface Transport {
-    fun post(url: String, headers: Map<String, String>, body: String): HttpReply
+    fun post(url: String, headers: Map<String, String>, body: String, onSent: () -> Unit): HttpReply
 }
 
 /**
@@ -47,27 +39,37 @@ class CloudClient(
         if (address?.host == null || !isPrivate || model.isEmpty()) {
             throw EdgekitException("bad cloud: $model at $baseUrl. It needs a model and an https address. Change it.")
         }
+        // Anything else would be refused by the platform, in an error that shows the key.
+        if (key.any { it !in '!'..'~' }) {
+            throw EdgekitException("bad key: of ${key.length} characters. Not all are plain ASCII. Copy it again.")
+        }
     }
 
-    override fun answer(prompt: String): String {
-        val request = mapOf(
-            "model" to model,
-            "messages" to listOf(
-                mapOf("role" to "system", "content" to INSTRUCTION),
-                mapOf("role" to "user", "content" to prompt),
-            ),
-        )
+    override fun request(prompt: String): CloudRequest =
+        CloudRequest(baseUrl.trimEnd('/'), model, listOf(Message("system", INSTRUCTION), Message("user", prompt)))
+
+    override fun send(request: CloudRequest, onSent: () -> Unit): String {
         val headers = mapOf("Content-Type" to "application/json", "Authorization" to "Bearer $key")
         val reply = try {
-            transport.post(baseUrl.trimEnd('/') + "/chat/completions", headers, Json.write(request))
+            transport.post(request.server + "/chat/completions", headers, Json.write(request.body()), onSent)
         } catch (_: SocketTimeoutException) {
-            throw failure("it did not answer in time")
+            throw failure("It did not answer in time. Ask again", ErrorKind.TIMED_OUT)
         } catch (_: IOException) {
-            throw failure("it cannot be reached")
+            throw failure("It cannot be reached. Check the network and the address", ErrorKind.OFFLINE)
+        } catch (error: RuntimeException) { // what the platform refuses to send; its words may hold the key
+            throw failure("The request cannot be sent (${error.javaClass.simpleName}). Check the settings")
         }
-        if (reply.status !in 200..299) throw failure("it answered with status ${reply.status}")
+        when (reply.status) {
+            in 200..299 -> Unit
+            401, 403 -> throw failure("It refuses the key (status ${reply.status}). Check it", ErrorKind.UNAUTHORIZED)
+            in 300..399, NETWORK_LOGIN -> throw failure(
+                "Something else answered (status ${reply.status}). Sign in to the network, or check the address",
+                ErrorKind.OFFLINE,
+            )
+            else -> throw failure("It answered with status ${reply.status}. Ask again later")
+        }
         val text = content(reply.body)
-        if (text.isNullOrBlank()) throw failure("its reply holds no text")
+        if (text.isNullOrBlank()) throw failure("Its reply holds no text. Check the model's name")
         return finalAnswer(text)
     }
 
@@ -75,17 +77,18 @@ class CloudClient(
         val choice = JsonFields.of(JsonFields.of(Json.parse(body)).list("choices").firstOrNull(), "choices.0")
         choice.fields("message").textOrNull("content")
     } catch (_: EdgekitException) {
-        throw failure("its reply cannot be read")
+        throw failure("Its reply cannot be read. Check the address")
     }
 
-    private fun failure(why: String): EdgekitException {
-        val line = "cloud failed: $model at $baseUrl. $why. Check the address, the model's name and the key."
-        return EdgekitException(if (key.isEmpty()) line else line.replace(key, "***"))
+    private fun failure(why: String, kind: ErrorKind = ErrorKind.CLOUD_FAILED): EdgekitException {
+        val line = "cloud failed: $model at $baseUrl. $why."
+        return EdgekitException(if (key.isEmpty()) line else line.replace(key, "***"), kind)
     }
 
     companion object {
         const val INSTRUCTION =
             "Solve the task. End with your final answer alone between <answer> and </answer>."
+        private const val NETWORK_LOGIN = 511
         private const val OPEN = "<answer>"
         private const val CLOSE = "</answer>"
 
@@ -102,7 +105,7 @@ class CloudClient(
 
 /** [Transport] over the platform's own HTTP client. Redirects are not followed: the key stays with its host. */
 class HttpTransport(private val timeoutMs: Int = 30_000) : Transport {
-    override fun post(url: String, headers: Map<String, String>, body: String): HttpReply {
+    override fun post(url: String, headers: Map<String, String>, body: String, onSent: () -> Unit): HttpReply {
         val connection = URI(url).toURL().openConnection() as HttpURLConnection
         try {
             connection.requestMethod = "POST"
@@ -113,6 +116,8 @@ class HttpTransport(private val timeoutMs: Int = 30_000) : Transport {
             headers.forEach(connection::setRequestProperty)
             val bytes = body.toByteArray()
             connection.setFixedLengthStreamingMode(bytes.size)
+            connection.connect()
+            onSent()
             connection.outputStream.use { it.write(bytes) }
             val status = connection.responseCode
             val text = if (status in 200..299) read(connection) else ""

@@ -62,7 +62,7 @@ class ConformanceCase private constructor(
         const val FILE = "conformance.jsonl"
         const val VERSION = 2L
 
-        /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad line. */
+        /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad. */
         fun readAll(file: File): List<ConformanceCase> {
             val bytes = try {
                 file.readBytes()

@@ -1,34 +1,6 @@
 package ai.edgekit.core
 
-/**
- * How often prompts may go to the cloud: at most [share] of any [window] prompts in a row.
- *
- * [history] says for each of the last prompts whether it left the phone, the newest last; keep it across
- * starts of the app, or the budget begins anew.
- */
-class CloudBudget(val share: Double, val window: Int = 20, history: List<Boolean> = emptyList()) {
-    init {
-        if (share !in 0.0..1.0 || window < 1) {
-            throw EdgekitException("bad budget: $share of $window prompts. Give a share of 0 to 1 and a window from 1.")
-        }
-    }
-
-    private val recent = ArrayDeque(history.takeLast(window - 1))
-
-    val history: List<Boolean> get() = recent.toList()
-
-    /** Calls in all that [window] prompts may make. A share of 0.3 of 10 is 3 although 0.3 * 10 may fall short. */
-    val allowed: Int get() = (share * window + 1e-9).toInt()
-
-    /** How many more prompts may go to the cloud now. */
-    val left: Int get() = maxOf(0, allowed - recent.count { it })
-
-    /** Note one prompt; [left] counts it from now on. */
-    fun record(leftThePhone: Boolean) {
-        recent.addLast(leftThePhone)
-        while (recent.size > window - 1) recent.removeFirst()
-    }
-}
+import java.util.concurrent.atomic.AtomicBoolean
 
 /** What the user sees while a prompt is answered. */
 interface HybridListener {
@@ -44,7 +16,8 @@ interface HybridListener {
  *
  * [route] says which side answered. [reason]: answer (kept), marker or no_answer (handed off or, with
  * on_no_answer local, kept), and where a hand-off was due but the device answered: offline (no cloud,
- * no network, or the cloud failed), budget (spent), consent (refused). [notice] says more, for the user.
+ * no network, or the cloud failed), budget (spent), consent (refused). A prompt that the device cannot answer is due
+ * too: too_long, device_failed. [notice] says more, for the user; [failure] is the kind of what went wrong, if any did.
  */
 data class HybridAnswer(
     val route: Route,
@@ -57,85 +30,158 @@ data class HybridAnswer(
     val localMs: Double,
     val cloudMs: Double?,
     val notice: String?,
+    val failure: ErrorKind? = null,
+)
+
+/** What must hold before a prompt may leave the phone. */
+class HandOffRules(
+    val consent: Consent = Consent.ASK,
+    /** What must not leave is replaced in the user's words before the request is made. */
+    val redact: (String) -> String = { it },
+    /** Keeps what is about to be sent. A request that cannot be kept is not sent. */
+    val log: (CloudRequest) -> Unit = {},
 )
 
 /**
- * Answers prompts by device or cloud. A prompt leaves the phone at most once, and only after [mayLeave]
- * said yes to it; [isOnline] and the [budget] are looked at first, so that nobody is asked in vain.
+ * Answers prompts by device or cloud. A prompt leaves the phone at most once, as one frozen request: made when the
+ * policy calls, shown to [mayLeave], logged, counted in the [budget], sent. [isOnline] and the budget are looked at
+ * first, so that nobody is asked in vain. [mayLeave] must return: who does not answer refuses.
  */
 class HybridSession(
     private val bundle: Bundle,
     private val model: StepModel,
     private val cloud: Cloud?,
     private val budget: CloudBudget,
+    private val rules: HandOffRules = HandOffRules(),
     private val isOnline: () -> Boolean,
-    private val mayLeave: (String) -> Boolean,
+    private val mayLeave: (CloudRequest) -> Boolean,
 ) {
-    /** Decide [prompt] on the device and ask the cloud if the policy calls and may. Blocks; use a worker thread. */
-    fun ask(prompt: String, listener: HybridListener): HybridAnswer {
-        val begin = System.nanoTime()
-        val decision = decide(prompt, null, listener)
-        val localMs = since(begin) // before anyone is asked: the user's own time is not the device's
-        if (!decision.called) {
-            budget.record(false)
-            return kept(decision, decision, decision.reason, null, localMs)
+    private val isAsking = AtomicBoolean()
+
+    /**
+     * Decide [prompt] on the device and ask the cloud if the policy calls and may. Blocks; use a worker thread.
+     *
+     * Throws [EdgekitException]: BUSY, STOPPED, or what kept both sides from an answer.
+     */
+    fun ask(prompt: String, listener: HybridListener, stop: StopSignal = StopSignal()): HybridAnswer {
+        if (!isAsking.compareAndSet(false, true)) {
+            val why = "One prompt is being answered, a model takes one at a time"
+            throw EdgekitException("busy: another prompt. $why. Wait for it.", ErrorKind.BUSY)
         }
-        val refusal = refusal(prompt)
-        budget.record(refusal == null)
-        if (refusal != null) return alone(prompt, decision, refusal.first, refusal.second, listener, localMs)
-        val asked = System.nanoTime()
-        val answer = try {
-            cloud!!.answer(prompt)
-        } catch (error: EdgekitException) {
-            return alone(prompt, decision, "offline", error.message!!, listener, localMs)
+        try {
+            return Run(prompt, listener, stop).answer()
+        } finally {
+            isAsking.set(false)
         }
-        listener.onRestart()
-        listener.onText(answer)
-        return HybridAnswer(
-            Route.CLOUD, decision.reason, answer, answer, decision.markerMargin, decision.promptTokens,
-            decision.tokenIds.size, localMs, since(asked), null,
+    }
+
+    /** One prompt on its way. */
+    private inner class Run(
+        private val prompt: String,
+        private val listener: HybridListener,
+        private val stop: StopSignal,
+    ) {
+        private val model = GuardedModel(this@HybridSession.model, bundle.manifest.model.vocabSize, stop)
+        private var first: Decision? = null
+        private var tokens = 0
+        private var localMs = 0.0
+        private var hasLeft = false
+
+        fun answer(): HybridAnswer {
+            val failure = try {
+                first = decide(null)
+                null
+            } catch (error: EdgekitException) {
+                if (error.kind !in DEVICE_CANNOT) throw error
+                error
+            }
+            val decision = first
+            if (decision != null && !decision.called) {
+                budget.record(false)
+                return kept(decision.reason, decision, null, null)
+            }
+            val reason = decision?.reason ?: if (failure?.kind == ErrorKind.TOO_LONG) "too_long" else "device_failed"
+            return try {
+                handOff(reason)
+            } catch (refusal: NotSent) {
+                alone(refusal, failure)
+            } finally {
+                budget.record(hasLeft)
+            }
+        }
+
+        private fun handOff(reason: String): HybridAnswer {
+            if (cloud == null) {
+                throw NotSent("offline", "no cloud: none. Nobody to hand off to. Name one in the settings.")
+            }
+            if (rules.consent == Consent.NEVER) {
+                throw NotSent("consent", "not sent: ${cloud.name}. Prompts stay here. Allow it in the settings.")
+            }
+            if (!isOnline()) {
+                throw NotSent("offline", "no network: ${cloud.name}. The device answers. Ask again when online.")
+            }
+            if (budget.left == 0) {
+                val spent = "budget spent: ${budget.allowed} of ${budget.window} prompts"
+                throw NotSent("budget", "$spent. The device answers. Raise it or wait.")
+            }
+            val request = cloud.request(rules.redact(prompt))
+            if (rules.consent == Consent.ASK && !mayLeave(request)) {
+                throw NotSent("consent", "not sent: ${cloud.name}. You kept the prompt here. The device answers.")
+            }
+            stop.check()
+            val begin = System.nanoTime()
+            val answer = try {
+                rules.log(request)
+                cloud.send(request) { hasLeft = true }
+            } catch (error: Exception) {
+                val told = deviceFailed(error)
+                throw NotSent("offline", told.line, told.kind)
+            }
+            stop.check()
+            listener.onRestart()
+            listener.onText(answer)
+            return HybridAnswer(
+                Route.CLOUD, reason, answer, answer, margin, first?.promptTokens ?: 0, tokens, localMs, since(begin),
+                null,
+            )
+        }
+
+        /** The hand-off did not happen: the device's own answer, its marker forbidden, if it can give one. */
+        private fun alone(refusal: NotSent, failure: EdgekitException?): HybridAnswer {
+            if (failure != null) {
+                throw EdgekitException("${failure.line} And no hand-off: ${refusal.notice}", failure.kind)
+            }
+            listener.onRestart()
+            return kept(refusal.reason, decide(Double.NEGATIVE_INFINITY), refusal.notice, refusal.kind)
+        }
+
+        private fun kept(reason: String, own: Decision, notice: String?, failure: ErrorKind?) = HybridAnswer(
+            Route.LOCAL, reason, own.text, own.answer, margin, own.promptTokens, tokens, localMs, null, notice, failure,
         )
+
+        private val margin: Double get() = first?.markerMargin ?: Double.NEGATIVE_INFINITY
+
+        private fun decide(bias: Double?): Decision {
+            val begin = System.nanoTime()
+            try {
+                val ids = bundle.encode(prompt)
+                val session = DecodeSession(
+                    bundle.routing, bundle.vocabulary, ids.size, model.contextLength, bias, listener::onText,
+                )
+                return decode(model, ids, session).also { tokens += it.tokenIds.size }
+            } finally {
+                localMs += since(begin)
+            }
+        }
     }
 
-    /** Why the prompt may not leave the phone, as a reason and a notice; null if it may. */
-    private fun refusal(prompt: String): Pair<String, String>? = when {
-        cloud == null -> "offline" to "no cloud: none. Nobody to hand off to. Name one in the settings."
-        !isOnline() -> "offline" to "no network: ${cloud.name}. The device answers. Ask again when online."
-        budget.left == 0 -> "budget" to
-            "budget spent: ${budget.allowed} of ${budget.window} prompts. The device answers. Raise it or wait."
-        !mayLeave(prompt) -> "consent" to "not sent: ${cloud.name}. You kept the prompt here. The device answers."
-        else -> null
-    }
-
-    /** The device's own answer, its marker forbidden. */
-    private fun alone(
-        prompt: String,
-        decision: Decision,
-        reason: String,
-        notice: String,
-        listener: HybridListener,
-        decisionMs: Double,
-    ): HybridAnswer {
-        listener.onRestart()
-        val begin = System.nanoTime()
-        val own = decide(prompt, Double.NEGATIVE_INFINITY, listener)
-        return kept(decision, own, reason, notice, decisionMs + since(begin))
-    }
-
-    private fun kept(decision: Decision, own: Decision, reason: String, notice: String?, ms: Double): HybridAnswer {
-        val tokens = decision.tokenIds.size + if (own === decision) 0 else own.tokenIds.size
-        return HybridAnswer(
-            Route.LOCAL, reason, own.text, own.answer, decision.markerMargin, decision.promptTokens, tokens,
-            ms, null, notice,
-        )
-    }
-
-    private fun decide(prompt: String, bias: Double?, listener: HybridListener): Decision {
-        val ids = bundle.encode(prompt)
-        val session =
-            DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, bias, listener::onText)
-        return decode(model, ids, session)
-    }
+    /** The cloud was not asked, or did not answer; [reason] and [notice] are for the user. */
+    private class NotSent(val reason: String, val notice: String, val kind: ErrorKind? = null) : Exception(notice)
 
     private fun since(begin: Long): Double = (System.nanoTime() - begin) / 1e6
+
+    private companion object {
+        /** What the device cannot answer, and a cloud may. */
+        val DEVICE_CANNOT = setOf(ErrorKind.TOO_LONG, ErrorKind.DEVICE_FAILED, ErrorKind.BAD_LOGITS)
+    }
 }

@@ -23,7 +23,8 @@ class JsonFields(val members: Map<String, Any?>, private val path: String = "") 
 
     /** A whole number within [bounds]. */
     fun whole(name: String, bounds: LongRange): Long =
-        (members[name] as? Long)?.takeIf { it in bounds } ?: wrong(name, "a whole number from ${bounds.first} to ${bounds.last}")
+        (members[name] as? Long)?.takeIf { it in bounds }
+            ?: wrong(name, "a whole number from ${bounds.first} to ${bounds.last}")
 
     /** A whole number from 1 to [most]. */
     fun count(name: String, most: Int = Int.MAX_VALUE): Int = whole(name, 1L..most).toInt()

@@ -8,7 +8,7 @@ class SelfTest(private val bundle: Bundle, private val model: StepModel) {
 
     private fun replay(case: ConformanceCase): CaseReport {
         val ids = bundle.encode(case.prompt)
-        val timed = TimedModel(model)
+        val timed = TimedModel(GuardedModel(model, bundle.manifest.model.vocabSize))
         val bias = case.bias(bundle.routing)
         val session = DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, bias)
         val decision = decode(timed, ids, session)

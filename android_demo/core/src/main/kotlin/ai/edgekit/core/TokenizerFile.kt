@@ -19,7 +19,7 @@ class TokenizerFile private constructor(
     internal val isByteLevel: Boolean = steps("pre_tokenizer").any { it.text("type") == "ByteLevel" }
 
     /** Of an id given twice the last counts. */
-    internal val addedTokens: List<AddedToken> = (if ("added_tokens" in fields) fields.list("added_tokens") else emptyList())
+    internal val addedTokens: List<AddedToken> = added(fields)
         .mapIndexed { at, value -> AddedToken.of(value, at) }
         .associateBy { it.id }.values.toList()
 
@@ -96,11 +96,17 @@ class TokenizerFile private constructor(
         /** The model's fields, in which an empty object and list stand for the vocabulary and the merges. */
         private fun readModel(reader: JsonReader, vocabulary: TokenTable, merges: MergeList) = reader.tree { name ->
             when {
-                name == "vocab" && reader.isObject() -> emptyMap<String, Any?>().also { readVocabulary(reader, vocabulary) }
+                name == "vocab" && reader.isObject() -> {
+                    readVocabulary(reader, vocabulary)
+                    emptyMap<String, Any?>()
+                }
                 name == "merges" && reader.isList() -> emptyList<Any?>().also { merges.read(reader) }
                 else -> reader.value()
             }
         }
+
+        private fun added(fields: JsonFields) =
+            if ("added_tokens" in fields) fields.list("added_tokens") else emptyList()
 
         private fun readVocabulary(reader: JsonReader, vocabulary: TokenTable) {
             val seen = BitSet()

@@ -14,7 +14,7 @@ private const val KEY = "sk-secret-key"
 fun cloudTests(): Tests = mapOf(
     "cloud: asks as an OpenAI-compatible server expects and takes the answer" to {
         serving(200, """{"choices": [{"message": {"content": "so <answer> 3 + 4 </answer>."}}]}""") { url, request ->
-            assertEquals("3 + 4", CloudClient("m", "$url/v1", KEY).answer("say \"é\""))
+            assertEquals("3 + 4", ask(CloudClient("m", "$url/v1", KEY), "say \"é\""))
             val (path, authorization, body) = request.get()
             assertEquals(listOf("/v1/chat/completions", "Bearer $KEY"), listOf(path, authorization))
             val messages = JsonFields.of(Json.parse(body)).list("messages").map { JsonFields.of(it) }
@@ -38,6 +38,24 @@ fun cloudTests(): Tests = mapOf(
             checkFailure(CloudClient("m", url, KEY, HttpTransport(timeoutMs = 200)), "did not answer in time")
         }
     },
+    "cloud: a refused key, an answer too late and no network are told apart" to {
+        for ((status, kind) in listOf(401 to ErrorKind.UNAUTHORIZED, 403 to ErrorKind.UNAUTHORIZED,
+            511 to ErrorKind.OFFLINE, 302 to ErrorKind.OFFLINE, 429 to ErrorKind.CLOUD_FAILED)) {
+            serving(status, "") { url, _ -> assertEquals(kind, refused { ask(CloudClient("m", url, KEY), "x") }?.kind) }
+        }
+        assertEquals(ErrorKind.OFFLINE, refused { ask(CloudClient("m", "http://127.0.0.1:9", KEY), "x") }?.kind)
+        serving(200, "", delayMs = 2000) { url, _ ->
+            val client = CloudClient("m", url, KEY, HttpTransport(timeoutMs = 200))
+            assertEquals(ErrorKind.TIMED_OUT, refused { ask(client, "x") }?.kind)
+        }
+    },
+    "cloud: a key that no header can carry is refused without being shown" to {
+        for (key in listOf("sk-secr\u00e9t", "sk-secret\n", "sk secret", "\u2028sk-secret")) {
+            assertFalse("secr" in refusal { CloudClient("m", "https://example.com/v1", key) })
+        }
+        val refusing = Transport { _, headers, _, _ -> throw IllegalArgumentException(headers.toString()) }
+        checkFailure(CloudClient("m", "https://example.com/v1", KEY, refusing), "cannot be sent")
+    },
     "cloud: an address that would send the key in the clear is refused" to {
         for (url in listOf("http://example.com/v1", "ftp://example.com", "example.com", "", "https://", "http://a b")) {
             assertTrue("https" in refusal { CloudClient("m", url, KEY) }, url)
@@ -46,8 +64,10 @@ fun cloudTests(): Tests = mapOf(
     },
 )
 
+private fun ask(client: CloudClient, prompt: String) = client.send(client.request(prompt)) {}
+
 private fun checkFailure(client: CloudClient, why: String) {
-    val message = refusal { client.answer("x") }
+    val message = refusal { ask(client, "x") }
     assertTrue(why in message, message)
     assertFalse(KEY in message, message)
 }

@@ -22,10 +22,24 @@ private class FakeCloud(private val reply: () -> String) : Cloud {
     override val name = "fake"
     val prompts = ArrayList<String>()
 
-    override fun answer(prompt: String): String {
-        prompts.add(prompt)
+    override fun request(prompt: String) = CloudRequest("https://fake", "fake", listOf(Message("user", prompt)))
+
+    override fun send(request: CloudRequest, onSent: () -> Unit): String {
+        onSent()
+        prompts.add(request.prompt)
         return reply()
     }
+}
+
+/** A model whose every step is [step]. */
+private class Broken(private val step: () -> FloatArray) : StepModel {
+    override val contextLength = 64
+
+    override fun reset() = Unit
+
+    override fun prefill(tokenIds: IntArray) = step()
+
+    override fun decode(tokenId: Int) = step()
 }
 
 /** What the user would see. */
@@ -50,13 +64,20 @@ private class Scene(data: TestData, model: StepModel, val cloud: FakeCloud?, sha
     var thinksMs = 0L
     var asked = 0
     val budget = CloudBudget(share, 5)
-    private val session = HybridSession(Bundle.open(makeBundle(data)), model, cloud, budget, { online }) {
-        asked++
-        Thread.sleep(thinksMs)
-        consents
+    val logged = ArrayList<CloudRequest>()
+    val shown = ArrayList<CloudRequest>()
+    var rules = HandOffRules(log = logged::add)
+    private val bundle = Bundle.open(makeBundle(data))
+    private val session by lazy {
+        HybridSession(bundle, model, cloud, budget, rules, { online }) { request ->
+            shown.add(request)
+            asked++
+            Thread.sleep(thinksMs)
+            consents
+        }
     }
 
-    fun ask() = session.ask("6 5 -> 13", screen)
+    fun ask(prompt: String = "6 5 -> 13", stop: StopSignal = StopSignal()) = session.ask(prompt, screen, stop)
 }
 
 /** Device or cloud, and why. */
@@ -88,6 +109,84 @@ fun hybridTests(data: TestData): Tests = mapOf(
         }
     },
     "hybrid: the budget holds over any window" to { budgetTest(data) },
+    "hybrid: what is shown, logged and sent is one request, without what must not leave" to {
+        val scene = Scene(data, caller(), FakeCloud { "7" })
+        scene.rules = HandOffRules(redact = { it.replace("6", "[1]") }, log = scene.logged::add)
+        scene.ask()
+        assertEquals(scene.shown, scene.logged)
+        assertEquals(listOf("[1] 5 -> 13"), scene.cloud!!.prompts)
+        val unlogged = Scene(data, caller(), FakeCloud { "7" })
+        unlogged.rules = HandOffRules(log = { throw java.io.IOException("disk full") })
+        assertEquals(listOf("offline", "9"), unlogged.ask().let { listOf(it.reason, it.answer) })
+        assertEquals(0, unlogged.cloud!!.prompts.size)
+    },
+    "hybrid: the log keeps what left, word for word" to {
+        val file = java.io.File.createTempFile("edgekit", ".jsonl").apply { deleteOnExit() }
+        val scene = Scene(data, caller(), FakeCloud { "7" }).apply { rules = HandOffRules(log = HandOffLog(file)::append) }
+        repeat(2) { scene.ask() }
+        val lines = file.readLines().map { JsonFields.of(Json.parse(it)) }
+        assertEquals(List(2) { "https://fake" }, lines.map { it.text("server") })
+        assertEquals("6 5 -> 13", JsonFields.of(lines[0].list("messages").last()).text("content"))
+    },
+    "hybrid: consent is asked for, or given or refused once for all" to {
+        val always = Scene(data, caller(), FakeCloud { "7" }).apply { rules = HandOffRules(Consent.ALWAYS) }
+        assertEquals(listOf(Route.CLOUD, 0), listOf(always.ask().route, always.asked))
+        val never = Scene(data, caller(), FakeCloud { "7" }).apply { rules = HandOffRules(Consent.NEVER) }
+        assertEquals(listOf("consent", 0, 0), listOf(never.ask().reason, never.asked, never.cloud!!.prompts.size))
+    },
+    "hybrid: only what left the phone is counted, and once" to {
+        val unreached = object : Cloud {
+            override val name = "unreached"
+
+            override fun request(prompt: String) = CloudRequest("https://fake", "m", listOf(Message("user", prompt)))
+
+            override fun send(request: CloudRequest, onSent: () -> Unit): String =
+                throw EdgekitException("cloud failed: m. It cannot be reached.", ErrorKind.OFFLINE)
+        }
+        val budget = CloudBudget(1.0, 5)
+        val session = HybridSession(Bundle.open(makeBundle(data)), caller(), unreached, budget, isOnline = { true }) { true }
+        assertEquals(ErrorKind.OFFLINE, session.ask("6 5 -> 13", Screen()).failure)
+        assertEquals(listOf(false), budget.history)
+        val failing = Scene(data, caller(), FakeCloud { throw EdgekitException("it is down", ErrorKind.CLOUD_FAILED) })
+        assertEquals(ErrorKind.CLOUD_FAILED, failing.ask().failure)
+        assertEquals(listOf(true), failing.budget.history)
+    },
+    "hybrid: what the device cannot answer goes to the cloud, and without one is said in a line" to {
+        val long = "1 ".repeat(100)
+        assertEquals(listOf(Route.CLOUD, "too_long"), Scene(data, keeper(), FakeCloud { "7" }).ask(long).let { listOf(it.route, it.reason) })
+        assertEquals(ErrorKind.TOO_LONG, refused { Scene(data, keeper(), null).ask(long) }?.kind)
+        val broken: List<Pair<StepModel, ErrorKind>> = listOf(
+            Broken { throw IllegalStateException("native\ncode") } to ErrorKind.DEVICE_FAILED,
+            Broken { throw OutOfMemoryError() } to ErrorKind.DEVICE_FAILED,
+            Broken { throw UnsatisfiedLinkError("no libonnxruntime.so") } to ErrorKind.DEVICE_FAILED,
+            Broken { FloatArray(3) } to ErrorKind.BAD_LOGITS,
+            Broken { FloatArray(672) { Float.NaN } } to ErrorKind.BAD_LOGITS,
+        )
+        for ((model, kind) in broken) {
+            val handed = Scene(data, model, FakeCloud { "7" }).ask()
+            assertEquals(listOf(Route.CLOUD, "device_failed", "7"), listOf(handed.route, handed.reason, handed.answer))
+            assertEquals(kind, refused { Scene(data, model, null).ask() }?.kind)
+        }
+    },
+    "hybrid: a prompt is stopped between two tokens, and a second one at a time is refused" to {
+        val stop = StopSignal()
+        val model = object : StepModel by keeper() {
+            override fun prefill(tokenIds: IntArray): FloatArray {
+                stop.stop()
+                return FloatArray(672).also { it[OPEN] = 1f }
+            }
+        }
+        assertEquals(ErrorKind.STOPPED, refused { Scene(data, model, FakeCloud { "7" }).ask(stop = stop) }?.kind)
+        lateinit var scene: Scene
+        val again = object : StepModel by keeper() {
+            override fun prefill(tokenIds: IntArray): FloatArray {
+                assertEquals(ErrorKind.BUSY, refused { scene.ask() }?.kind)
+                return FloatArray(672).also { it[STOP] = 1f }
+            }
+        }
+        scene = Scene(data, again, null)
+        scene.ask()
+    },
 )
 
 private fun fallbacks(data: TestData) {

@@ -1,0 +1,66 @@
+package ai.edgekit.core
+
+/** Says that the user wants no answer any more. One for each prompt. */
+class StopSignal {
+    @Volatile
+    private var isSet = false
+
+    fun stop() {
+        isSet = true
+    }
+
+    /** Throws [EdgekitException] (STOPPED) once [stop] was called. */
+    fun check() {
+        if (isSet) throw EdgekitException("stopped: you stopped this prompt. Ask again.", ErrorKind.STOPPED)
+    }
+}
+
+/**
+ * [model] as a session needs it: whatever its runtime throws is one line (DEVICE_FAILED), logits are one number a
+ * token of [vocabSize], and between two steps [stop] is heeded.
+ */
+internal class GuardedModel(
+    private val model: StepModel,
+    private val vocabSize: Int,
+    private val stop: StopSignal = StopSignal(),
+) : StepModel {
+    override val contextLength: Int get() = model.contextLength
+
+    override fun reset() = guarded { model.reset() }
+
+    override fun prefill(tokenIds: IntArray): FloatArray = logits { model.prefill(tokenIds) }
+
+    override fun decode(tokenId: Int): FloatArray = logits { model.decode(tokenId) }
+
+    private fun logits(step: () -> FloatArray): FloatArray {
+        stop.check()
+        val logits = guarded(step)
+        if (logits.size != vocabSize) {
+            val why = "The model gave ${logits.size}, its vocabulary has $vocabSize"
+            throw EdgekitException("bad logits: wrong length. $why. Export the bundle again.", ErrorKind.BAD_LOGITS)
+        }
+        return logits
+    }
+
+    private fun <T> guarded(step: () -> T): T = try {
+        step()
+    } catch (error: EdgekitException) {
+        throw error
+    } catch (error: Exception) {
+        throw deviceFailed(error)
+    } catch (error: OutOfMemoryError) {
+        throw deviceFailed(error)
+    } catch (error: LinkageError) { // a native library that is not there
+        throw deviceFailed(error)
+    }
+}
+
+/** Any failure of the device as one line. */
+fun deviceFailed(error: Throwable): EdgekitException {
+    if (error is EdgekitException) return error
+    val said = error.message.orEmpty().replace(Regex("\\s+"), " ").trim().trimEnd('.').take(MOST_SAID)
+    val what = error.javaClass.simpleName + if (said.isEmpty()) "" else ": $said"
+    return EdgekitException("device failed: $what. The phone could not do it. Ask again.", ErrorKind.DEVICE_FAILED)
+}
+
+private const val MOST_SAID = 160

@@ -80,9 +80,10 @@ def random_solution(
 
 
 def solutions_by_value(numbers: Sequence[int], largest_value: int = LARGEST_VALUE) -> dict[int, Solution]:
-    """For each value that ``numbers`` reach through whole numbers from 1 to ``largest_value``, one way to it.
+    """For each value that ``numbers`` reach through whole numbers from 0 to ``largest_value``, one way to it.
 
-    Of several ways it is the first in :func:`search_order`, and so are the values.
+    Of several ways it is the first in :func:`search_order`, and so are the values. Zero is among the numbers on the
+    way: who only ever learned of differences above it takes 9 - 9 for 1.
     """
     best: dict[int, Solution] = {}
     for solution in _all_solutions([(number, str(number)) for number in numbers], (), largest_value):
@@ -100,7 +101,7 @@ def _all_solutions(pool: Sequence[tuple[int, str]], steps: tuple[Step, ...], lar
         left, right = sorted((pool[one], pool[other]), key=lambda item: item[0], reverse=True)
         rest = [item for index, item in enumerate(pool) if index not in (one, other)]
         for operator in "+-*/":
-            value = _whole(left[0], operator, right[0], largest_value)
+            value = _whole(left[0], operator, right[0], largest_value, smallest=0)
             if value is not None:
                 step = Step(left[0], operator, right[0], value)
                 yield from _all_solutions(
@@ -198,9 +199,9 @@ def _canonical(numbers: Sequence[int], target: int) -> str:
     return f"{' '.join(map(str, sorted(numbers)))} -> {target}"
 
 
-def _whole(left: int, operator: str, right: int, largest: int) -> int | None:
+def _whole(left: int, operator: str, right: int, largest: int, smallest: int = 1) -> int | None:
     value = apply(operator, Fraction(left), Fraction(right))
-    return int(value) if value is not None and value.denominator == 1 and 1 <= value <= largest else None
+    return int(value) if value is not None and value.denominator == 1 and smallest <= value <= largest else None
 
 
 def _join(left: str, operator: str, right: str) -> str:

@@ -51,7 +51,7 @@ class TracesSettings(BaseModel):
     """How long the warm start on traces is, and what its traces are like."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-    steps: int = Field(default=100, ge=1)
+    steps: int = Field(default=120, ge=1)
     batch_size: int = Field(default=32, ge=1)
     learning_rate: float = Field(default=5e-4, gt=0)
     warm_up: int = Field(default=8, ge=1)

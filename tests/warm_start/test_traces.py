@@ -108,5 +108,5 @@ def test_each_value_has_one_way_that_uses_every_number_once(numbers: list[int], 
     for value, solution in solutions_by_value(numbers, largest).items():
         assert value == solution.value == solution.steps[-1].value
         assert len(solution.steps) == len(numbers) - 1
-        assert all(1 <= step.value <= largest and step.left >= step.right for step in solution.steps)
+        assert all(0 <= step.value <= largest and step.left >= step.right for step in solution.steps)
         assert REASONING.grade(REASONING.problem(numbers, value), solution.expression)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import REASONING, solutions_by_value, split_of
+from edgekit.tasks.expression import apply
 from edgekit.warm_start.bases import builtin_base
 from edgekit.warm_start.traces import TracesSettings, draw_problem, trace_batch, trace_example, write_trace
 
@@ -48,8 +50,7 @@ def test_every_line_is_true_and_no_attempt_comes_to_a_value_twice(seed: int) -> 
         for step in match["steps"].split(","):
             left, operator, right, value = re.fullmatch(r"(\d+)([-+*/])(\d+)=(\d+)", step).groups()  # type: ignore[union-attr]
             operands = int(left), int(right)
-            exact = {"+": sum(operands), "-": operands[0] - operands[1], "*": operands[0] * operands[1]}
-            assert int(value) == exact.get(operator, operands[0] / operands[1])
+            assert int(value) == apply(operator, *map(Fraction, operands))
             for operand in operands:
                 pool.remove(operand)
             pool.append(int(value))

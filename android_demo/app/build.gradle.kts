@@ -27,7 +27,7 @@ android {
         targetCompatibility = JavaVersion.VERSION_17
     }
 
-    androidResources.noCompress += listOf("onnx", "pte") // packed already; copied out faster
+    androidResources.noCompress += listOf("onnx", "onnx_data", "data", "pte") // packed already; copied out faster
     packaging.jniLibs.pickFirsts += "**/libc++_shared.so" // both runtimes bring it
 }
 

@@ -54,7 +54,11 @@ final class AppModel {
         (session, bundle, cases, report, answer, shown) = (nil, nil, [], nil, nil, "")
         do {
             let opened = try await Task.detached { try EdgeBundle.open(folder, memory: Self.memory) }.value
-            status = "Loading \(folder.lastPathComponent)."
+            let need = MemoryNeed(opened.manifest)
+            if let free = FreeMemory.bytes {
+                status = "Loading \(folder.lastPathComponent): it \(need.against(free))."
+                try need.check(free)
+            }
             let budget = try settings.budget()
             let session = HybridSession(
                 bundle: opened, model: try await ModelLoader.open(opened), cloud: nil, budget: budget,

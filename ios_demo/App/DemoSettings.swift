@@ -4,6 +4,10 @@ import Network
 import Observation
 import UIKit
 
+#if canImport(os)
+    import os
+#endif
+
 /// What the user chose. The key lives in memory only: it is neither stored nor logged.
 @MainActor @Observable
 final class DemoSettings {
@@ -41,6 +45,17 @@ final class Reachability: @unchecked Sendable {
     }
 
     var isOnline: Bool { monitor.currentPath.status == .satisfied }
+}
+
+/// What this app may still take before the system ends it; nil where the system does not say.
+enum FreeMemory {
+    static var bytes: Int? {
+        #if os(iOS)
+            os_proc_available_memory()
+        #else
+            nil
+        #endif
+    }
 }
 
 extension DeviceFacts {

@@ -29,10 +29,11 @@ SENTENCES = (
 
 
 def byte_level(name: str) -> Tokenizer:
-    """Byte-level BPE with Llama 3's pattern: merges ignored for whole words, or a normalizer and flags."""
+    """Byte-level BPE: Llama 3's pattern, merges ignored for whole words; a normalizer and flags; SmolLM2's digits."""
     tokenizer = Tokenizer(models.BPE(ignore_merges=name == "llama3"))
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), level])
+    cut = pre_tokenizers.Split(Regex(LLAMA3), "isolated") if name != "smollm2_like" else pre_tokenizers.Digits(True)
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=name == "smollm2_like")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([cut, level])
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=420, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False
@@ -95,8 +96,9 @@ def sentencepiece(name: str) -> Tokenizer:
 
 def make() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each tokenizer's name and content."""
-    for name in ("llama3", "flags", "llama2", "gemma3", "mistral", "trimmed"):
-        tokenizer = byte_level(name) if name in ("llama3", "flags") else sentencepiece(name)
+    byte_level_ones = ("llama3", "flags", "smollm2_like")
+    for name in (*byte_level_ones, "llama2", "gemma3", "mistral", "trimmed"):
+        tokenizer = byte_level(name) if name in byte_level_ones else sentencepiece(name)
         tokenizer.add_special_tokens(
             [AddedToken(text, normalized=False) for text in ("<|im_start|>", "<|im_end|>", MARKER)]
         )

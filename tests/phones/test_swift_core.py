@@ -18,9 +18,9 @@ KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "ed
 SHARED = {
     "AddedTokens", "Bundle", "BundleManifest", "BytePairModel", "CheckMemory", "CloudBudget", "CloudClient",
     "CloudRequest", "Conformance", "DecisionRule", "DecodeLoop", "DeviceReport", "Errors", "GuardedModel",
-    "HandOffLog", "HybridSession", "Json", "JsonFields", "JsonReader", "PreTokenizer", "Replay", "RoutingDecoder",
-    "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer", "TokenizerFile", "Utf8Decoder",
-    "Vocabulary",
+    "HandOffLog", "HybridSession", "Json", "JsonFields", "JsonReader", "MemoryNeed", "PreTokenizer", "Replay",
+    "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer", "TokenizerFile",
+    "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
 
 

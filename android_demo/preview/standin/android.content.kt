@@ -1,5 +1,6 @@
 package android.content
 
+import android.app.ActivityManager
 import android.net.ConnectivityManager
 import java.io.File
 import java.io.InputStream
@@ -49,7 +50,8 @@ open class Context(private val folder: File) {
     @Suppress("UNUSED_PARAMETER")
     fun getSharedPreferences(name: String, mode: Int) = preferences.getOrPut(name) { SharedPreferences() }
 
-    fun <T> getSystemService(service: Class<T>): T = service.cast(ConnectivityManager())
+    fun <T> getSystemService(service: Class<T>): T =
+        service.cast(if (service == ActivityManager::class.java) ActivityManager() else ConnectivityManager())
 
     companion object {
         const val MODE_PRIVATE = 0

@@ -87,7 +87,8 @@ struct PreTokenizer: Sendable {
             let spaced = addsSpace && text.first != " " ? [" "] + text : text
             return (cuts ? Gpt2Pattern.cut(spaced) : [spaced]).map(toBytes)
         case .digits(let each):
-            return (each ? SplitBehavior.isolated : .contiguous).cut(text.map { ([$0], $0.isNumeral) })
+            let runs = SplitBehavior.contiguous.cut(text.map { ([$0], $0.isNumeral) })
+            return each ? runs.flatMap { $0[0].isNumeral ? $0.map { [$0] } : [$0] } : runs
         case .metaspace(let mark, let prepends, let cuts):
             let marked = text.replacing([" "], by: mark)
             let isAsked = prepends == .always || prepends == .first && isFirst

@@ -92,6 +92,15 @@ final class BundleTests: XCTestCase {
         XCTAssertThrowsError(try EdgeBundle.open(folder, memory: memory))
     }
 
+    func testWhatItNeedsOfMemoryIsSaidBeforeItIsLoaded() throws {
+        let need = MemoryNeed(try BundleManifest.read(folder))
+        XCTAssertEqual([need.artifactBytes, need.cacheBytes], [3, 2 * 1 * 8 * 128 * 4])
+        XCTAssertNoThrow(try need.check(need.artifactBytes + need.cacheBytes))
+        XCTAssertThrowsError(try need.check(8_000)) { error in
+            XCTAssertTrue(line(for: error).contains("needs 1 MB (1 of weights, 1 for 128 tokens), 1 MB are free"))
+        }
+    }
+
     func testANewerBundleAndNamesOutsideAreRefused() throws {
         try manifest { $0.replacingOccurrences(of: "\"version\":1", with: "\"version\":2") }
         refused("Update the app")

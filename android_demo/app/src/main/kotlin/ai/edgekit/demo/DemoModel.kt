@@ -16,9 +16,11 @@ import ai.edgekit.core.HandOffRules
 import ai.edgekit.core.HybridAnswer
 import ai.edgekit.core.HybridListener
 import ai.edgekit.core.HybridSession
+import ai.edgekit.core.MemoryNeed
 import ai.edgekit.core.SelfTest
 import ai.edgekit.core.StopSignal
 import ai.edgekit.core.deviceFailed
+import android.app.ActivityManager
 import android.app.Application
 import android.net.ConnectivityManager
 import android.net.NetworkCapabilities
@@ -84,6 +86,11 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
             val checked = CheckMemory(File(getApplication<Application>().filesDir, "checked-bundles.json"))
             val opened = Bundle.open(bundleFolder(getApplication<Application>()), checked)
             bundle = opened
+            val memory = ActivityManager.MemoryInfo()
+            getApplication<Application>().getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
+            val need = MemoryNeed.of(opened.manifest)
+            title = "Loading: it ${need.against(memory.availMem)}"
+            need.check(memory.availMem)
             model = openModel(opened)
             title = "${opened.manifest.recipeName} · ${model?.runtime?.name} ${model?.runtime?.version}"
         }

@@ -22,6 +22,15 @@ fun bundleTests(data: TestData): Tests = mapOf(
         assertTrue("._model.onnx is not in the manifest" in refusal { Bundle.open(folder) })
     },
     "bundle: a whole one is hashed once, until a file changes" to { hashedOnce(data) },
+    "bundle: what it needs of memory is said before it is loaded" to {
+        val facts = MODEL + mapOf("layers" to 30, "key_value_heads" to 3, "head_dim" to 64, "context_length" to 1024)
+        val folder = makeBundle(data).also { writeManifest(it, mapOf("model" to facts)) }
+        val need = MemoryNeed.of(BundleManifest.read(folder))
+        assertEquals(listOf(8L, 2L * 30 * 3 * 64 * 1024 * 4), listOf(need.artifactBytes, need.cacheBytes))
+        need.check(need.artifactBytes + need.cacheBytes)
+        val told = refusal { need.check(40_000_000) }
+        assertTrue("needs 48 MB (1 of weights, 48 for 1024 tokens), 40 MB are free" in told, told)
+    },
     "bundle: names that leave the folder are refused" to {
         val bad = listOf("../x", "/x", "a/../x", "./x", "a//b", "a/", "", ".", "..", "C:/x", "a\\b", "a\u0000", "a/./b")
         for (name in bad) assertFalse(BundleManifest.isInside(name), name)

@@ -17,13 +17,12 @@ from typing import Any
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.metrics import tokens_before_call
-from edgekit.experiment.attempts import Attempts, attempt
+from edgekit.experiment.attempts import Attempts, attempt, with_samples
 from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import DeviceName, open_device
 from edgekit.progress import Say
-from edgekit.routing.decoder import Decision
 from edgekit.tasks.base import Problem, Task
 
 BEFORE_ATTEMPT = ("naive_offloading", "oracle_router")
@@ -103,6 +102,14 @@ class Candidate:
         """Alone on the problems that routers are fitted to."""
         return self._alone(self.exam.router_train, "training problems for routers")
 
+    def sampled(self, attempts: Attempts, count: int) -> Attempts:
+        """``attempts`` with ``count`` samples each, drawn by the run's seed; as they are for a count of 0."""
+
+        def note(done: int, total: int, _: str = "", /) -> None:
+            self.tell(f"drawing {count} samples: {done}/{total}")
+
+        return with_samples(self.policy, attempts, count, seed=self.seed, on_progress=note) if count else attempts
+
     def _alone(self, problems: list[Problem], what: str) -> Attempts:
         def note(done: int, total: int, _: str = "", /) -> None:
             self.tell(f"{what}, alone: {done}/{total}")
@@ -136,7 +143,7 @@ def judge(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verd
 
 def _fixed(candidate: Candidate, fractions: Sequence[float], *, called: bool, notes: str) -> Verdict:
     test, n = candidate.test, len(candidate.test)
-    tokens = [0] * n if called else _lengths(test.decisions)
+    tokens = [0] * n if called else test.device_tokens
     correct = candidate.exam.cloud_test if called else test.correct
     budgets = [
         {"call_fraction": c, "threshold": None, "calls": [called] * n, "correct": correct, "device_tokens": tokens}
@@ -152,9 +159,10 @@ def _router(method: str, candidate: Candidate, fractions: Sequence[float]) -> Ve
     candidate.tell(f"scoring with {method}")
     alone = f"Local accuracy {_mean(train.correct):.3f} on the problems it was fitted to"
     notes = f"{alone}, {_mean(candidate.validation.correct):.3f} on validation."
-    validation = score(candidate.validation)
+    validation = score(candidate.sampled(candidate.validation, router.samples))
+    test = candidate.sampled(candidate.test, router.samples)
     return _outside(
-        method, candidate, fractions, validation, lambda: score(candidate.test),
+        method, candidate, fractions, validation, lambda: score(test), device_tokens=test.device_tokens,
         before_attempt=router.before_attempt, training_prompts=len(train), notes=notes,
     )  # fmt: skip
 
@@ -184,21 +192,26 @@ def _outside(
     validation: Sequence[float],
     score_test: Callable[[], list[float]],
     *,
+    device_tokens: list[int] | None = None,
     before_attempt: bool,
     training_prompts: int = 0,
     notes: str,
 ) -> Verdict:
-    """A method that orders problems by a score. ``score_test`` is called when every threshold is fixed."""
+    """A method that orders problems by a score. ``score_test`` is called when every threshold is fixed.
+
+    ``device_tokens``: what each attempt cost on the device; None means the attempts' own lengths.
+    """
     fitted_on = with_forced(validation, _forced(candidate.validation), method)
     thresholds = [fit_threshold(fitted_on, fraction) for fraction in fractions]
     raw, test = score_test(), candidate.test
     scores = with_forced(raw, _forced(test), method)
+    attempted = device_tokens or test.device_tokens
     budgets = []
     for fraction, threshold in zip(fractions, thresholds, strict=True):
         calls = hands_off(scores, threshold)
         # A prompt that goes off for want of an answer was attempted, unless the score had sent it off before.
         spared = hands_off(raw, threshold) if before_attempt else [False] * len(raw)
-        tokens = [0 if free else n for free, n in zip(spared, _lengths(test.decisions), strict=True)]
+        tokens = [0 if free else n for free, n in zip(spared, attempted, strict=True)]
         correct = _overall(calls, test.correct, candidate.exam.cloud_test)
         budgets.append(_budget(fraction, threshold, fitted_on, calls, correct, tokens))
     return Verdict(scores, budgets, training_prompts=training_prompts, notes=notes)
@@ -254,10 +267,6 @@ def _budget(
 def _forced(attempts: Attempts) -> list[bool]:
     """Which problems go to the cloud because the attempt ended without an answer (routing.json says whether)."""
     return [decision.called for decision in attempts.decisions]
-
-
-def _lengths(decisions: Sequence[Decision]) -> list[int]:
-    return [len(decision.token_ids) for decision in decisions]
 
 
 def _overall(calls: Sequence[bool], local: Sequence[bool], cloud: Sequence[bool]) -> list[bool]:

@@ -25,6 +25,7 @@ from edgekit.experiment.config import load_experiment_config, preset_names
 from edgekit.experiment.judge import Candidate, Exam, judge
 from edgekit.experiment.methods import METHODS
 from edgekit.experiment.routers import ROUTERS
+from edgekit.experiment.routers.sample_agreement import SAMPLES
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.experiment.thresholds import fit_threshold, hands_off, with_forced
 from edgekit.policy.checkpoint import load_policy, save_policy
@@ -131,7 +132,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Candidate:
     return candidate(tmp_path_factory.mktemp("shared"))
 
 
-@pytest.mark.parametrize("method", ["naive_offloading", "oracle_router", "token_entropy", "gapg"])
+@pytest.mark.parametrize("method", ["naive_offloading", "oracle_router", "token_entropy", "sample_agreement", "gapg"])
 def test_thresholds_do_not_change_with_the_test_problems(method: str, shared: Candidate) -> None:
     one = shared
     others = COUNTDOWN.problems("test", 9, 99)
@@ -190,6 +191,8 @@ def test_only_methods_that_read_no_answer_save_the_device_its_tokens(shared: Can
     one = shared
     whole = [len(decision.token_ids) for decision in one.test.decisions]
     assert judge("token_entropy", one, FRACTIONS).budgets[1]["device_tokens"] == whole
+    drawn = judge("sample_agreement", one, FRACTIONS).budgets[1]["device_tokens"]
+    assert all(tokens >= n + SAMPLES for tokens, n in zip(drawn, whole, strict=True))
     naive = judge("naive_offloading", one, FRACTIONS).budgets[1]
     spent = [0 if called else n for called, n in zip(naive["calls"], whole, strict=True)]
     answered = [not decision.called for decision in one.test.decisions]

@@ -36,7 +36,8 @@ METHODS = {
     "collaboration_grpo": ("collaboration_grpo", 0.8), "collaboration_dr_grpo": ("collaboration_dr_grpo", 1.3),
     "prompt_router": ("task_only", 0.9), "hidden_probe_prompt": ("task_only", 1.1),
     "answer_router": ("task_only", 1.8), "hidden_probe": ("task_only", 2.2),
-    "token_entropy": ("task_only", 0.7), "oracle_router": ("task_only", 9.0), "gapg": ("gapg", 2.6),
+    "token_entropy": ("task_only", 0.7), "sample_agreement": ("task_only", 1.6),
+    "oracle_router": ("task_only", 9.0), "gapg": ("gapg", 2.6),
     "gapg_early": ("gapg", 2.3), "da_grpo": ("da_grpo", 2.4),
 }  # fmt: skip
 BUDGETS = (0.1, 0.2, 0.3, 0.5)

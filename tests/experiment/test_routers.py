@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from edgekit.errors import EdgekitError
-from edgekit.experiment.attempts import Attempts, attempt
+from edgekit.experiment.attempts import Attempts, attempt, with_samples
 from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.routers.fitting import FitSettings
 from edgekit.experiment.routers.forward import batches, last_token_states, sequences
 from edgekit.experiment.routers.hidden_probe import logistic_regression
 from edgekit.experiment.routers.pretrained import pretrained_router
+from edgekit.experiment.routers.sample_agreement import SAMPLES
 from edgekit.experiment.routers.token_entropy import POSITIONS_AT_ONCE
 from edgekit.policy.checkpoint import Policy, load_policy, state_tensors
 from edgekit.policy.tokens import build_tokenizer
@@ -47,7 +48,7 @@ def auroc(scores: list[float], labels: list[bool]) -> float:
 def made_up(policy: Policy, n: int, seed: int, is_wrong: Callable[[int, bool], bool]) -> Attempts:
     """Attempts that are wrong by a rule of the prompt's target and of the verdict in the response."""
     source = random.Random(seed)
-    problems, decisions, correct = [], [], []
+    problems, decisions, correct, samples = [], [], [], []
     for index in range(n):
         target, verdict = source.randint(1, 99), source.random() < 0.5
         problems.append(Problem(str(index), f"{source.randint(1, 20)} {source.randint(1, 20)} -> {target}", "2"))
@@ -55,7 +56,8 @@ def made_up(policy: Policy, n: int, seed: int, is_wrong: Callable[[int, bool], b
         ids = policy.tokenizer.encode(text, add_special_tokens=False).ids
         decisions.append(Decision("local", "answer", text, "3", tuple(ids)))
         correct.append(not is_wrong(target, verdict))
-    return Attempts(problems, decisions, correct)
+        samples.append(tuple(replace(decisions[-1], answer=source.choice(["3", "4"])) for _ in range(SAMPLES)))
+    return Attempts(problems, decisions, correct, samples)
 
 
 def large_target(target: int, _: bool) -> bool:
@@ -103,6 +105,23 @@ def test_a_seed_makes_one_router_and_leaves_the_policy_and_the_global_generator_
     assert all(torch.tensor(first).isfinite())
     assert torch.equal(torch.random.get_rng_state(), generator)
     assert all(torch.equal(tensor, before[key]) for key, tensor in state_tensors(policy.model).items())
+
+
+def test_samples_agree_where_they_answer_the_same_text_and_cost_what_they_write(policy: Policy) -> None:
+    attempts = attempt(policy, TASK, TASK.problems("test", 6, 0))
+    drawn = with_samples(policy, attempts, 3, seed=1, batch_size=4)
+    assert drawn == with_samples(policy, attempts, 3, seed=1, batch_size=6)
+    assert drawn.samples != with_samples(policy, attempts, 3, seed=2).samples
+    assert all(len(each) == 3 for each in drawn.samples)
+    tokens = [len(decision.token_ids) for decision in attempts.decisions]
+    assert attempts.device_tokens == tokens
+    assert all(more >= one + 3 for more, one in zip(drawn.device_tokens, tokens, strict=True))
+
+    own = Decision("local", "answer", "", "3 + 4", (1, 2))
+    none, called = replace(own, answer=None), replace(own, answer=None, route="cloud", reason="marker")
+    row = (replace(own, answer="3+4"), replace(own, answer="4 + 3"), none, called)
+    twice = Attempts(drawn.problems[:2], [own, none], [True, False], [row, row])
+    assert ROUTERS["sample_agreement"].fit(policy, twice, seed=0)(twice) == [0.75, 1.0]
 
 
 @torch.inference_mode()

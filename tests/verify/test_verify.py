@@ -137,14 +137,13 @@ def test_a_wrong_marker_id_fails_the_lowering_hop(damaged, policy, problems) -> 
     assert any("spell" in fault for fault in alone.faults)
 
 
-def test_a_marker_id_outside_the_vocabulary_fails_without_a_crash(damaged, policy, problems) -> None:
+def test_a_marker_id_outside_the_vocabulary_is_refused_when_the_bundle_is_opened(damaged) -> None:
     data = json.loads((damaged / "routing.json").read_text())
     data["marker"]["token_ids"] = [[10**6]]
     (damaged / "routing.json").write_text(json.dumps(data))
     hash_again(damaged)
-    report = verify_bundle(open_bundle(damaged), policy, problems, None, None)
-    assert report.outcome == "MISMATCH"
-    assert "outside the vocabulary" in report.faults[0]
+    with pytest.raises(BundleError, match="bad token ids: .*1000000"):
+        open_bundle(damaged)
 
 
 def test_a_cache_off_by_one_fails_the_lowering_hop(tiny_bundle_folder, policy, problems) -> None:

@@ -43,6 +43,9 @@ STYLES = {
         "Hidden probe, prompt", GREEN, DASHED, "P", "task-tuned; the same probe before the attempt, on the prompt"
     ),
     "token_entropy": Style("Token entropy", ORANGE, DASHDOT, "h", "task-tuned; a threshold on the tokens' entropy"),
+    "sample_agreement": Style(
+        "Sample agreement", ORANGE, DASHED, "H", "task-tuned; five more samples, as many as answer otherwise decide"
+    ),
     "naive_offloading": Style("Naive offloading", MUTED, DOTTED, "x", "task-tuned; a random share is handed off"),
     "task_only": Style("Task tuning only", MUTED, "-", "_", "task-tuned; nothing is handed off"),
     "oracle_router": Style("Oracle router", INK, DASHED, "+", "task-tuned; knows which answers are wrong"),

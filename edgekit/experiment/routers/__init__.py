@@ -6,6 +6,7 @@ from edgekit.experiment.routers.base import Fit, Router, Scorer
 from edgekit.experiment.routers.classifier import fit_answer_router, fit_prompt_router
 from edgekit.experiment.routers.hidden_probe import fit_hidden_probe, fit_hidden_probe_prompt
 from edgekit.experiment.routers.pretrained import pretrained_router
+from edgekit.experiment.routers.sample_agreement import SAMPLES, fit_sample_agreement
 from edgekit.experiment.routers.token_entropy import fit_token_entropy
 
 ROUTERS = {
@@ -14,6 +15,7 @@ ROUTERS = {
     "hidden_probe": Router(fit_hidden_probe, before_attempt=False),
     "hidden_probe_prompt": Router(fit_hidden_probe_prompt, before_attempt=True),
     "token_entropy": Router(fit_token_entropy, before_attempt=False),
+    "sample_agreement": Router(fit_sample_agreement, before_attempt=False, samples=SAMPLES),
 }
 
 __all__ = ["ROUTERS", "Fit", "Router", "Scorer", "find_router"]

@@ -142,7 +142,7 @@ def test_a_marker_id_outside_the_vocabulary_is_refused_when_the_bundle_is_opened
     data["marker"]["token_ids"] = [[10**6]]
     (damaged / "routing.json").write_text(json.dumps(data))
     hash_again(damaged)
-    with pytest.raises(BundleError, match="bad token ids: .*1000000"):
+    with pytest.raises(BundleError, match=r"bad token ids: .*1000000"):
         open_bundle(damaged)
 
 

@@ -144,7 +144,8 @@ def test_a_run_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
         result = launch("-m", "edgekit", "train", "quick", "--out", str(run), *settings(), processes=processes)
         assert result.returncode == 0, result.stderr[-2000:]
     for single, double in zip(lines(one / "metrics.jsonl"), lines(two / "metrics.jsonl"), strict=True):
-        assert double == pytest.approx(single, rel=1e-4)
+        # The gaps between sampled and recomputed log-probabilities are of the size of rounding errors themselves.
+        assert double == pytest.approx(single, rel=1e-4, abs=1e-5)
         assert double["mean_tokens"] == single["mean_tokens"]
     weights = [load_file(run / "policy" / "model.safetensors") for run in (one, two)]
     for name, weight in weights[0].items():

@@ -113,9 +113,15 @@ class OldCase(_Case):
 
 
 class ConformanceCase(_Case):
-    """One prompt. ``marker_bias`` is that of the artifact when it was exported, ``reference_bias`` its run's."""
+    """One prompt. ``marker_bias`` is that of the artifact when it was exported, ``reference_bias`` its run's.
+
+    ``reference_answer`` is what an answer is held against by the rule ``grading_rule``, so that the case is graded
+    where its task is not; None where only the task grades it, and in bundles made before these were recorded.
+    """
 
     version: Literal[2]
+    grading_rule: str | None = None
+    reference_answer: str | None = None
     reference_bias: float
     reference: RecordedResponse
     quantized_reference: RecordedResponse

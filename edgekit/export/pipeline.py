@@ -37,6 +37,7 @@ def export(
     out: Path,
     *,
     prompts: Sequence[str],
+    answers: Sequence[tuple[str, str] | None] = (),
     task: str = "",
     calibration_prompts: Sequence[str] = (),
     fit_bias: FitBias | None = None,
@@ -45,7 +46,8 @@ def export(
 ) -> Path:
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
-    ``prompts`` become the conformance cases; ``task`` names where they come from. A recipe that rounds by gptq reads
+    ``prompts`` become the conformance cases, with the rule and the reference answer of each in ``answers``, if any;
+    ``task`` names where they come from. A recipe that rounds by gptq reads
     ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the bundle
     has the policy's. ``on_stage`` hears what begins; ``on_fallbacks``, before that, which weights get other numbers
     than the recipe asks for, if any do. All that the reference decides it decides first, so that its floats and its
@@ -73,7 +75,8 @@ def export(
             say("fitting the marker bias")
             quantized.routing = quantized.routing.model_copy(update={"marker_bias": fit(quantized)})
         say("recording the quantized decisions")
-        cases = conformance_cases(quantized, prompts, before, bias, recipe.context_length)
+        graded = answers or [None] * len(prompts)
+        cases = conformance_cases(quantized, prompts, graded, before, bias, recipe.context_length)
         forget_floats(quantized.model)
         say(f"lowering to {recipe.target}")
         stops = quantized.routing.stop_token_ids
@@ -93,9 +96,14 @@ def _respond(policy: Policy, prompts: Sequence[str], context_length: int) -> lis
 
 
 def conformance_cases(
-    quantized: Policy, prompts: Sequence[str], before: Sequence[Decision], reference_bias: float, context_length: int
+    quantized: Policy,
+    prompts: Sequence[str],
+    answers: Sequence[tuple[str, str] | None],
+    before: Sequence[Decision],
+    reference_bias: float,
+    context_length: int,
 ) -> list[ConformanceCase]:
-    """Each prompt with the reference's response ``before`` and its quantized twin's."""
+    """Each prompt with its rule and reference answer, the reference's response ``before`` and its quantized twin's."""
     after = _respond(quantized, prompts, context_length)
     return [
         ConformanceCase(
@@ -105,10 +113,12 @@ def conformance_cases(
             prompt_token_ids=tuple(quantized.encode(prompt)),
             reference_bias=reference_bias,
             marker_bias=quantized.routing.marker_bias,
+            grading_rule=graded[0] if graded else None,
+            reference_answer=graded[1] if graded else None,
             reference=RecordedResponse.of(reference),
             quantized_reference=RecordedResponse.of(twin),
         )
-        for number, (prompt, reference, twin) in enumerate(zip(prompts, before, after, strict=True))
+        for number, (prompt, graded, reference, twin) in enumerate(zip(prompts, answers, before, after, strict=True))
     ]
 
 

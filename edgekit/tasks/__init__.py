@@ -37,8 +37,8 @@ _named: set[str] = set()
 """Resolved names that the user of this process gave."""
 
 __all__ = [
-    "DATA_SETS", "TASKS", "Problem", "Split", "Task", "get_task", "name_task", "resolve_task", "task_content",
-    "task_label",
+    "DATA_SETS", "TASKS", "Problem", "Split", "Task", "from_copy", "get_task", "jsonl_file", "name_task",
+    "resolve_task", "task_content", "task_label",
 ]  # fmt: skip
 
 
@@ -74,6 +74,10 @@ def name_task(given: str) -> str:
 
 def task_label(name: str) -> str:
     """What a bundle says it was made for: a task of edgekit's own by its name; else a file's name and hash, no path."""
+    if name.startswith("hub:/"):  # a data set's folder here
+        place, rule = _parts(name)
+        folder, _, config = place.removeprefix("hub:").partition(":")
+        return f"hub:{Path(folder).name}{f':{config}' if config else ''}{f'#{rule}' if rule else ''}"
     return name if name in TASKS or name.startswith("hub:") else task_content(name)
 
 
@@ -95,6 +99,20 @@ def get_task(name: str) -> Task:
             f"If you trust it, name it yourself: --task {place} (training: --set task={place})."
         )
     return _open(name, 0 if place.startswith("hub:") else Path(place).stat().st_mtime_ns)
+
+
+def jsonl_file(name: str) -> Path | None:
+    """The JSONL file that the task is, whether or not it is there; None for other tasks."""
+    match = _SOURCE.fullmatch(name)
+    return Path(match["place"]) if match and not match["hub"] and match["place"].endswith(".jsonl") else None
+
+
+def from_copy(name: str, folder: Path) -> str:
+    """``name``, or the same by ``folder``'s copy where the JSONL file that it names is gone."""
+    file = jsonl_file(name)
+    if file is None or file.is_file() or not (folder / file.name).is_file():
+        return name
+    return f"{(folder / file.name).resolve()}{name[len(str(file)) :]}"
 
 
 def task_content(name: str) -> str:

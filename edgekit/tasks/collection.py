@@ -22,7 +22,10 @@ Splits = Mapping[Split, Sequence[Problem]]
 
 
 class Collection:
-    """Problems read once, when they are first needed, by ``read``; their references stand in ``data["answer"]``."""
+    """Problems read once, when they are first needed, by ``read``; their references stand in ``data["answer"]``.
+
+    A problem may name a rule of its own in ``data["rule"]``.
+    """
 
     def __init__(self, name: str, rule: str, read: Callable[[], Splits]) -> None:
         self.name = name
@@ -52,8 +55,9 @@ class Collection:
         return problems[:n]
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
-        """True if ``answer`` is the problem's reference answer under the rule."""
-        return answer is not None and RULES[self.rule](problem.data["answer"], answer)
+        """True if ``answer`` is the problem's reference answer under its own rule, or else the collection's."""
+        rule = RULES[problem.data.get("rule") or self.rule]
+        return answer is not None and rule(problem.data["answer"], answer)
 
     def solve(self, problem: Problem) -> str:
         """The reference answer."""

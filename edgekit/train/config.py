@@ -15,7 +15,7 @@ from edgekit.faults import faults_of
 from edgekit.policy.device import DeviceName
 from edgekit.recipes.lookup import named_recipes
 from edgekit.rollout.server import server_address
-from edgekit.tasks import resolve_task
+from edgekit.tasks import from_copy, resolve_task
 from edgekit.train.advantage import Estimator
 from edgekit.train.idle import idle_settings, without_idle
 from edgekit.train.reward import reward_problems
@@ -25,6 +25,8 @@ from edgekit.warm_start.kinds import WarmStart, start_problems
 from edgekit.yaml_document import read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
+KEPT_TASK = "task"
+"""The folder in a run that keeps a copy of its JSONL task, so that the run is whole on another machine."""
 
 
 class TrainConfig(BaseModel):
@@ -208,8 +210,13 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
 
 
 def load_run_config(path: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
-    """A run's own config.yaml with overrides; what earlier versions wrote there and did not read is left out."""
+    """A run's own config.yaml with overrides; what earlier versions wrote there and did not read is left out.
+
+    A JSONL task whose file is gone is the run's own copy of it.
+    """
     data = read_mapping(path, "training config")
+    if isinstance(data.get("task"), str):
+        data["task"] = from_copy(data["task"], path.parent / KEPT_TASK)
     given, problems = _read_overrides(overrides)
     data = without_idle(data, TrainConfig.model_construct(**data)) | given
     return _checked(data, f"training config {path}", problems)

@@ -17,9 +17,10 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.folder_lock import lock_folder
 from edgekit.policy.checkpoint import Policy, save_policy
 from edgekit.policy.grid import Grid, load_grid
+from edgekit.tasks import jsonl_file
 from edgekit.train.algorithms import Algorithm
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
-from edgekit.train.config import TrainConfig, load_run_config
+from edgekit.train.config import KEPT_TASK, TrainConfig, load_run_config
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import check_shares
 from edgekit.train.responses import SERVED
@@ -71,9 +72,13 @@ class RunDirectory:
         return load_grid(self.path)
 
     def begin(self, config: TrainConfig, grid: Grid | None) -> None:
-        """Write down the configuration, if it is not there as it is, and the ``grid`` that its recipe gave."""
+        """Write down the configuration, if it is not there as it is, the ``grid`` that its recipe gave, and a copy of
+        a JSONL task."""
         if grid is not None:
             grid.save(self.path)
+        task_file = jsonl_file(config.task)
+        if task_file is not None and not (self.path / KEPT_TASK / task_file.name).is_file():
+            write_file(self.path / KEPT_TASK / task_file.name, task_file.read_bytes())
         file, text = self.path / "config.yaml", config.to_yaml()
         if not file.is_file() or file.read_text() != text:
             write_file(file, text)

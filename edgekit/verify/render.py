@@ -119,7 +119,7 @@ def _told(report: VerifyReport) -> Iterator[str]:
     if report.call_fraction_change is not None:
         yield f"share of calls: {_change(report.call_fraction_change)}"
     if report.overall_accuracy_change is None:
-        yield "overall accuracy: not known (no task reads these prompts)"
+        yield "overall accuracy: not graded (no reference answers here; --task names a task that knows these prompts)"
     else:
         yield f"overall accuracy with the cloud: {_change(report.overall_accuracy_change)}"
     if calibration is not None and calibration.bias_before != calibration.bias_after:

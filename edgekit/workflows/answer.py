@@ -12,9 +12,9 @@ from edgekit.cloud.oracle import TaskChat
 from edgekit.cloud.request import ChatCloud
 from edgekit.hybrid.events import HybridAnswer
 from edgekit.hybrid.session import HybridSession
-from edgekit.tasks import get_task, name_task
+from edgekit.tasks import get_task
 from edgekit.tasks.base import Task
-from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, source_task
+from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, task_for
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
@@ -49,7 +49,7 @@ def answer(
     "openai:MODEL@BASE_URL", an object with a method ``answer(problem)``, or "none". Raises :class:`EdgekitError` for
     a source or a cloud that edgekit does not know; a cloud that fails is no error, the device then answers.
     """
-    chosen = get_task(name_task(task) if task else source_task(source) or DEFAULT_TASK)
+    chosen = task_for(source, task) or get_task(DEFAULT_TASK)
     session = HybridSession(open_device(source), chat_cloud(open_cloud(cloud, chosen), chosen))
     if isinstance(prompt, str):
         return _graded(session.ask(prompt), prompt, chosen)

@@ -14,7 +14,7 @@ from edgekit.evaluate.plots import draw_curve
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_label
 from edgekit.workflows.calibrate import SPLIT
-from edgekit.workflows.source import AnyPath, open_cloud, open_source, task_of
+from edgekit.workflows.source import AnyPath, has_foreign_task, open_cloud, open_source, task_for, task_of
 
 CALIBRATION_PROBLEMS = 500
 
@@ -41,10 +41,13 @@ def evaluate_source(
     """Measure how well a run or a bundle and its cloud answer ``n`` held-out problems.
 
     ``call_fraction`` calibrates to it first, on validation problems, without storing the bias. ``plot`` is a PNG to
-    draw accuracy against call fraction to. Raises :class:`EdgekitError` for a source or cloud that cannot be had.
+    draw accuracy against call fraction to. A bundle whose task is not here is
+    measured on its recorded prompts. Raises :class:`EdgekitError` for a source or cloud that cannot be had.
     """
-    task = task_of(Path(source), task)
-    chosen = get_task(task)
+    path = Path(source)
+    recorded = task_for(path, None) if task is None and has_foreign_task(path) else None
+    task = recorded.name if recorded else task_of(path, task)
+    chosen = recorded or get_task(task)
     answerer = open_cloud(cloud, chosen)
     decider = open_source(source)
     routing = decider.routing

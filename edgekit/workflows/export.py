@@ -15,8 +15,9 @@ from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import get_target
-from edgekit.tasks import task_label
-from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_prompts
+from edgekit.tasks import get_task, task_label
+from edgekit.tasks.recorded import grading_of
+from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_problems
 from edgekit.workflows.source import AnyPath, task_of
 
 CASES = 64
@@ -45,11 +46,14 @@ def export(
     source = Path(run)
     chosen = recipe if isinstance(recipe, ExportRecipe) else recipe_for(target, recipe)
     task = task_of(source, task)
+    problems = conformance_problems(task, cases)
+    gradings = [grading_of(get_task(task), problem) for problem in problems]
     return pipeline.export(
         source,
         chosen,
         bundle_folder(chosen) if out is None else Path(out),
-        prompts=conformance_prompts(task, cases),
+        prompts=[problem.prompt for problem in problems],
+        answers=[None if each is None else (each.rule, each.answer) for each in gradings],
         task=task_label(task),
         calibration_prompts=calibration_prompts(chosen.quantize, task),
         fit_bias=bias_fitter(task) if calibrate else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.bundle.load import Bundle
 from edgekit.recipes.quant_recipe import QuantRecipe
-from edgekit.tasks import TASKS, get_task
+from edgekit.tasks import TASKS, Problem, get_task
 
 BIAS_PROMPTS = 300
 """Validation problems on which an artifact's call fraction is brought back to the reference's."""
@@ -33,6 +33,6 @@ def bias_prompts(task: str) -> list[str]:
     return [problem.prompt for problem in get_task(task).problems("validation", BIAS_PROMPTS, seed=0)]
 
 
-def conformance_prompts(task: str, n: int) -> list[str]:
+def conformance_problems(task: str, n: int) -> list[Problem]:
     """The test problems whose decisions a bundle records."""
-    return [problem.prompt for problem in get_task(task).problems("test", n, seed=1)]
+    return get_task(task).problems("test", n, seed=1)

@@ -18,9 +18,9 @@ from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.redaction import Redactor, read_names
 from edgekit.hybrid.session import Consent, HandOffRules, HybridSession
-from edgekit.tasks import get_task, name_task
+from edgekit.tasks import get_task
 from edgekit.workflows.answer import chat_cloud
-from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, source_task
+from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, task_for
 
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
@@ -80,7 +80,7 @@ def open_session(
     if options.redact:
         names = read_names(options.names) if options.names is not None else []
         redactor = Redactor(names, options.region)
-    chosen = get_task(name_task(task) if task else source_task(source) or DEFAULT_TASK)
+    chosen = task_for(source, task) or get_task(DEFAULT_TASK)
     behind = chat_cloud(open_cloud(cloud, chosen), chosen)
     price = read_price(options.prices, behind.model) if options.prices is not None and behind is not None else None
     if price is None and any(limit.is_cost for limit in limits):
@@ -124,12 +124,12 @@ def recorded_cases(source: AnyPath) -> list[dict[str, Any]]:
     if not is_bundle(Path(source)):
         return []
     bundle = open_bundle(Path(source))
-    task = get_task(source_task(bundle) or DEFAULT_TASK)
+    task = task_for(bundle, None)
     cases = []
     for case in bundle.conformance():
-        problem = task.parse(case.prompt)
+        problem = None if task is None else task.parse(case.prompt)
         alone = case.quantized_reference
-        right = None if problem is None else task.grade(problem, alone.answer)
+        right = None if task is None or problem is None else task.grade(problem, alone.answer)
         margin = case.call_margin if math.isfinite(case.call_margin) else None
         cases.append({"prompt": case.prompt, "margin": margin, "called": alone.route == "cloud", "right": right})
     return cases

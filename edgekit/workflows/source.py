@@ -63,6 +63,39 @@ def task_of(source: Path, given: str | None) -> str:
     return load_run_config(configs[0]).task
 
 
+def task_for(source: AnyPath | Policy | Bundle, given: str | None) -> Task | None:
+    """What grades the prompts of ``source``: the task ``given``, or else the one that it was made for.
+
+    Of a bundle whose task is not here that is what its recorded cases make with their answers, which knows no other
+    prompts. None for an opened policy, and where nothing recorded can be graded.
+    """
+    from edgekit.bundle.conformance import CONFORMANCE, ConformanceCase, read_conformance
+    from edgekit.bundle.load import Bundle
+    from edgekit.bundle.manifest import read_manifest
+    from edgekit.tasks import get_task, name_task
+    from edgekit.tasks.recorded import Grading, recorded_task
+
+    name = name_task(given) if given else source_task(source)
+    if name is not None:
+        return get_task(name)
+    folder = source.path if isinstance(source, Bundle) else source
+    if not isinstance(folder, str | os.PathLike):
+        return None
+    graded = [
+        (case.prompt, Grading(case.grading_rule, case.reference_answer))
+        for case in read_conformance(Path(folder) / CONFORMANCE)
+        if isinstance(case, ConformanceCase) and case.grading_rule and case.reference_answer
+    ]
+    label = read_manifest(Path(folder)).provenance.get("task", "")
+    possible = [(prompt, grading) for prompt, grading in graded if grading.is_possible]
+    return recorded_task(label.partition("@")[0] or "recorded cases", possible) if possible else None
+
+
+def has_foreign_task(source: Path) -> bool:
+    """Whether ``source`` is a bundle made for a task that is not here."""
+    return (source / "manifest.json").is_file() and source_task(source) is None
+
+
 def is_known(label: str) -> bool:
     """Whether a bundle's label means a task of edgekit's own: no file, and nothing from a network."""
     from edgekit.tasks import TASKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from edgekit.bundle.load import Bundle
@@ -18,7 +19,7 @@ from edgekit.verify.device_report import read_device_report
 from edgekit.verify.judge import Thresholds
 from edgekit.verify.report import VerifyReport
 from edgekit.workflows.prompts import rounded_on
-from edgekit.workflows.source import AnyPath, load_policy, open_bundle, source_task, task_of
+from edgekit.workflows.source import AnyPath, load_policy, open_bundle, source_task, task_for, task_of
 
 
 def verify(
@@ -51,8 +52,8 @@ def verify(
         return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
     policy = _reference(reference)
     # Recorded decisions are all that is needed, but for accuracies: bundles of unknown tasks are verified too.
-    name = task_of(opened.path, task) if policy or task else source_task(opened)
-    chosen = get_task(name) if name else None
+    name = _task_with(opened, reference, task) if policy else None
+    chosen = get_task(name) if name else task_for(opened, task)
     return verify_bundle(
         opened,
         policy,
@@ -84,10 +85,17 @@ def verify_device(
         opened,
         phone,
         policy,
-        calibration_prompts=rounded_on(opened, task_of(opened.path, task)) if policy else [],
+        calibration_prompts=rounded_on(opened, _task_with(opened, reference, task)) if policy else [],
         limits=limits,
         on_progress=on_progress,
     )
+
+
+def _task_with(bundle: Bundle, reference: AnyPath | Policy | None, given: str | None) -> str:
+    """The task whose problems a bundle's reference decides: ``given``, the bundle's, or the run's own."""
+    if given is None and source_task(bundle) is None and isinstance(reference, str | os.PathLike):
+        return task_of(Path(reference), None)
+    return task_of(bundle.path, given)
 
 
 def _reference(reference: AnyPath | Policy | None) -> Policy | None:

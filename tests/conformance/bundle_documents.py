@@ -277,6 +277,14 @@ def conformance() -> Iterator[tuple[str, str | bytes, str]]:
     yield from sides("version 1: ", OLD_CASE, "marker_margin", [None, 3], ["0", True])
     wrong = [None, 0, {}, [1], [[1]], [[1, 2, 3]], [["0", 1]], [[-1, 1]], [[0.5, 1]], [[0, None]], [[0, "1"]]]
     yield from sides("", CASE, "margins", [[], [[0, 3]], [[2147483647, -0.5]]], [*wrong, [[2147483648, 1]]])
+    graded = ("grading_rule", "reference_answer")
+    yield from fields(
+        CASE,
+        {
+            TAKEN: [(name, value) for name in graded for value in (None, "", "number")],
+            BAD_FIELD: [(name, value) for name in graded for value in (0, [], {}, True)],
+        },
+    )
     yield number(CASE, "prompt_token_ids", "[1.0, 2e0, -0]", TAKEN)
     yield number(CASE, "reference.margins", "[[1.0, 2e0], [30e-1, -0]]", TAKEN)
     yield number(CASE, "marker_bias", "1e400", NOT_JSON)

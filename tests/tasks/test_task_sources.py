@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from edgekit.cli.app import run_command
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy
-from edgekit.tasks import DATA_SETS, TASKS, get_task, name_task, resolve_task, task_content
+from edgekit.tasks import DATA_SETS, TASKS, get_task, name_task, resolve_task, task_content, task_label
 from edgekit.tasks.base import Split
 from edgekit.tasks.collection import Collection
 from edgekit.tasks.grading import RULES
@@ -105,6 +105,12 @@ def test_a_data_set_is_split_without_overlap_and_solved(snapshots: Path, source:
         assert task.grade(problem, task.solve(problem))
         assert task.parse(f" {problem.prompt}\n") == problem
         assert not task.grade(problem, "I do not know")
+
+
+def test_the_label_of_a_data_set_s_folder_holds_no_path(snapshots: Path) -> None:
+    assert task_label(resolve_task(f"hub:{snapshots}/gsm8k:main")) == "hub:gsm8k:main"
+    assert task_label(resolve_task(f"hub:{snapshots}/MATH-lighteval#number")) == "hub:MATH-lighteval#number"
+    assert task_label("hub:openai/gsm8k:main") == "hub:openai/gsm8k:main"
 
 
 def test_final_answers_and_difficulties_are_read_from_worked_solutions(snapshots: Path) -> None:

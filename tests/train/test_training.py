@@ -253,3 +253,18 @@ def test_an_unknown_preset_names_the_presets_and_a_missing_file_itself() -> None
 
 def test_a_relative_base_is_stored_absolute() -> None:
     assert load_config("quick", ["base=./models/mine"]).base == os.path.abspath("models/mine")
+
+
+def test_a_run_of_a_jsonl_task_is_whole_without_its_file(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{a} {b} -> {a + b}", "answer": f"{a} + {b}"} for a in range(1, 12) for b in range(1, 9)]
+    task = tmp_path / "sums.jsonl"
+    task.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    tiny = ["steps=1", "prompts_per_step=2", "group_size=2", "train_pool=8", "eval_n=2"]
+    train(load_config("quick", [*tiny, f"task={task}#exact"]), run, cloud=OracleCloud(get_task(str(task))))
+    assert read_run_config(run).task == f"{task}#exact"
+    task.unlink()
+    run.rename(moved)
+    kept = read_run_config(moved).task
+    assert kept == f"{moved}/task/sums.jsonl#exact"
+    assert get_task(kept).parse("3 4 -> 7") is not None

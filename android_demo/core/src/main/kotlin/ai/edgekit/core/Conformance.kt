@@ -90,7 +90,10 @@ class ConformanceCase private constructor(
         private fun of(fields: JsonFields): ConformanceCase {
             fields.refuseNewer(VERSION)
             val version = if ("version" in fields) fields.whole("version", 1..VERSION) else 1
-            if (version > 1) fields.number("reference_bias")
+            if (version > 1) {
+                fields.number("reference_bias")
+                listOf("grading_rule", "reference_answer").forEach(fields::textOrNull) // grading is the host's
+            }
             return ConformanceCase(
                 version, fields.text("id"), fields.text("prompt"), fields.tokenIds("prompt_token_ids"),
                 fields.number("marker_bias"), RecordedSide.of(fields.fields("reference"), version),

@@ -12,13 +12,10 @@ import argparse
 import json
 import statistics
 import sys
-from pathlib import Path
 from typing import Any
 
 from decode_on_host import Worker
-from training_step import WORKERS, make_prompts, measure, start
-
-from edgekit.policy.smollm2 import smollm2_folder
+from training_step import WORKERS, add_job_arguments, job_of, measure, start
 
 FLOATS = "floats"
 
@@ -33,25 +30,11 @@ def ratios(replies: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> di
 def main() -> None:
     """Run the comparison and print one JSON object: each recipe's ratios to the float step."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, help="a Hugging Face folder (default: SmolLM2-135M-Instruct)")
+    add_job_arguments(parser, rounds=3)
     parser.add_argument("--recipes", nargs="+", required=True)
-    parser.add_argument("--prompts-per-step", type=int, default=4)
-    parser.add_argument("--group-size", type=int, default=8)
-    parser.add_argument("--completion-tokens", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--bfloat16", action="store_true")
     arguments = parser.parse_args()
-    job = {
-        "model": str((arguments.model or smollm2_folder()).resolve()),
-        "prompts": make_prompts(4 * arguments.prompts_per_step),
-        "prompts_per_step": arguments.prompts_per_step,
-        "group_size": arguments.group_size,
-        "completion_tokens": arguments.completion_tokens,
-        "threads": arguments.threads,
-        "bfloat16": arguments.bfloat16,
-        "checkpointing": False,
-    }
+    job = {**job_of(arguments), "bfloat16": arguments.bfloat16, "checkpointing": False}
     command = [sys.executable, str(WORKERS / "edgekit_training.py")]
     workers: list[Worker] = [start(FLOATS, command, job)]
     workers += [start(recipe, command, {**job, "quantize": recipe}) for recipe in arguments.recipes]

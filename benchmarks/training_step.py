@@ -144,21 +144,19 @@ def markdown(data: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"- {name}: {n['runtime']}" for name, n in data["contenders"].items()), ""])
 
 
-def main() -> None:
-    """Run the comparison, print the table, write training_step.json and training_step.md."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_job_arguments(parser: argparse.ArgumentParser, *, rounds: int) -> None:
+    """The options that say what a step is, and how often it is measured."""
     parser.add_argument("--model", type=Path, help="a Hugging Face folder (default: SmolLM2-135M-Instruct)")
-    parser.add_argument("--peers-python", type=Path, required=True, help="the Python that has TRL")
-    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
     parser.add_argument("--prompts-per-step", type=int, default=4)
     parser.add_argument("--group-size", type=int, default=8)
     parser.add_argument("--completion-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--trl-default-too", action="store_true", help="TRL recomputing activations, its default, too")
-    parser.add_argument("--results", type=Path, help="folder for training_step.json and training_step.md")
-    arguments = parser.parse_args()
-    job = {
+    parser.add_argument("--rounds", type=int, default=rounds)
+
+
+def job_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a worker is told of the steps to take."""
+    return {
         "model": str((arguments.model or smollm2_folder()).resolve()),
         "prompts": make_prompts(4 * arguments.prompts_per_step),
         "prompts_per_step": arguments.prompts_per_step,
@@ -166,6 +164,18 @@ def main() -> None:
         "completion_tokens": arguments.completion_tokens,
         "threads": arguments.threads,
     }
+
+
+def main() -> None:
+    """Run the comparison, print the table, write training_step.json and training_step.md."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_job_arguments(parser, rounds=2)
+    parser.add_argument("--peers-python", type=Path, required=True, help="the Python that has TRL")
+    parser.add_argument("--precisions", nargs="*", choices=PRECISIONS, default=list(PRECISIONS))
+    parser.add_argument("--trl-default-too", action="store_true", help="TRL recomputing activations, its default, too")
+    parser.add_argument("--results", type=Path, help="folder for training_step.json and training_step.md")
+    arguments = parser.parse_args()
+    job = job_of(arguments)
     begin, busy = time.perf_counter(), machine_busy_s()
     contenders: dict[str, Any] = {}
     for precision in arguments.precisions:

@@ -19,6 +19,8 @@ from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.train import config as training
 from edgekit.train.config import TrainConfig
+from edgekit.warm_start.kinds import KINDS
+from edgekit.warm_start.traces import OnGrid
 
 PAGE = Path(__file__).parent / "config.md"
 HEAD = """# Configuration
@@ -31,6 +33,11 @@ SECTIONS = {
         "`edgekit train CONFIG --set KEY=VALUE`, `edgekit.train(CONFIG, settings={...})`; kept as `config.yaml`.",
         TrainConfig,
     ),
+    **{
+        f"Training: `warm_start_settings` of `{name}`": (" ".join((kind.settings.__doc__ or "").split()), kind.settings)
+        for name, kind in KINDS.items()
+    },
+    "Training: `warm_start_settings.on_grid` of `traces`": (" ".join((OnGrid.__doc__ or "").split()), OnGrid),
     "Experiments": (
         "`edgekit experiment CONFIG --set KEY=VALUE`, dots reach inside; kept as `experiment.yaml`.",
         ExperimentConfig,

@@ -28,15 +28,18 @@ CONFORMANCE_VERSION: Literal[2] = 2
 Position = Annotated[int, Field(ge=0, lt=2**31)]
 
 
-class RecordedDecision(BaseModel):
-    """A decision as version 1 stored it; ``marker_margin`` is null if it was not a finite number."""
-
+class _Recorded(BaseModel):
     model_config = ConfigDict(frozen=True)
     token_ids: tuple[TokenId, ...]
     route: Route
     reason: str
     text: str
     answer: str | None
+
+
+class RecordedDecision(_Recorded):
+    """A decision as version 1 stored it; ``marker_margin`` is null if it was not a finite number."""
+
     marker_margin: float | None
 
     def decision(self) -> Decision:
@@ -45,18 +48,12 @@ class RecordedDecision(BaseModel):
         return Decision(self.route, self.reason, self.text, self.answer, self.token_ids, margin)
 
 
-class RecordedResponse(BaseModel):
+class RecordedResponse(_Recorded):
     """A response with the marker forbidden.
 
     ``margins``: (position, the marker's margin there without any bias) wherever it was decided whether to call.
     """
 
-    model_config = ConfigDict(frozen=True)
-    token_ids: tuple[TokenId, ...]
-    route: Route
-    reason: str
-    text: str
-    answer: str | None
     margins: tuple[tuple[Position, float], ...]
 
     @classmethod

@@ -7,12 +7,12 @@ import json
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, check_document, first_faults
 from edgekit.recipes.export_recipe import ExportRecipe
-from edgekit.recipes.targets import TARGETS
+from edgekit.recipes.targets import TargetName
 
 BUNDLE_FORMAT: Final = "edgekit-bundle"
 BUNDLE_VERSION = 1
@@ -78,7 +78,7 @@ class Manifest(BaseModel):
 
     format: Literal["edgekit-bundle"]
     version: int = Field(ge=1, le=BUNDLE_VERSION)
-    target: str = Field(json_schema_extra={"enum": list(TARGETS)})
+    target: TargetName
     artifact: str
     precision: str
     recipe: dict[str, Any]
@@ -89,13 +89,6 @@ class Manifest(BaseModel):
     runtime: RuntimeFacts
     files: dict[str, FileEntry]
     provenance: dict[str, str]
-
-    @field_validator("target")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in TARGETS:
-            raise ValueError(f"unknown target {name!r}, edgekit has {', '.join(TARGETS)}")
-        return name
 
     @property
     def artifact_bytes(self) -> int:

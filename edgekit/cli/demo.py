@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from edgekit.cli.terminal import JsonOption, out, print_json
-from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
     from edgekit.bundle.app import Placement
@@ -25,22 +24,17 @@ def demo(
 
     Example: edgekit demo android out/demo/onnx
     """
-    from edgekit.bundle.app import app_folder, place_bundle, push_bundle
-    from edgekit.bundle.load import open_bundle
+    from edgekit.workflows.place import place
 
-    if device and platform == "ios":
-        raise EdgekitError("no --device for ios: Xcode installs the app with its bundles. Leave --device out.")
-    opened = open_bundle(bundle)
-    project = app_folder(platform, app)
-    placement = place_bundle(platform, project, opened)
-    pushed = push_bundle(project, opened) if device else None
+    placed = place(platform, bundle, app=app, push=device)
+    project, placement, pushed = placed.project, placed.placement, placed.pushed
     steps = _android_steps(project, bundle, pushed) if platform == "android" else _ios_steps(project, bundle, placement)
     if json:
         told = {"runtime": placement.runtime, "runtime_version": placement.runtime_version, "pushed": pushed}
         print_json({"platform": platform, "placed": str(placement.folder), **told, "next": steps})
         return
     version = f" {placement.runtime_version}" if placement.runtime_version else ""
-    out.print(f"{len(opened.manifest.files)} files checked; {placement.runtime}{version} reads them", soft_wrap=True)
+    out.print(f"{placed.files} files checked; {placement.runtime}{version} reads them", soft_wrap=True)
     out.print(f"placed: {placement.folder}" + (f"; on the phone: {pushed}" if pushed else ""), soft_wrap=True)
     for number, step in enumerate(steps, start=1):
         out.print(f"{number}. {step}", soft_wrap=True, markup=False)

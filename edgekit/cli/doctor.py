@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
+from dataclasses import asdict
 
 from rich.table import Table
 
-from edgekit import __version__
 from edgekit.cli.terminal import JsonOption, out, print_json
 
 
@@ -15,32 +14,17 @@ def doctor(json: JsonOption = False) -> None:
 
     Example: edgekit doctor
     """
-    import torch
+    from edgekit.workflows.doctor import host_status
 
-    from edgekit.recipes.targets import TARGETS
-
-    rows = []
-    for target in TARGETS.values():
-        missing_export, missing_run = target.missing_to_lower(), target.missing_to_run()
-        rows.append(
-            {
-                "target": target.name,
-                "export": missing_export is None,
-                "run": missing_run is None,
-                "runtime": None if missing_export else target.runtime.facts(),
-                "missing": missing_export or missing_run,
-            }
-        )
-    report = {"edgekit": __version__, "python": platform.python_version(), "torch": torch.__version__, "targets": rows}
+    host = host_status()
     if json:
-        print_json(report)
+        print_json(asdict(host))
         return
-    table = Table(title=f"edgekit {__version__}, Python {platform.python_version()}, torch {torch.__version__}")
+    table = Table(title=f"edgekit {host.edgekit}, Python {host.python}, torch {host.torch}")
     for column in ("target", "export", "run on this host", "runtime", "missing"):
         table.add_column(column)
-    for row in rows:
-        runtime = row["runtime"]
-        version = f"{runtime['name']} {runtime['version']}" if isinstance(runtime, dict) else "-"
-        marks = ["yes" if row[key] else "no" for key in ("export", "run")]
-        table.add_row(str(row["target"]), *marks, version, str(row["missing"] or ""))
+    for row in host.targets:
+        version = f"{row.runtime['name']} {row.runtime['version']}" if row.runtime else "-"
+        marks = ["yes" if can else "no" for can in (row.export, row.run)]
+        table.add_row(row.target, *marks, version, row.missing or "")
     out.print(table)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json, refuse_idle
 
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 
 def export(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="onnx, executorch or coreml.")],
     recipe: Annotated[str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4_decisions.")] = None,
@@ -38,27 +39,26 @@ def export(
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
-    from edgekit.bundle.app import unread_tokenizer
     from edgekit.cli.search_tables import frontier_table, sensitivity_table
-    from edgekit.workflows.export import bundle_folder, recipe_for
     from edgekit.workflows.export import export as run_export
-    from edgekit.workflows.search import Budget, frontier_json, search_recipes, write_frontier
+    from edgekit.workflows.export import recipe_for
+    from edgekit.workflows.search import Budget, frontier_json
+    from edgekit.workflows.search import search as run_search
 
-    chosen = recipe_for(target, recipe or (f"{target}_int4" if search else None))
-    destination = bundle or bundle_folder(chosen)
+    if not search:
+        refuse_idle(context, "Only --search reads it", "max_mb", "min_tokens_per_s", "n")
     found: Found | None = None
     fallbacks: list[Fallback] = []
     with stages("exporting") as say:
         if search:
             budget = Budget(max_mb, min_tokens_per_s, n)
-            found = search_recipes(source, chosen, budget, task=task, on_stage=say)
-            chosen = found.chosen
-            write_frontier(found, target, destination)
-        run_export(
+            found = run_search(source, target, budget, recipe=recipe, out=bundle, task=task, on_stage=say)
+        chosen = found.chosen if found else recipe_for(target, recipe)
+        destination = run_export(
             source,
             target,
             recipe=chosen,
-            out=destination,
+            out=bundle,
             task=task,
             calibrate=calibrate,
             cases=cases,
@@ -73,7 +73,13 @@ def export(
     print_fallbacks(chosen.name, fallbacks)
     if found:
         out.print(frontier_table(found), sensitivity_table(found), sep="\n")
-    lacking = unread_tokenizer(destination)
+    _show(destination, chosen.name)
+
+
+def _show(bundle: Path, recipe: str) -> None:
+    from edgekit.bundle.app import unread_tokenizer
+
+    lacking = unread_tokenizer(bundle)
     if lacking is not None:
         out.print(f"phone apps cannot read its tokenizer: {lacking}", soft_wrap=True)
-    out.print(f"bundle: {destination} ({chosen.name}). Next: edgekit verify {destination}", soft_wrap=True)
+    out.print(f"bundle: {bundle} ({recipe}). Next: edgekit verify {bundle}", soft_wrap=True)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from edgekit.errors import EdgekitError
+
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
 
@@ -36,6 +38,14 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return value
+
+
+def refuse_idle(context: typer.Context, why: str, *names: str) -> None:
+    """Raise :class:`EdgekitError` if options of these ``names`` were typed, which do nothing, and ``why``."""
+    options = {parameter.name: parameter.opts[0] for parameter in context.command.params}
+    typed = [options[name] for name in names if str(context.get_parameter_source(name)).endswith("COMMANDLINE")]
+    if typed:
+        raise EdgekitError(f"option without effect: {', '.join(typed)}. {why}. Leave it out.")
 
 
 def print_fallbacks(recipe: str, fallbacks: Sequence[Fallback]) -> None:

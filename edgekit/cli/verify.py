@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
+from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, refuse_idle
 
 if TYPE_CHECKING:
     from edgekit.verify.device_check import DeviceVerdict
@@ -18,6 +18,7 @@ COULD_NOT_RUN = 2
 
 
 def verify(
+    context: typer.Context,
     bundle: Annotated[Path, typer.Argument(help="A bundle directory.")],
     reference: Annotated[
         Path | None, typer.Option(help="The run it was made from; without it, the bundle's recorded decisions serve.")
@@ -44,6 +45,10 @@ def verify(
     from edgekit.workflows.verify import verify as verify_here
     from edgekit.workflows.verify import verify_device
 
+    if device_report is not None:
+        refuse_idle(context, "A phone is judged on the prompts recorded in the bundle", "n", "seed")
+    elif reference is None:
+        refuse_idle(context, "Without --reference the prompts recorded in the bundle serve", "n", "seed")
     limits = {"min_agreement": min_agreement, "min_lowering": min_lowering}
     report: VerifyReport | DeviceVerdict
     with progress("verifying") as update:

@@ -13,10 +13,8 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
 from edgekit.faults import faults_of
 from edgekit.tasks import resolve_task
-from edgekit.train.config import TrainConfig, read_mapping
+from edgekit.train.config import TrainConfig, read_mapping, without_idle
 from edgekit.train.config import load_config as load_train_config
-from edgekit.train.idle import without_idle
-from edgekit.train.start import quantize_problems
 from edgekit.warm_start.bases import absolute_base
 
 PRESETS = Path(__file__).parent / "presets"
@@ -105,16 +103,16 @@ class ExperimentConfig(BaseModel):
                 where = f"method_overrides.{run}" if fault.where.partition(".")[0] in own else "train"
                 faults.append(f"{where}.{fault}" if fault.where else f"{run or 'train'}: {fault}")
             return faults
-        return [f"{run or 'train'}: {problem}" for problem in quantize_problems(config)]
+        return [f"{run or 'train'}: {problem}" for problem in config.grid_problems()]
 
     def _shared(self) -> dict[str, Any]:
-        return without_idle(self.train, TrainConfig.model_construct(**self.train))
+        return without_idle(self.train)
 
     def _settings(self, run: str, seed: int) -> dict[str, Any]:
         own = {**RUNS.get(run, {}), **self.method_overrides.get(run, {})}
         given = {**self.train, **own, "seed": seed, "cloud": self.cloud}
         # What all methods share need not mean anything to each of them.
-        return without_idle(given, TrainConfig.model_construct(**given), own)
+        return without_idle(given, own)
 
     def runs(self) -> tuple[str, ...]:
         """The training runs of one seed, each once, in the order of the methods that need them."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekit.errors import ConfigError
 from edgekit.faults import faults_of
 from edgekit.recipes.quant_recipe import QuantRecipe
-from edgekit.recipes.targets import TARGETS
+from edgekit.recipes.targets import TargetName
 from edgekit.yaml_document import read_yaml
 
 
@@ -22,7 +22,7 @@ class ExportRecipe(BaseModel):
     """How the recipe is called; a file of edgekit's own is named like it."""
     description: str
     """One sentence for people."""
-    target: str
+    target: TargetName
     """onnx, executorch or coreml."""
     precision: Literal["fp32", "fp16", "int8", "int4"]
     """What the bundle says of itself."""
@@ -36,13 +36,6 @@ class ExportRecipe(BaseModel):
     """Core ML only: what it multiplies in, and how it stores what is no integer."""
     quantize: QuantRecipe = QuantRecipe()
     """Which weights get how many bits, and how."""
-
-    @field_validator("target")
-    @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in TARGETS:
-            raise ValueError(f"unknown target {name!r}, edgekit has {', '.join(TARGETS)}")
-        return name
 
     @property
     def float_bytes(self) -> int:

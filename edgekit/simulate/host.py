@@ -40,6 +40,7 @@ TOLERANCE = 0.25
 class HostCheck:
     """A prediction and the measurement beside it: both of the fastest steps, of a machine left alone."""
 
+    prompt_tokens: int
     predicted_tokens_per_s: float
     measured_tokens_per_s: float
     predicted_over_measured: float
@@ -155,6 +156,7 @@ def check_host(
     step, layer, rest = predict_step(work, seconds, bandwidth)
     layer_bytes = (work.weight_bytes - work.head_bytes) / work.layers
     return HostCheck(
+        prompt_tokens=len(prompt),
         predicted_tokens_per_s=1 / step,
         measured_tokens_per_s=1 / times.undisturbed,
         predicted_over_measured=times.undisturbed / step,

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from edgekit.tasks.base import Problem, Split
-from edgekit.tasks.grading import plain_digits
+from edgekit.tasks.digits import DigitsTask
 from edgekit.tasks.splits import check_request, split_of
 
 Operation = tuple[str, list[int]]
@@ -42,7 +42,7 @@ _VALUE: dict[str, Callable[[Sequence[int]], int]] = {
 }
 
 
-class Arithmetic:
+class Arithmetic(DigitsTask):
     """One operation on whole numbers below 1000; no value is below zero."""
 
     name = "arithmetic"
@@ -67,14 +67,6 @@ class Arithmetic:
             else:
                 del shares[level]
         return list(found.values())
-
-    def grade(self, problem: Problem, answer: str | None) -> bool:
-        """True if ``answer`` is the value, written as plain digits without leading zeros."""
-        return plain_digits(problem.data["value"], answer)
-
-    def solve(self, problem: Problem) -> str:
-        """The value, as digits."""
-        return str(problem.data["value"])
 
     def parse(self, prompt: str) -> Problem | None:
         """The problem of a prompt such as ``48 * 7`` (an ``=`` may follow), or None if it states none."""

@@ -15,7 +15,6 @@ MAX_CHARACTERS = 400
 MAX_BRACKETS = 60
 _NUMBER = re.compile(r"([-+]?)\s*\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})?(\.[0-9]{1,40})?\s*", re.ASCII)
 _QUOTIENT = re.compile(r"([-+]?)\s*(?:([0-9]{1,40})\s*/\s*([0-9]{1,40})|\\[dt]?frac\{([0-9]{1,40})\}\{([0-9]{1,40})\})")
-_DIGITS = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 _CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:]?")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm)\s*\{([^{}\\]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-]+[^\W\d_]+)*")
@@ -28,12 +27,6 @@ _WRAPPINGS = (("\\boxed{", "}"), ("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), (
 def exact(reference: str, answer: str) -> bool:
     """The same text but for white space around and between words."""
     return answer.split() == reference.split()
-
-
-def plain_digits(value: int, answer: str | None) -> bool:
-    """``value``, written as digits without leading zeros."""
-    text = (answer or "").strip()
-    return _DIGITS.fullmatch(text) is not None and int(text) == value
 
 
 def number(reference: str, answer: str) -> bool:

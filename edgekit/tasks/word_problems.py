@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.tasks.base import Problem, Split
-from edgekit.tasks.grading import plain_digits
+from edgekit.tasks.digits import DigitsTask
 from edgekit.tasks.splits import check_request, split_of
 from edgekit.tasks.stories import NAMES, SETTINGS, Setting, read_story
 
@@ -60,7 +60,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class WordProblems:
+class WordProblems(DigitsTask):
     """One difficulty of the task: how often there are how many steps. A problem keeps its split in all of them."""
 
     name: str
@@ -87,14 +87,6 @@ class WordProblems:
                 del shares[steps]
                 shares = shares or dict(self.shares)  # what is left of a large split is rare, not gone
         return list(found.values())
-
-    def grade(self, problem: Problem, answer: str | None) -> bool:
-        """True if ``answer`` is the number, written as plain digits without leading zeros."""
-        return plain_digits(problem.data["value"], answer)
-
-    def solve(self, problem: Problem) -> str:
-        """The number, as digits."""
-        return str(problem.data["value"])
 
     def parse(self, prompt: str) -> Problem | None:
         """The problem of a story told in this task's sentences, or None."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -17,9 +17,9 @@ from edgekit.recipes.lookup import named_recipes
 from edgekit.rollout.server import server_address
 from edgekit.tasks import from_copy, resolve_task
 from edgekit.train.advantage import Estimator
-from edgekit.train.idle import idle_settings, without_idle
+from edgekit.train.idle import idle_settings
+from edgekit.train.on_grid import quantize_problems
 from edgekit.train.reward import reward_problems
-from edgekit.train.start import quantize_problems
 from edgekit.warm_start.bases import absolute_base, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, start_problems
 from edgekit.yaml_document import read_yaml
@@ -148,10 +148,12 @@ class TrainConfig(BaseModel):
         else:
             if is_pretrained(self.base):
                 faults += start_problems(self.warm_start, self.warm_start_settings, self.task)
+                if self.quantize is None and "on_grid" in self.warm_start_settings:
+                    faults.append("warm_start_settings.on_grid: quantize is not set, so it would do nothing")
         faults += reward_problems(self.alpha_a, self.alpha_c, self.alpha_f, self.alpha_e)
         faults += [
             f"{key}: {reason}, so it would do nothing"
-            for key, reason in idle_settings(self).items()
+            for key, reason in idle_settings(dict(self)).items()
             if getattr(self, key) != default_of(key)
         ]
         try:
@@ -170,10 +172,24 @@ class TrainConfig(BaseModel):
         """The configuration as a YAML document that :func:`load_config` reads back."""
         return yaml.safe_dump(self.model_dump(), sort_keys=False)
 
+    def grid_problems(self) -> list[str]:
+        """Why it cannot be trained on the grid that it asks for; empty if it can, or asks for none."""
+        return quantize_problems(self.quantize, adapters=self.lora_rank is not None, served=self.rollouts != "local")
+
 
 def default_of(key: str) -> Any:
     """What the setting ``key`` is if nobody says it."""
     return TrainConfig.model_fields[key].get_default(call_default_factory=True)
+
+
+def without_idle(data: Mapping[str, Any], given: Collection[str] = ()) -> dict[str, Any]:
+    """The unchecked settings ``data`` less those that do nothing, but for the keys that were ``given`` on purpose."""
+    idle = _idle_in(data)
+    return {key: value for key, value in data.items() if key not in idle or key in given}
+
+
+def _idle_in(data: Mapping[str, Any]) -> dict[str, str]:
+    return idle_settings(dict(TrainConfig.model_construct(**data)))
 
 
 def preset_names() -> list[str]:
@@ -196,15 +212,14 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
     data = read_mapping(path, "training config")
     given, problems = _read_overrides(overrides)
     data |= given
-    draft = TrainConfig.model_construct(**data)
+    idle = _idle_in(data)
     if is_preset:
-        data = without_idle(data, draft, given)
-    idle = idle_settings(draft)
+        data = without_idle(data, given)
     # Those that are not at their default are told of with everything else that is wrong.
     vain = [key for key in given if key in idle and given[key] == default_of(key)]
     problems += [f"{key}: {idle[key]}, so it would do nothing" for key in vain]
     config = _checked(data, f"training config {name_or_path}", problems)
-    if faults := quantize_problems(config):
+    if faults := config.grid_problems():
         raise ConfigError(f"training config {name_or_path}", faults)
     return config
 
@@ -218,7 +233,7 @@ def load_run_config(path: Path, overrides: Mapping[str, Any] | Sequence[str] = (
     if isinstance(data.get("task"), str):
         data["task"] = from_copy(data["task"], path.parent / KEPT_TASK)
     given, problems = _read_overrides(overrides)
-    data = without_idle(data, TrainConfig.model_construct(**data)) | given
+    data = without_idle(data) | given
     return _checked(data, f"training config {path}", problems)
 
 

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from edgekit.train.algorithms import ALGORITHMS, settings_of
 from edgekit.warm_start.bases import is_pretrained
 
-if TYPE_CHECKING:
-    from edgekit.train.config import TrainConfig
-
 OF_ALGORITHMS = frozenset().union(*map(settings_of, ALGORITHMS))
 
 
-def idle_settings(config: TrainConfig) -> dict[str, str]:
-    """Why each setting that does nothing in ``config`` does nothing, by its name; ``config`` may be unchecked."""
+def idle_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Why each of a training configuration's ``settings`` that does nothing does nothing, by its name.
+
+    All of them are given, those at their defaults too; they may be unchecked.
+    """
+    algorithm, base = settings["algorithm"], settings["base"]
     idle: dict[str, str] = {}
-    if config.algorithm in ALGORITHMS:
-        read = settings_of(config.algorithm)
-        idle |= dict.fromkeys(sorted(OF_ALGORITHMS - read), f"{config.algorithm} does not read it")
-    if config.algorithm == "gapg" and not config.prompt_filter:
+    if algorithm in ALGORITHMS:
+        idle |= dict.fromkeys(sorted(OF_ALGORITHMS - settings_of(algorithm)), f"{algorithm} does not read it")
+    if algorithm == "gapg" and not settings["prompt_filter"]:
         idle["call_fraction"] = "without prompt_filter there is no budget"
-    if not config.early_marker_share:
+    if not settings["early_marker_share"]:
         idle |= dict.fromkeys(("early_marker_steps", "early_marker_learning_rate"), "early_marker_share is 0")
-    if config.lora_rank is None:
+    if settings["lora_rank"] is None:
         idle |= dict.fromkeys(("lora_alpha", "lora_targets"), "lora_rank is not set")
-    if config.rollouts != "local":
+    if settings["rollouts"] != "local":
         idle["rows_per_rollout"] = "the rollouts' server decides"
-    if not config.eval_n:
+    if not settings["eval_n"]:
         idle["eval_every"] = "eval_n is 0"
-    if not is_pretrained(config.base):
+    if not is_pretrained(base):
         of_warm_starts = ("warm_start", "warm_start_settings", "instruction")
-        idle |= dict.fromkeys(of_warm_starts, f"{config.base} is not warm-started")
+        idle |= dict.fromkeys(of_warm_starts, f"{base} is not warm-started")
+    elif base == "smollm2":
+        idle["instruction"] = f"{base} is prompted without a chat format"
     return idle
-
-
-def without_idle(data: dict[str, Any], config: TrainConfig, given: Collection[str] = ()) -> dict[str, Any]:
-    """``data`` less what does nothing in the unchecked ``config``, but for the keys that were ``given`` on purpose."""
-    idle = idle_settings(config)
-    return {key: value for key, value in data.items() if key not in idle or key in given}

@@ -110,7 +110,7 @@ class _Run:
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
         self.update = PolicyUpdate(self.policy.model, config, ranks, None if grid is None else grid.quantize)
         self.responses = responses_of(config, self.policy, directory.path, ranks)
-        self.algorithm = algorithm_of(config, self.policy.routing.max_new_tokens)
+        self.algorithm = algorithm_of(dict(config), self.policy.routing.max_new_tokens)
         self.ledger = CloudLedger(cloud, self.task, directory.ledger)
 
     def restore(self) -> int:

@@ -70,8 +70,11 @@ def emitted_call(decision: Decision) -> bool:
 
 
 def well_formed(decision: Decision, spec: RoutingSpec) -> bool:
-    """True if the response ends in one non-empty answer that stands alone on its line."""
-    if not decision.answer or decision.text.count(spec.answer.open) != 1:
+    """True if the response ends in one non-empty answer that stands alone on its line.
+
+    The answer is the decoder's, and so is what opened it: in a thought, its delimiters are text like any other.
+    """
+    if not decision.answer or spec.answer.open in decision.answer:
         return False
-    line = decision.text.rpartition("\n")[2].strip()
-    return line.startswith(spec.answer.open) and line.endswith(spec.answer.close)
+    before, _, answer = decision.text.rpartition(spec.answer.open)
+    return "\n" not in answer and not before.rpartition("\n")[2].strip()

@@ -3,36 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from edgekit.errors import ConfigError, EdgekitError
+from edgekit.errors import ConfigError
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.grid import Grid
 from edgekit.progress import Progress
-from edgekit.quantize.grid import grid_problems
 from edgekit.quantize.quantized import weight_shapes
 from edgekit.recipes.fit import fit_recipe, recipe_problems
 from edgekit.recipes.lookup import find_recipe
+from edgekit.train.config import TrainConfig
 from edgekit.warm_start.bases import run_base
-
-if TYPE_CHECKING:
-    from edgekit.train.config import TrainConfig
-
-
-def quantize_problems(config: TrainConfig) -> list[str]:
-    """Why ``config`` cannot be trained on the grid that it asks for; empty if it can, or asks for none."""
-    if config.quantize is None:
-        return []
-    try:
-        recipe = find_recipe(config.quantize, None).quantize
-    except EdgekitError as error:
-        return [f"quantize: {str(error).rstrip('.')}"]
-    problems = [f"quantize: {problem}" for problem in grid_problems(recipe)]
-    if config.lora_rank is not None:
-        problems.append("quantize: adapters are merged into weights that a grid then rounds away, leave lora_rank out")
-    if config.rollouts != "local" and recipe.activations != "float":
-        problems.append(f"quantize: a rollouts' server does not round activations as {config.quantize} does")
-    return problems
 
 
 def start_of(

@@ -24,15 +24,23 @@ from edgekit.warm_start.work import Work, checkpoints, once
 class AnswersSettings(BaseModel):
     """Lengths of the rounds. The defaults suit a model of some 100 million parameters on a few CPU cores."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     batch_size: int = Field(default=16, ge=1)
+    """Problems in a step."""
     answer_steps: int = Field(default=440, ge=1)
+    """Steps in which right answers are learned."""
     learning_rate: float = Field(default=2e-4, gt=0)
+    """AdamW's in them, at its highest."""
     attempts: int = Field(default=500, ge=2)
+    """Problems that the model then attempts: new ones, where the task has enough."""
     marker_steps: int = Field(default=70, ge=1)
+    """Steps in which it learns, of these problems, when to give the marker."""
     marker_learning_rate: float = Field(default=1e-4, gt=0)
+    """AdamW's in them, at its highest."""
     marker_after_wrong: float = Field(default=0.95, ge=0, le=1)
+    """Of the problems attempted wrongly, the share whose response becomes the marker."""
     marker_after_right: float = Field(default=0.02, ge=0, le=1)
+    """The same of those attempted rightly."""
 
 
 def teach_answers(
@@ -94,9 +102,7 @@ def marker_example(policy: Policy, problem: Problem) -> Example:
 
 
 def _example(policy: Policy, problem: Problem, response: str) -> Example:
-    prompt = policy.encode(problem.prompt)
-    ids = policy.tokenizer.encode(response, add_special_tokens=False).ids
-    return Example((*prompt, *ids), (*[0] * len(prompt), *[1] * len(ids)))
+    return Example.of(policy.encode(problem.prompt), policy.tokenizer.encode(response, add_special_tokens=False).ids)
 
 
 def _batches(examples: Sequence[Example], size: int) -> Iterator[Sequence[Example]]:

@@ -25,14 +25,21 @@ from edgekit.warm_start.work import Work, checkpoints, once
 class AttemptsSettings(BaseModel):
     """How many problems are attempted and how what came of them is learned, each example once a round."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     attempts: int = Field(default=512, ge=1)
+    """Problems that the model attempts, once each."""
     at_once: int = Field(default=64, ge=1)
+    """Attempts sampled at a time: each holds keys and values."""
     rounds: int = Field(default=2, ge=1)
+    """Times that each example is learned."""
     batch_size: int = Field(default=4, ge=1)
+    """Examples in a step."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """AdamW's, at its highest."""
     marker_after_wrong: float = Field(default=0.5, ge=0, le=1)
+    """Of the wrong attempts, the share that the marker replaces; of the others only calls are learned."""
     marker_after_right: float = Field(default=0.03, ge=0, le=1)
+    """Of the right attempts, the share that the marker replaces."""
 
 
 @dataclass(frozen=True)
@@ -78,9 +85,9 @@ def teach_attempts(
     examples = []
     for one in attempts:
         if source.random() < (settings.marker_after_right if one.right else settings.marker_after_wrong):
-            examples.append(_example(one.prompt_ids, marker))
+            examples.append(Example.of(one.prompt_ids, marker))
         elif one.right or one.called:
-            examples.append(_example(one.prompt_ids, one.token_ids))
+            examples.append(Example.of(one.prompt_ids, one.token_ids))
     batches = []
     for _ in range(settings.rounds):
         order = source.sample(examples, len(examples))
@@ -107,7 +114,3 @@ def _attempts(
         Attempt(tuple(prompt), tuple(ids), right, called)
         for prompt, (ids, right, called) in zip(prompts, written, strict=True)
     ]
-
-
-def _example(prompt: tuple[int, ...], response: tuple[int, ...]) -> Example:
-    return Example((*prompt, *response), (*[0] * len(prompt), *[1] * len(response)))

@@ -30,6 +30,11 @@ class Example:
     ids: tuple[int, ...]
     learned: tuple[int, ...]
 
+    @classmethod
+    def of(cls, prompt: Sequence[int], response: Sequence[int]) -> Example:
+        """``prompt``, and the ``response`` to it, which is learned."""
+        return cls((*prompt, *response), (0,) * len(prompt) + (1,) * len(response))
+
 
 def fit(
     model: PolicyModel,

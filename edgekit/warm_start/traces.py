@@ -42,18 +42,23 @@ from edgekit.warm_start.work import Work, checkpoints
 class OnGrid(BaseModel):
     """How long, after the floats, a warm start goes on on a recipe's grid, where the run has one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     steps: int = Field(default=24, ge=1)
+    """Steps on the grid."""
     learning_rate: float = Field(default=1e-4, gt=0)
+    """AdamW's in them, at its highest."""
 
 
 class TracesSettings(BaseModel):
     """How long the warm start on traces is, and what its traces are like."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     steps: int = Field(default=120, ge=1)
+    """Steps on floats."""
     batch_size: int = Field(default=32, ge=1)
+    """Traces in a step, none of which comes again."""
     learning_rate: float = Field(default=5e-4, gt=0)
+    """AdamW's, at its highest."""
     warm_up: int = Field(default=8, ge=1)
     """Steps in which the learning rate rises."""
     longest: int = Field(default=15, ge=3)
@@ -61,7 +66,9 @@ class TracesSettings(BaseModel):
     spent: float = Field(default=0.2, ge=0, le=1)
     """The share of traces whose attempts all fail."""
     marker_after_spent: float = Field(default=0.8, ge=0, le=1)
+    """Of those, the share that ends in the marker, not in the answer that came nearest."""
     on_grid: OnGrid = OnGrid()
+    """How it goes on where the run is trained on a recipe's grid."""
 
 
 def teach_traces(
@@ -133,7 +140,7 @@ def trace_example(
     prompt = policy.encode(problem.prompt)
     trace = write_trace(policy.routing, task, problem, settings, source)
     ids = policy.tokenizer.encode(trace, add_special_tokens=False).ids
-    return Example((*prompt, *ids), (*[0] * len(prompt), *[1] * len(ids)))
+    return Example.of(prompt, ids)
 
 
 def write_trace(

@@ -10,12 +10,13 @@ import torch
 from edgekit.atomic_write import scratch_directory
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import Manifest
+from edgekit.errors import CheckFailed
 from edgekit.export.plan import require_lowering
 from edgekit.export.targets import get_lowering
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Progress
 from edgekit.quantize.quantized import quantize_model
-from edgekit.simulate.host import HostCheck, check_host, probe_depths
+from edgekit.simulate.host import TOLERANCE, HostCheck, check_host, probe_depths
 from edgekit.simulate.measure import sizes
 from edgekit.simulate.process import ProcessModel, SimulatorProcess
 from edgekit.simulate.workload import count_workload, decoder_sizes
@@ -46,6 +47,15 @@ def check_estimates(
         model = process.open(manifest.target, bundle.artifact, facts.context_length, facts.prefill_chunk)
         prompt = [index % facts.vocab_size for index in range(tokens)]
         return check_host(work, model, models, prompt, steps, rounds, on_progress, process.take_turns)
+
+
+def require_close(check: HostCheck) -> None:
+    """Raise :class:`CheckFailed` if prediction and measurement lie further apart than estimates may."""
+    if not check.holds:
+        raise CheckFailed(
+            f"predicted {check.predicted_tokens_per_s:,.0f} tokens/s, measured {check.measured_tokens_per_s:,.0f}: "
+            f"more than {TOLERANCE:.0%} apart. Run it again on an idle machine, with more --repeats."
+        )
 
 
 def make_probe(manifest: Manifest, layers: int, folder: Path) -> Path:

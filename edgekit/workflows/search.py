@@ -23,6 +23,7 @@ from edgekit.recipes.targets import get_target
 from edgekit.recipes.weights import storage_of
 from edgekit.simulate import open_simulator
 from edgekit.tasks import get_task
+from edgekit.workflows.export import bundle_folder, recipe_for
 from edgekit.workflows.prompts import training_prompts
 from edgekit.workflows.source import AnyPath, load_policy, task_of
 
@@ -48,6 +49,25 @@ class Found:
     points: list[Point]
     chosen: ExportRecipe
     sensitivities: list[Sensitivity]
+
+
+def search(
+    run: AnyPath,
+    target: str,
+    budget: Budget,
+    *,
+    recipe: str | Path | None = None,
+    out: AnyPath | None = None,
+    task: str | None = None,
+    on_stage: Say | None = None,
+) -> Found:
+    """:func:`search_recipes` around ``recipe``, by default ``TARGET_int4``.
+
+    What was found is kept beside the bundle that is to come, ``out``, by default out/RECIPE of the one to take.
+    """
+    found = search_recipes(run, recipe_for(target, recipe or f"{target}_int4"), budget, task=task, on_stage=on_stage)
+    write_frontier(found, target, bundle_folder(found.chosen) if out is None else Path(out))
+    return found
 
 
 def search_recipes(

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edgekit.cloud.request import Price
-from edgekit.errors import EdgekitError
+from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.redaction import Redactor, read_names
@@ -25,8 +25,10 @@ from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_dev
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
     from edgekit.cloud.client import Cloud
+    from edgekit.serve.server import Server
 
 SERVE_KEY_VARIABLE = "EDGEKIT_SERVE_API_KEY"
+LOOPBACK = "127.0.0.1"
 
 
 class PriceLine(BaseModel):
@@ -61,6 +63,44 @@ def state_folder() -> Path:
     return Path(root) / "edgekit"
 
 
+def open_server(
+    source: AnyPath,
+    *,
+    host: str = LOOPBACK,
+    port: int = 8321,
+    task: str | None = None,
+    cloud: str | Cloud | None = "oracle",
+    options: HandOffOptions | None = None,
+    queue: int = 64,
+) -> Server:
+    """The session of :func:`open_session` behind OpenAI's chat API at ``host``:``port``, not running yet.
+
+    At most ``queue`` requests are under way or waiting. Beyond loopback those who ask need the key in the environment
+    variable EDGEKIT_SERVE_API_KEY. Raises :class:`EdgekitError` if there is none, or for an address that cannot be
+    had; :class:`BackendMissing` where what serves is not installed.
+    """
+    try:
+        from edgekit.serve.app import ServeSettings, create_app
+        from edgekit.serve.guard import is_loopback
+        from edgekit.serve.server import Server
+    except ImportError as error:
+        raise BackendMissing(f"cannot serve: {error.name} is not installed. {install_hint('serve')}.") from None
+    key = os.environ.get(SERVE_KEY_VARIABLE) or None
+    if key is None and not is_loopback(host):
+        raise EdgekitError(
+            f"no key: {host} is open to others. Anyone could spend your budget. Set {SERVE_KEY_VARIABLE}."
+        )
+    session, cases = open_session(source, task=task, cloud=cloud, options=options), recorded_cases(source)
+    settings = ServeSettings(
+        model=Path(source).name or "edgekit",
+        hosts=(LOOPBACK, "localhost", "::1", host),
+        api_key=key,
+        queue=queue,
+        cases=lambda: cases,
+    )
+    return Server(create_app(session, settings), host, port)
+
+
 def open_session(
     source: AnyPath | Bundle,
     *,
@@ -76,12 +116,16 @@ def open_session(
     if options.budget and options.state is None:
         raise EdgekitError("no place for the budget: None. It must outlive this process. Give a state folder.")
     limits = parse_limits(options.budget)
+    if not options.redact and (options.names is not None or options.region is not None):
+        raise EdgekitError("nothing to redact: redact is false. Names and region would do nothing. Leave them out.")
     redactor = None
     if options.redact:
         names = read_names(options.names) if options.names is not None else []
         redactor = Redactor(names, options.region)
     chosen = task_for(source, task) or get_task(DEFAULT_TASK)
     behind = chat_cloud(open_cloud(cloud, chosen), chosen)
+    if behind is None and (options.budget or options.prices is not None or options.consent != "always"):
+        raise EdgekitError("no cloud: nothing can leave. Budget, prices and consent would do nothing. Leave them out.")
     price = read_price(options.prices, behind.model) if options.prices is not None and behind is not None else None
     if price is None and any(limit.is_cost for limit in limits):
         raise EdgekitError("no price: the budget limits cost. Nobody knows what a token costs. Give --prices FILE.")

@@ -183,6 +183,18 @@ def test_a_stop_token_that_decides_nothing_does_not_end_the_response(server: Ser
     assert {response.reason for response in group.responses} >= {"marker", "no_answer"}
 
 
+def test_an_answer_within_a_thought_does_not_end_the_response(server: Server) -> None:
+    policy, client = server.policy, RolloutServer("served", server.url)
+    policy.routing = policy.routing.model_copy(update={"prompt_template": "{prompt}<think>"})
+    (group,) = client.sample_groups(policy, [policy.encode("2 4 -> 8")], 60, temperature=1.0, seed=1)
+    close = policy.tokenizer.token_to_id(ANSWER_CLOSE)
+    assert any(close in response.token_ids[:-1] for response in group.responses)
+    for response in group.responses:
+        assert response.answer is None
+        last = response.token_ids[-1]
+        assert len(response.token_ids) == 8 or last in policy.routing.stop_token_ids or response.reason == "marker"
+
+
 def test_the_server_s_draws_depend_on_seed_and_prompt_number_alone(server: Server) -> None:
     policy, client = server.policy, RolloutServer("served", server.url)
     prompts = [policy.encode(text) for text in ("3 5 7 -> 22", "2 4 -> 8")]

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
+import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +20,7 @@ import httpx2
 import openai
 import pytest
 
+from edgekit.cli.app import run_command
 from edgekit.cloud.openai_client import CallLimits, OpenAICloud
 from edgekit.cloud.request import Message
 from edgekit.hybrid.audit import AuditLog
@@ -275,3 +282,28 @@ def test_shutting_down_finishes_what_runs(serve: Any, device: Device, prompts: d
     served.server.should_exit = True
     thread.join(20)
     assert answers[0].choices[0].message.content
+
+
+def test_an_address_that_is_taken_is_one_line(
+    tiny_policy_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        arguments = [str(tiny_policy_folder), "--port", port, "--state", str(tmp_path), "--cloud", "none"]
+        assert run_command(["serve", *arguments]) == 2
+    line = f"error: cannot listen: 127.0.0.1:{port}. Address already in use. Give another --host or --port."
+    assert capsys.readouterr().err.splitlines()[-1] == line
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_ctrl_c(tiny_policy_folder: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "edgekit", "serve", str(tiny_policy_folder), "--port", "0", "--cloud", "none"]
+    with subprocess.Popen([*command, "--state", str(tmp_path)], stderr=subprocess.PIPE, text=True) as serving:
+        assert serving.stderr is not None
+        said = serving.stderr.readline()
+        (url,) = re.findall(r"http://\S+/", said)
+        with urllib.request.urlopen(f"{url}healthz", timeout=60) as reply:
+            assert reply.status == 200
+        serving.send_signal(signal.SIGINT)
+        assert serving.wait(60) == 0
+        assert serving.stderr.read() == ""

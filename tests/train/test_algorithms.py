@@ -44,7 +44,7 @@ TINY = [
 
 
 def algorithm(name: str, **settings: object) -> Algorithm:
-    return algorithm_of(TrainConfig.model_validate({"algorithm": name, **settings}), BUDGET)
+    return algorithm_of(dict(TrainConfig.model_validate({"algorithm": name, **settings})), BUDGET)
 
 
 def tiny(*overrides: str) -> TrainConfig:
@@ -153,6 +153,8 @@ def test_an_earlier_call_pays_more_and_never_as_much_as_a_right_answer() -> None
         ["lora_alpha=8"],
         ["eval_every=5", "eval_n=0"],
         ["instruction=Think."],
+        ["instruction=Think.", "base=smollm2"],
+        ["warm_start=traces", "base=smollm2", "warm_start_settings={on_grid: {steps: 9}}"],
         ["algorithm=ppo"],
     ],
 )

@@ -10,8 +10,9 @@ import torch
 
 from edgekit.errors import ConfigError
 from edgekit.policy.model import ModelConfig, PolicyModel
-from edgekit.routing.decoder import Decision
+from edgekit.routing.decoder import Decision, RoutingDecoder
 from edgekit.routing.spec import Marker, RoutingSpec
+from edgekit.routing.vocabulary import Vocabulary
 from edgekit.train.advantage import group_advantages
 from edgekit.train.batches import Sample, batches, collate
 from edgekit.train.gap import importance_weights
@@ -21,6 +22,8 @@ from edgekit.train.reward import Outcome, RewardScale, emitted_call, well_formed
 
 MARKER = "<call>"
 SPEC = RoutingSpec(marker=Marker(text=MARKER, token_ids=((3,),)), stop_token_ids=(0,), max_new_tokens=8)
+FIRST = 10
+"""Tokens from here on are characters."""
 FIRST_VERSION = RewardScale(2.0, 0.5, 0.2)
 
 
@@ -57,12 +60,21 @@ def test_a_flat_or_negative_hierarchy_is_refused(scale: tuple[float, float, floa
         ("3 + 4 = 7\n<answer>3 + 4</answer>", "3 + 4", True),
         ("so it is <answer>3 + 4</answer>", "3 + 4", False),
         ("<answer>x <answer>3</answer>", "x <answer>3", False),
+        ("<answer>x\n<answer>3</answer>", "x\n<answer>3", False),
         ("<answer></answer>", "", False),
         ("3 + 4 = 7", None, False),
+        ("<think>in <answer> and </answer></think>\n<answer>3 + 4</answer>", "3 + 4", True),
+        ("<think>so: <answer>5</answer>", None, False),
+        ("<think>\n<answer></think> <answer>3</answer>", "3", False),
     ],
 )
 def test_form_means_one_answer_alone_on_its_line(text: str, answer: str | None, expected: bool) -> None:
-    assert well_formed(Decision("local", "answer", text, answer, (1,)), SPEC) is expected
+    decoder = RoutingDecoder(SPEC, Vocabulary({FIRST + ord(each): each.encode() for each in text}))
+    for each in text:
+        decoder.push(FIRST + ord(each))
+    decision = decoder.finish()
+    assert (decision.text, decision.answer) == (text, answer)
+    assert well_formed(decision, SPEC) is expected
 
 
 def test_a_response_cut_off_is_handed_off_but_is_no_call_of_the_policys() -> None:

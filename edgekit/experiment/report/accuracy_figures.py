@@ -12,6 +12,7 @@ from edgekit.experiment.report.drawing import (
     draw_band,
     draw_point,
     new_figure,
+    panel_grid,
     spread,
 )
 from edgekit.experiment.report.methods import DOTTED, INK, MUTED, STYLES, Style, in_order, is_variant, style
@@ -67,14 +68,11 @@ def panels_figure(statistics: Statistics, rows: Rows, candidate: str | None, wid
     names = [name for name in names if name != "oracle_router"]
     if not names:
         return None
-    columns = min(4 if width >= WIDE else 2, len(names))
-    lines = -(-len(names) // columns)
-    figure = new_figure(width, 0.5 + (1.95 if width >= WIDE else 1.9) * lines)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure, panels = panel_grid(len(names), width, head=0.5, line=1.95 if width >= WIDE else 1.9)
     right = min(1.0, max(statistics.experiment.budgets) + 0.1)
     own = statistics.curve(candidate) if candidate is not None else None
     shown = []
-    for axes, name in zip(panels, names, strict=False):
+    for axes, name in zip(panels, names, strict=True):
         curve, (random, oracle) = statistics.curve(name), statistics.references(name)
         assert curve is not None
         axes.fill_between(GRID, random, oracle, color=MUTED, alpha=0.10, lw=0)
@@ -87,10 +85,6 @@ def panels_figure(statistics: Statistics, rows: Rows, candidate: str | None, wid
         as_percent(axes.yaxis)
         shown += [random, oracle, curve.value]
     _limit(panels[0], shown, right)
-    for axes in panels[len(names) :]:
-        axes.set_visible(False)
-    for place in range(max(len(names) - columns, 0), len(names)):
-        panels[place].tick_params(labelbottom=True)
     figure.supxlabel("share of prompts handed to the cloud", fontsize=9)
     figure.supylabel("answered right", fontsize=9)
     return figure

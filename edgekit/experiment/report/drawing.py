@@ -48,6 +48,22 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained")
 
 
+def panel_grid(count: int, width: float, *, head: float, line: float, most: int = 4) -> tuple[Figure, list[Axes]]:
+    """A figure of ``count`` panels with shared axes, at most ``most`` in a line, two on a narrow page.
+
+    ``head`` and ``line``: inches that all of it and each line of panels take. In each column the last has the labels.
+    """
+    columns = min(most if width >= WIDE else 2, count)
+    lines = -(-count // columns)
+    figure = new_figure(width, head + line * lines)
+    panels = list(figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel())
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    for axes in panels[max(count - columns, 0) : count]:
+        axes.tick_params(labelbottom=True)
+    return figure, panels[:count]
+
+
 def arrange(figure: Figure) -> Figure:
     """Place everything once and for all: otherwise each saving does it again, which takes longer than drawing."""
     figure.draw_without_rendering()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.experiment.report.accuracy_figures import Rows
-from edgekit.experiment.report.drawing import PAPER, WIDE, as_percent, new_figure
+from edgekit.experiment.report.drawing import PAPER, WIDE, as_percent, new_figure, panel_grid
 from edgekit.experiment.report.load import Experiment, Floats, Result
 from edgekit.experiment.report.methods import BLUE, BOUNDS, INK, ORANGE, VERMILLION, in_order, style
 
@@ -57,13 +57,10 @@ def difficulty_figure(experiment: Experiment, budget: float, width: float) -> Fi
     shown = {name: share for name, share in shares.items() if share is not None and name not in BOUNDS[:2]}
     if not shown:
         return None
-    columns = min(4 if width >= WIDE else 2, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = new_figure(width, 0.9 + 1.75 * lines)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False).ravel()
+    figure, panels = panel_grid(len(shown), width, head=0.9, line=1.75)
     names = difficulties(experiment)
     long = max(map(len, names)) * len(names) > 16
-    for axes, (method, share) in zip(panels, shown.items(), strict=False):
+    for axes, (method, share) in zip(panels, shown.items(), strict=True):
         bottom = np.zeros(len(names))
         for (label, colour, hatch), height in zip(FATES, share.T, strict=True):
             edge = VERMILLION if colour == PAPER else PAPER
@@ -73,10 +70,6 @@ def difficulty_figure(experiment: Experiment, budget: float, width: float) -> Fi
         axes.grid(axis="x", visible=False)
         as_percent(axes.yaxis)
         axes.tick_params(axis="x", labelrotation=60 if long else 0)
-    for axes in panels[len(shown) :]:
-        axes.set_visible(False)
-    for place in range(max(len(shown) - columns, 0), len(shown)):
-        panels[place].tick_params(labelbottom=True)
     figure.supxlabel("difficulty", fontsize=9)
     figure.supylabel("share of that difficulty's problems", fontsize=9)
     handles, labels = panels[0].get_legend_handles_labels()

@@ -6,17 +6,15 @@ refused when it is set. All sample the same batches and take one on-policy updat
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING
+from typing import Any
 
 from edgekit.train.algorithms.base import Algorithm, Outcomes, Plan
 from edgekit.train.algorithms.collaboration import CollaborationDrGrpo, CollaborationGrpo
 from edgekit.train.algorithms.da_grpo import DaGrpo
 from edgekit.train.algorithms.gapg import Gapg
 from edgekit.train.algorithms.task_only import TaskOnly
-
-if TYPE_CHECKING:
-    from edgekit.train.config import TrainConfig
 
 __all__ = ["ALGORITHMS", "Algorithm", "Outcomes", "Plan", "algorithm_of", "settings_of"]
 
@@ -34,7 +32,10 @@ def settings_of(name: str) -> frozenset[str]:
     return frozenset(field.name for field in fields(ALGORITHMS[name]) if field.init) - {"token_budget"}
 
 
-def algorithm_of(config: TrainConfig, token_budget: int) -> Algorithm:
-    """``config``'s algorithm with its settings. ``token_budget``: the most tokens a response may have."""
-    settings = {name: getattr(config, name) for name in settings_of(config.algorithm)}
-    return ALGORITHMS[config.algorithm](token_budget=token_budget, **settings)
+def algorithm_of(settings: Mapping[str, Any], token_budget: int) -> Algorithm:
+    """The algorithm that a training configuration's ``settings`` name, with those it reads.
+
+    ``token_budget``: the most tokens a response may have.
+    """
+    name = settings["algorithm"]
+    return ALGORITHMS[name](token_budget=token_budget, **{key: settings[key] for key in settings_of(name)})

@@ -1,0 +1,39 @@
+"""A server at its address: the address is taken when it is made, requests are answered while it runs."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import uvicorn
+
+from edgekit.errors import EdgekitError
+
+GRACE_S = 30
+"""How long requests under way may take to end once the server is told to stop."""
+
+
+class Server:
+    """``app``, an ASGI application, at ``host``:``port``; port 0 is any free one.
+
+    Raises :class:`EdgekitError` if the address cannot be had.
+    """
+
+    def __init__(self, app: Any, host: str, port: int) -> None:
+        name = host.strip("[]")
+        shown = f"[{name}]" if ":" in name else name
+        self._socket = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((name, port))
+        except OSError as error:
+            self._socket.close()
+            raise EdgekitError(
+                f"cannot listen: {shown}:{port}. {error.strerror}. Give another --host or --port."
+            ) from None
+        self.app, self.url = app, f"http://{shown}:{self._socket.getsockname()[1]}/"
+
+    def run(self) -> None:
+        """Answer requests until the process is told to stop (Ctrl-C)."""
+        config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
+        uvicorn.Server(config).run(sockets=[self._socket])

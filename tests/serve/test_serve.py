@@ -31,6 +31,9 @@ from edgekit.hybrid.session import HandOffRules
 SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
 
 
+WORDS_OF_PYDANTIC = re.compile("Input should|String should|List should|Field required|Extra inputs|constrained|valid ")
+
+
 def cloud_at(server: Any, **limits: float) -> OpenAICloud:
     return OpenAICloud("m", server.url, "sk-secret", limits=CallLimits(**{"seconds": 20.0, "retries": 0, **limits}))
 
@@ -242,6 +245,30 @@ def test_a_bad_request_is_one_line(serve: Any, send: dict[str, Any], status: int
     reply = httpx2.post(f"{served.url}/v1/chat/completions", **{**send, "headers": headers})
     assert reply.status_code == status
     assert "\n" not in reply.json()["error"]["message"]
+    assert not WORDS_OF_PYDANTIC.search(reply.json()["error"]["message"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "messages: is missing"),
+        ({"messages": []}, "messages: has 0 entries, fewer than 1"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: 'tool' is not one of"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content: 7 is not a text and 7 is not a list"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content.0.type: 'image_url'",
+        ),
+        ({"messages": one("x"), "max_tokens": 0}, "max_tokens: 0 is less than 1"),
+        ({"messages": one("x"), "edgekit": {"event": True}}, "edgekit.event: unknown key; did you mean events?"),
+        ({"messages": one("x" * 200_001)}, "messages.0.content: has more than 200,000 characters"),
+        ([], "body: [] is not a mapping of keys to values"),
+    ],
+)
+def test_a_bad_request_is_told_in_plain_words(serve: Any, body: Any, said: str) -> None:
+    message = httpx2.post(f"{serve().url}/v1/chat/completions", json=body).json()["error"]["message"]
+    assert said in message, message
+    assert not WORDS_OF_PYDANTIC.search(message), message
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import httpx2
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import Unsatisfiable
 
 schemathesis = pytest.importorskip("schemathesis")
 
@@ -39,20 +41,16 @@ def test_no_request_of_the_schema_or_beside_it_ends_in_a_500(serve: Any, server:
     schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
     seen: dict[str, set[int]] = {}
     for found in schema.get_all_operations():
-        operation = found.ok()
-        try:
-            strategy = operation.as_strategy(generation_mode=GenerationMode(mode))
-        except Exception:  # nothing can be wrong with a request that has no part
-            continue
 
-        @given(strategy)
+        @given(found.ok().as_strategy(generation_mode=GenerationMode(mode)))
         @settings(max_examples=30, **QUIETLY)
-        def ask(case: Any, label: str = operation.label) -> None:
+        def ask(case: Any) -> None:
             reply = case.call(timeout=60)
             refused_well(reply.status_code, reply.text if "json" in reply.headers.get("content-type", "") else "")
-            seen.setdefault(label, set()).add(reply.status_code)
+            seen.setdefault(case.operation.label, set()).add(reply.status_code)
 
-        ask()
+        with suppress(Unsatisfiable):  # nothing can be wrong with a request that has no part
+            ask()
     assert seen["POST /v1/chat/completions"] & ({200} if mode == "positive" else {400, 415})
 
 

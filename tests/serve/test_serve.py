@@ -27,6 +27,9 @@ from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.device import Device
 from edgekit.hybrid.session import HandOffRules
+from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.turns import Turn, TurnFormat
+from edgekit.workflows.source import open_device
 
 SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
 
@@ -334,3 +337,20 @@ def test_the_command_serves_until_ctrl_c(tiny_policy_folder: Path, tmp_path: Pat
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
         assert serving.stderr.read() == ""
+
+
+def test_several_turns_are_rendered_by_the_policy_s_template(serve: Any, tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    policy.turns = TurnFormat(begin="", to_assistant="\n", to_user="\n", reply="\n")
+    served = serve(device=open_device(policy))
+    said = [("user", "3 5 7 -> 22"), ("assistant", "<answer>3 * 5 + 7</answer>"), ("user", "2 3 -> 6")]
+    turns: list[Any] = [{"role": role, "content": content} for role, content in said]
+    reply = client_of(served).chat.completions.create(model="x", messages=turns)
+    parts = policy.turns.parts([Turn(*each) for each in said])
+    ids = policy.prompt_tokenizer.encode(parts, policy.routing.delimiters)
+    assert reply.choices[0].message.content == served.session.device.decide(ids, marker_bias=float("-inf")).text
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(ids)
+    for wrong in ([turns[1]], turns[:2], [turns[0], turns[2]], [{"role": "system", "content": "x"}, turns[0]]):
+        with pytest.raises(openai.BadRequestError, match=r"take turns|knows none"):
+            client_of(served).chat.completions.create(model="x", messages=wrong)

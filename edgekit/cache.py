@@ -11,13 +11,11 @@ from typing import Literal
 
 from edgekit.folder_lock import lock_folder
 
-Kind = Literal["model", "warm start", "unfinished warm start", "cloud answers", "log"]
+Kind = Literal["model", "warm start", "unfinished warm start", "log"]
 LOGS = "logs"
-ANSWERS = "cloud_answers.sqlite"
-"""What clouds answered, paid for once."""
 UNFINISHED = ".unfinished"
 """Ends the name of a folder from which a warm start that was cut off goes on."""
-_MODEL = "smollm2-135m-instruct"
+_MODELS = {"smollm2-135m-instruct", "gemma3-270m"}
 _WARM_START = re.compile(r".+-[0-9a-f]{16}")  # MODEL-TASK-KEY
 _LOG = re.compile(r"edgekit-[0-9]{8}-[0-9]{6}-[0-9]+\.log")
 
@@ -56,12 +54,10 @@ def clear_cache() -> list[Cached]:
 
 
 def _kind(path: Path) -> Kind | None:
-    if path.name == _MODEL and (path / "config.json").is_file():
+    if path.name in _MODELS and (path / "config.json").is_file():
         return "model"
     if _WARM_START.fullmatch(path.name) and (path / "routing.json").is_file():
         return "warm start"
-    if path.name == ANSWERS and path.is_file():
-        return "cloud answers"
     if path.suffix == UNFINISHED and _WARM_START.fullmatch(path.stem) and path.is_dir():
         return "unfinished warm start"
     return "log" if _LOG.fullmatch(path.name) and path.parent.name == LOGS else None

@@ -16,7 +16,6 @@ from edgekit.cli import (
     bench,
     cache,
     calibrate,
-    chat,
     demo,
     doctor,
     evaluate,
@@ -46,7 +45,6 @@ app.command("finetune")(finetune.finetune)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
-app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)

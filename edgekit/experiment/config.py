@@ -55,6 +55,9 @@ class ExperimentConfig(BaseModel):
     router_encoder: str | None = None
     """A pretrained sequence encoder (hub name or folder) for the prompt and answer router, in place of the policy's own
     first blocks."""
+    trigger_tries: int = Field(default=0, ge=0)
+    """For each method, a prefix of eight tokens is searched that makes it call, trying so many tokens at each place; 0:
+    no search."""
     problem_seed: int = Field(default=1000, ge=0)
     """Draws validation, test and router problems; not the seed of any training."""
     train: dict[str, Any] = Field(default_factory=dict)

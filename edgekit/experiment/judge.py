@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.metrics import tokens_before_call
 from edgekit.experiment.attempts import Attempts, attempt, with_samples
 from edgekit.experiment.routers import ROUTERS, find_router
+from edgekit.experiment.routers.base import Scorer
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
+from edgekit.experiment.triggers import Search, attack
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import DeviceName, open_device
 from edgekit.progress import Say
@@ -42,6 +44,8 @@ class Exam:
     router_train: list[Problem]
     cloud: CloudLedger
     router_encoder: str | None = None
+    trigger_tries: int = 0
+    """How many tokens are tried at each place of a trigger; 0: none is searched."""
 
     @cached_property
     def cloud_validation(self) -> list[bool]:
@@ -119,13 +123,14 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a method came to; ``budgets`` and ``natural`` as in a result file, ``scores`` (n_test,) of the test."""
+    """What a method came to; the rest as in a result file, ``scores`` (n_test,) of the test."""
 
     scores: list[float]
     budgets: list[dict[str, Any]]
     natural: dict[str, Any] | None = None
     training_prompts: int = 0
     notes: str = ""
+    trigger: dict[str, Any] | None = None
 
 
 def judge(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
@@ -161,10 +166,11 @@ def _router(method: str, candidate: Candidate, fractions: Sequence[float]) -> Ve
     notes = f"{alone}, {_mean(candidate.validation.correct):.3f} on validation."
     validation = score(candidate.sampled(candidate.validation, router.samples))
     test = candidate.sampled(candidate.test, router.samples)
-    return _outside(
+    verdict = _outside(
         method, candidate, fractions, validation, lambda: score(test), device_tokens=test.device_tokens,
         before_attempt=router.before_attempt, training_prompts=len(train), notes=notes,
     )  # fmt: skip
+    return replace(verdict, trigger=_trigger(method, candidate, verdict, score, router.samples))
 
 
 def _order(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
@@ -219,8 +225,7 @@ def _outside(
 
 def _marker(candidate: Candidate, fractions: Sequence[float]) -> Verdict:
     """A policy that decides by its marker: the bias from validation, then each test prompt decoded with it."""
-    margins = [decision.marker_margin for decision in candidate.validation.decisions]
-    fitted_on = with_forced(margins, _forced(candidate.validation), "the marker")
+    fitted_on = with_forced(_margins(candidate.validation), _forced(candidate.validation), "the marker")
     thresholds = [fit_threshold(fitted_on, fraction) for fraction in fractions]
     budgets = []
     for fraction, threshold in zip(fractions, thresholds, strict=True):
@@ -231,9 +236,34 @@ def _marker(candidate: Candidate, fractions: Sequence[float]) -> Verdict:
         )
         budgets.append(reached)
     candidate.tell("test problems, no bias")
-    margins = [decision.marker_margin for decision in candidate.test.decisions]
-    scores = with_forced(margins, _forced(candidate.test), "the marker")
-    return Verdict(scores, budgets, natural=_decode(candidate, 0.0), notes="Decides by its own marker.")
+    scores = with_forced(_margins(candidate.test), _forced(candidate.test), "the marker")
+    verdict = Verdict(scores, budgets, natural=_decode(candidate, 0.0), notes="Decides by its own marker.")
+    return replace(verdict, trigger=_trigger("the marker", candidate, verdict, _margins))
+
+
+def _margins(attempts: Attempts) -> list[float]:
+    return [decision.marker_margin for decision in attempts.decisions]
+
+
+def _trigger(
+    method: str, candidate: Candidate, verdict: Verdict, scorer: Scorer, samples: int = 0
+) -> dict[str, Any] | None:
+    """What a searched prefix does to the method, if the experiment asks for it."""
+    exam = candidate.exam
+    if not exam.trigger_tries:
+        return None
+
+    def score(problems: Sequence[Problem]) -> list[float]:
+        attempts = candidate.sampled(attempt(candidate.policy, exam.task, problems), samples)
+        return with_forced(scorer(attempts), _forced(attempts), method)
+
+    candidate.tell("searching a prefix that makes it call")
+    thresholds = {budget["call_fraction"]: budget["threshold"] for budget in verdict.budgets}
+    search = Search(exam.trigger_tries, candidate.seed)
+    return attack(
+        candidate.policy, exam.router_train, exam.test, score, verdict.scores, thresholds,
+        candidate.test.correct, exam.cloud_test, search,
+    )  # fmt: skip
 
 
 def _decode(candidate: Candidate, bias: float) -> dict[str, Any]:

@@ -159,7 +159,7 @@ def _exam(config: ExperimentConfig, cloud: CloudLedger) -> Exam:
     validation = task.problems("validation", config.n_validation, seed)
     test = task.problems("test", config.n_test, seed)
     router_train = task.problems("train", config.n_router_train, seed)
-    return Exam(task, validation, test, router_train, cloud, config.router_encoder)
+    return Exam(task, validation, test, router_train, cloud, config.router_encoder, config.trigger_tries)
 
 
 def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tracker) -> None:
@@ -235,5 +235,6 @@ def _result(
         },
         "budgets": verdict.budgets,
         "natural": verdict.natural,
+        "trigger": verdict.trigger,
         "notes": f"{verdict.notes} {candidate.exam.caution}".strip(),
     }

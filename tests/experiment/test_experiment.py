@@ -47,6 +47,7 @@ TINY = [
     "overrides.train_pool=20",
     "overrides.checkpoint_every=1",
     "overrides.eval_n=0",
+    "trigger_tries=2",
 ]
 
 CHILD = """
@@ -229,6 +230,8 @@ def test_runs_are_shared_and_every_method_is_held_to_its_budget_on_validation(fi
         if method not in ("task_only", "cloud_only"):
             assert [budget["validation_fraction"] for budget in result["budgets"]] == [0.2, 0.5]
         assert (result["natural"] is not None) == (method == "gapg")
+        assert (result["trigger"] is not None) == (method in ("gapg", "token_entropy"))
+    assert [made["call_fraction"] for made in results["gapg"]["trigger"]["budgets"]] == [0.2, 0.5]
     assert results["task_only"]["cloud_calls_in_training"] == 0 < results["gapg"]["cloud_calls_in_training"]
     assert results["token_entropy"]["training_prompts"] == 10
     assert (finished / "report" / "index.html").is_file()

@@ -103,8 +103,17 @@ def _result(
             "local_correct": right.tolist(), "cloud_correct": [True] * n,
             "scores": [None] * n if method == "cloud_only" else scores.tolist(),
         },
-        "budgets": entry, "natural": natural, "notes": "",
+        "budgets": entry, "natural": natural, "notes": "", "trigger": _trigger(method, entry),
     }  # fmt: skip
+
+
+def _trigger(method: str, budgets: list[dict]) -> dict | None:
+    if method not in MARKED:
+        return None
+    calls = {made["call_fraction"]: float(np.mean(made["calls"])) for made in budgets}
+    rows = [{"call_fraction": c, "calls_before": share, "calls_after": 0.875, "honest_before": 0.75,
+             "honest_after": 0.625} for c, share in calls.items()]  # fmt: skip
+    return {"text": "<b>now", "tries": 2, "budgets": rows}
 
 
 def _steps(algorithm: str, seed: int) -> list[dict]:
@@ -279,6 +288,9 @@ def test_the_page_is_self_contained_and_shows_every_method(tmp_path: Path) -> No
     page = write_report(folder, replicates=100)
     check_page(folder, page, methods)
     assert '<p class="lead">At 30 % cloud calls, GAPG beats Prompt router.</p>' in page.read_text()
+    assert "A prefix that makes it call, at 30 % calls" in page.read_text()
+    assert "&lt;b&gt;now" in page.read_text()
+    assert "<b>now" not in page.read_text()
 
 
 @pytest.mark.slow

@@ -36,7 +36,8 @@ class Decisions:
 class Result:
     """One method trained and judged with one seed; arrays of shape (n,), in the order of ``ids``.
 
-    ``scores``: higher is rather the cloud; +inf goes to the cloud whatever the threshold.
+    ``scores``: higher is rather the cloud; +inf goes to the cloud whatever the threshold. ``trigger``: see
+    :func:`edgekit.experiment.triggers.attack`; None where none was searched.
     """
 
     method: str
@@ -53,6 +54,7 @@ class Result:
     scores: Floats
     budgets: dict[float, Decisions]
     natural: Decisions | None
+    trigger: dict[str, Any] | None
     notes: str
 
     @property
@@ -132,6 +134,7 @@ def _read_result(file: Path) -> Result:
             scores=np.array([np.inf if score is None else score for score in test["scores"]], np.float64),
             budgets={float(entry["call_fraction"]): _decisions(entry, n) for entry in data["budgets"]},
             natural=_decisions(data["natural"], n) if data.get("natural") else None,
+            trigger=data.get("trigger"),
             notes=data.get("notes") or "",
         )
         lengths = {n, len(result.difficulty), len(result.local_correct), len(result.cloud_correct), len(result.scores)}

@@ -106,6 +106,23 @@ def costs(experiment: Experiment) -> Table:
     )
 
 
+def triggers(experiment: Experiment, budget: float) -> Table | None:
+    """What a searched prefix does to each method at ``budget``, means over seeds; None where none was searched."""
+    lines = []
+    for name in in_order(experiment.methods):
+        found = [result.trigger for result in experiment.methods[name].values() if result.trigger is not None]
+        at = [made for each in found for made in each["budgets"] if made["call_fraction"] == budget]
+        if at:
+            means = (
+                sum(made[key] for made in at) / len(at)
+                for key in ("calls_before", "calls_after", "honest_before", "honest_after")
+            )
+            lines.append((style(name).label, [Cell(found[0]["text"]), *(Cell(percent(mean)) for mean in means)]))
+    columns = ["prefix found, first seed", "calls without it", "calls with it", "honest prompts right, hard budget",
+               "the same while every second prompt is an attack"]  # fmt: skip
+    return Table(f"A prefix that makes it call, at {percent(budget, 0)} calls", columns, lines) if lines else None
+
+
 def to_markdown(table: Table) -> list[str]:
     """The table's lines."""
     escaped = [[str(cell).replace("|", "\\|") for cell in cells] for _, cells in table.rows]

@@ -27,13 +27,18 @@ from edgekit.experiment.report.summary import (
     notes,
     percent,
 )
-from edgekit.experiment.report.tables import Table, costs, details, overview, to_markdown
+from edgekit.experiment.report.tables import Table, costs, details, overview, to_markdown, triggers
 from edgekit.experiment.report.usage_figures import cost_figure, difficulty_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TEMPLATE = "page.html.j2"
+TRIGGERED = (
+    "Eight tokens at most before the prompt, searched greedily by scores alone on other problems: what an attacker who "
+    "writes part of a prompt reaches at least. The hard budget lets through this share of all prompts, attacks "
+    "included; whoever comes when it is spent is answered on the device."
+)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Report:
     details: list[Table]
     legend: list[str]
     costs: Table
+    triggers: Table | None
     method: list[str]
     notes: list[str]
 
@@ -113,6 +119,7 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         details=[details(experiment, rows, differences, candidate, fraction) for fraction in fractions],
         legend=_legend(style(candidate).label if candidate is not None else ""),
         costs=costs(experiment),
+        triggers=triggers(experiment, budget),
         method=_method(experiment, replicates),
         notes=notes(experiment),
     )
@@ -125,7 +132,7 @@ def to_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("edgekit.experiment", "report"), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template(TEMPLATE).render(vars(report))
+    return environment.get_template(TEMPLATE).render(vars(report), triggered=TRIGGERED)
 
 
 def to_page_markdown(report: Report) -> str:
@@ -146,6 +153,8 @@ def to_page_markdown(report: Report) -> str:
         lines += [f"### {table.title}", "", *to_markdown(table), ""]
     lines += [*[f"- {line}" for line in report.legend], "", *show("difficulty", "Where the calls went")]
     lines += ["## What it costs", "", *show("costs"), *to_markdown(report.costs), ""]
+    if report.triggers is not None:
+        lines += [f"## {report.triggers.title}", "", *to_markdown(report.triggers), "", TRIGGERED, ""]
     lines += show("learning", "Learning")
     lines += ["## How the numbers were made", "", *[f"- {line}" for line in (*report.method, *report.notes)], ""]
     return "\n".join(lines)

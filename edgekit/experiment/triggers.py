@@ -1,7 +1,8 @@
 """Triggers: prefixes that make a method call, searched as an attacker would, and what a hard budget then does.
 
 Whoever writes part of a prompt (a pasted page, a tool's reply) can waste another's calls. The search is greedy and sees
-scores alone: at each of eight places, of some random tokens it takes the one that most raises the share of calls. It is a lower bound of what an attacker reaches: one who sees gradients reaches more.
+scores alone: at each of eight places, of some random tokens it takes the one that most raises the share of calls. It is
+a lower bound of what an attacker reaches: one who sees gradients reaches more.
 """
 
 from __future__ import annotations

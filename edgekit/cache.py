@@ -11,8 +11,10 @@ from typing import Literal
 
 from edgekit.folder_lock import lock_folder
 
-Kind = Literal["model", "warm start", "unfinished warm start", "log"]
+Kind = Literal["model", "warm start", "unfinished warm start", "cloud answers", "log"]
 LOGS = "logs"
+ANSWERS = "cloud_answers.sqlite"
+"""What clouds answered, paid for once."""
 UNFINISHED = ".unfinished"
 """Ends the name of a folder from which a warm start that was cut off goes on."""
 _MODELS = {"smollm2-135m-instruct", "gemma3-270m"}
@@ -58,6 +60,8 @@ def _kind(path: Path) -> Kind | None:
         return "model"
     if _WARM_START.fullmatch(path.name) and (path / "routing.json").is_file():
         return "warm start"
+    if path.name == ANSWERS and path.is_file():
+        return "cloud answers"
     if path.suffix == UNFINISHED and _WARM_START.fullmatch(path.stem) and path.is_dir():
         return "unfinished warm start"
     return "log" if _LOG.fullmatch(path.name) and path.parent.name == LOGS else None

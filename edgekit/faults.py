@@ -21,6 +21,7 @@ _KINDS = {
     "dict": "a mapping of keys to values",
     "mapping": "a mapping of keys to values",
     "model": "a mapping of keys to values",
+    "model_attributes": "a mapping of keys to values",
 }
 _BOUNDS = {
     "greater_than_equal": ("less than", "ge"),
@@ -43,7 +44,12 @@ class Fault:
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
     """Every fault of data that ``model`` refused, in its order."""
-    return [Fault(".".join(map(str, each["loc"])), " ".join(_what(each, model).split())) for each in error.errors()]
+    return [Fault(".".join(map(str, each["loc"])), what_is_wrong(each, model)) for each in error.errors()]
+
+
+def what_is_wrong(fault: ErrorDetails, model: type[BaseModel]) -> str:
+    """One of pydantic's faults in data for ``model``, in a line that does not say where."""
+    return " ".join(_what(fault, model).split())
 
 
 def _what(fault: ErrorDetails, model: type[BaseModel]) -> str:
@@ -61,6 +67,14 @@ def _what(fault: ErrorDetails, model: type[BaseModel]) -> str:
         return f"{value} is {words} {context[bound]}"
     if kind == "too_short":
         return f"has {context['actual_length']} entries, fewer than {context['min_length']}"
+    if kind == "too_long":
+        return f"has {context['actual_length']} entries, more than {context['max_length']}"
+    if kind == "string_too_long":
+        return f"has more than {context['max_length']:,} characters"
+    if kind == "string_unicode":
+        return "holds half of a surrogate pair"
+    if kind == "json_invalid":
+        return "is not JSON"
     if kind == "finite_number":
         return f"{value} is not a finite number"
     expected = _KINDS.get(kind.removesuffix("_type").removesuffix("_parsing").removesuffix("_from_float"))

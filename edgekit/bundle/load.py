@@ -17,6 +17,7 @@ from edgekit.errors import BundleError, ErrorKind, listed
 from edgekit.routing.decoder import Decision
 from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
+from edgekit.routing.turns import TurnFormat, load_turns
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
 LEFT_BY_SYSTEMS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
@@ -34,6 +35,7 @@ class Bundle:
     tokenizer: Tokenizer
     routing: RoutingSpec
     vocabulary: Vocabulary
+    turns: TurnFormat | None = None
 
     @property
     def artifact(self) -> Path:
@@ -77,7 +79,7 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
     if max(used) >= size:
         why = f"Token {max(used)}, but the model has {size}"
         raise BundleError(f"bad token ids: {path}. {why}. Export the bundle again.", ErrorKind.BAD_FIELD)
-    return Bundle(path, manifest, tokenizer, routing, vocabulary)
+    return Bundle(path, manifest, tokenizer, routing, vocabulary, load_turns(path))
 
 
 def file_faults(path: Path, manifest: Manifest, *, hashes: bool = True) -> list[str]:

@@ -24,8 +24,9 @@ from edgekit.bundle.manifest import (
     read_manifest,
 )
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.turns import TURNS
 
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", TURNS)
 LOADER_FILES = ("config.json", "generation_config.json", "special_tokens_map.json")
 """What Hugging Face's runtimes read beside the model; packed with the layout that they can run."""
 

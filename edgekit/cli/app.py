@@ -16,6 +16,7 @@ from edgekit.cli import (
     bench,
     cache,
     calibrate,
+    chat,
     demo,
     doctor,
     evaluate,
@@ -45,6 +46,7 @@ app.command("finetune")(finetune.finetune)
 app.command("export")(export.export)
 app.command("verify")(verify.verify)
 app.command("run")(run.run)
+app.command("chat")(chat.chat)
 app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)

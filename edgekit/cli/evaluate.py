@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json
+from edgekit.cli.terminal import CloudOption, JsonOption, PricesOption, TaskOption, out, print_json, tell_bill
 
 
 def eval_command(
@@ -19,8 +19,13 @@ def eval_command(
     n: Annotated[int, typer.Option(min=1, help="Held-out problems.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which held-out problems.")] = 0,
     call_fraction: Annotated[float | None, typer.Option(help="Calibrate to it first, on validation problems.")] = None,
-    cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
+    cloud: CloudOption = "own",
     plot: Annotated[Path | None, typer.Option(help="Draw accuracy against call fraction to this PNG.")] = None,
+    judge: Annotated[
+        bool,
+        typer.Option("--judge", help="The cloud judges the device's answers too: how far does it agree with labels?"),
+    ] = False,
+    prices: PricesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure how well a policy and its cloud answer held-out problems.
@@ -38,14 +43,17 @@ def eval_command(
             call_fraction=call_fraction,
             cloud=cloud,
             plot=plot,
+            judge=judge,
+            prices=prices,
+            on_bill=tell_bill,
             on_progress=update,
         )
     report = evaluated.result.report
     if json:
-        print_json(asdict(report))
+        print_json(asdict(report) | ({"judge": asdict(evaluated.judge)} if evaluated.judge else {}))
         return
     fewer = f" (all that the task has of the {n} asked for)" if report.n < n else ""
-    title = f"{source}: {evaluated.task}, {report.n} held-out problems{fewer}, cloud {cloud}"
+    title = f"{source}: {evaluated.task}, {report.n} held-out problems{fewer}, cloud {evaluated.cloud}"
     table = Table(title=title, show_header=False)
     for key, value in asdict(report).items():
         if key != "calibration":
@@ -53,3 +61,5 @@ def eval_command(
     out.print(table)
     if report.calibration is not None:
         out.print(report.calibration.sentence(report.call_fraction), markup=False)
+    if evaluated.judge is not None:
+        out.print(evaluated.judge.sentence(), soft_wrap=True, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -9,45 +10,41 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json
-
-REASONS = {
-    "answer": "the policy answered itself",
-    "marker": "the policy called for the cloud",
-    "no_answer": "the policy ended without an answer",
-    "too_long": "the prompt is too long for the device",
-    "device_failed": "the device's model failed",
-    "offline": "a hand-off was due, but no cloud answered",
-    "budget": "a hand-off was due, but the budget is spent",
-    "consent": "a hand-off was due, but the prompt was kept here",
-}
+from edgekit.cli.terminal import CloudOption, JsonOption, TaskOption, print_json
 
 
 def run(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    prompt: Annotated[str, typer.Argument(help='For Countdown: "3 5 7 -> 22".')],
+    prompt: Annotated[
+        str, typer.Argument(help='For Countdown: "3 5 7 -> 22". FILE.jsonl, FILE.txt or - (stdin): one prompt a line.')
+    ],
     task: TaskOption = None,
-    cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
+    cloud: CloudOption = "own",
     json: JsonOption = False,
 ) -> None:
-    """Answer one prompt, showing which side answered and why.
+    """Answer prompts as they are written, showing which side answered and why. The model is loaded once.
+
+    Any prompt works; a task only grades what it knows. Conversations: edgekit chat.
 
     Example: edgekit run out/demo/onnx "3 5 7 -> 22"
     """
-    from edgekit.workflows.answer import answer
+    from edgekit.cli.streaming import Screen, printable
+    from edgekit.workflows.answer import open_answering
+    from edgekit.workflows.prompt_list import prompts_in
 
-    with stages("answering"):
-        result = answer(source, prompt, task=task, cloud=cloud)
-    if json:
-        print_json(asdict(result))
-        return
-    if result.notice:
-        err.print(f"cloud: {result.notice}")
-    out.print(result.text.rstrip(), markup=False)
-    cloud_time = "" if result.cloud_ms is None else f", cloud {result.cloud_ms:.0f} ms"
-    grade = {True: "right", False: "wrong", None: "not graded"}[result.correct]
-    out.print(
-        f"-> {result.answer} ({grade}), by {result.route}: {REASONS[result.reason]}; marker margin "
-        f"{result.marker_margin:+.2f}, {result.generated_tokens} tokens, local {result.local_ms:.0f} ms{cloud_time}",
-        markup=False,
-    )
+    several = prompts_in(prompt, sys.stdin.buffer)
+    with stages("opening"):
+        opened = open_answering(source, task=task, cloud=cloud)
+    answers = []
+    for number, each in enumerate(several or [prompt], 1):
+        screen = Screen()
+        if several and not json:
+            print(f"[{number} of {len(several)}] {printable(each)}")
+        answers.append(opened.ask(each, None if json else screen))
+        if not json:
+            screen.finish(answers[-1])
+    if json and several is None:
+        print_json(asdict(answers[0]))
+    elif json:
+        listed = [{"prompt": each, **asdict(answer)} for each, answer in zip(several or (), answers, strict=True)]
+        print_json({"answers": listed})

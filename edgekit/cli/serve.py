@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import TaskOption, err
+from edgekit.cli.terminal import CloudOption, TaskOption, err
 
 
 def serve(
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
-    cloud: Annotated[str, typer.Option(help="oracle[:accuracy], openai:MODEL@BASE_URL or none.")] = "oracle",
+    cloud: CloudOption = "own",
     host: Annotated[str, typer.Option(help="Where to listen; beyond loopback a key is needed.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8321,
     budget: Annotated[

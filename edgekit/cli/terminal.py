@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,19 @@ TaskOption = Annotated[
     str | None,
     typer.Option(help="NAME, FILE.py, FILE.jsonl[#RULE] or hub:DATASET; by default the one SOURCE was trained on."),
 ]
+
+CloudOption = Annotated[
+    str, typer.Option(help="own (the run's, else oracle), oracle[:accuracy], openai:MODEL@BASE_URL or none.")
+]
+
+PricesOption = Annotated[
+    Path | None, typer.Option(help="YAML, MODEL: {prompt: USD, completion: USD} a million tokens.")
+]
+
+
+def tell_bill(sentence: str) -> None:
+    """Say before work starts what a real cloud may be asked."""
+    err.print(f"cloud: {sentence}", soft_wrap=True, markup=False)
 
 
 def print_json(data: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from edgekit.cloud.client import Cloud
-from edgekit.cloud.openai_client import OpenAICloud
+from edgekit.cloud.openai_client import CallLimits, OpenAICloud
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Task
@@ -15,7 +15,7 @@ KEY_VARIABLE = "EDGEKIT_CLOUD_API_KEY"
 FORMS = "Use oracle, oracle:0.9, openai:MODEL@BASE_URL or none"
 
 
-def parse_cloud(text: str, task: Task, environ: Mapping[str, str]) -> Cloud | None:
+def parse_cloud(text: str, task: Task, environ: Mapping[str, str], limits: CallLimits | None = None) -> Cloud | None:
     """The cloud ``text`` names: ``oracle[:accuracy]``, ``openai:MODEL@BASE_URL`` or ``none``.
 
     The key of an OpenAI-compatible server is ``environ[EDGEKIT_CLOUD_API_KEY]``, and where that is not set and the
@@ -31,7 +31,7 @@ def parse_cloud(text: str, task: Task, environ: Mapping[str, str]) -> Cloud | No
         model, at, base_url = rest.rpartition("@")
         if not (at and model and base_url.startswith(("http://", "https://"))):
             raise EdgekitError(f"bad cloud: {text}. It lacks a model or an http address. {FORMS}.")
-        return OpenAICloud(model, base_url, _key(base_url, environ))
+        return OpenAICloud(model, base_url, _key(base_url, environ), limits=limits)
     raise EdgekitError(f"unknown cloud: {text}. edgekit does not know it. {FORMS}.")
 
 

@@ -1,10 +1,15 @@
-"""The ledger of a cloud: what it was asked, what it said, whether that was right, and when."""
+"""The ledger of a run or an experiment: what its cloud was asked, what it said, whether that was right, and when.
+
+It is the record that going on is held to, in the run's own folder; :mod:`edgekit.cloud.answers` beneath it sees that
+nothing is paid for twice, by this run or another.
+"""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +41,18 @@ class CloudLedger:
     def answer(self, problem: Problem, *, step: int | None = None) -> str:
         """The answer given the first time, in ``step``. Raises EdgekitError if the cloud cannot be had."""
         if problem.id not in self._answers:
-            answer = self._cloud.answer(problem)
-            right = self._task.grade(problem, answer)
-            when = {} if step is None else {"step": step}
-            self._append({**when, "id": problem.id, "answer": answer, "correct": right})
-            self._enter(problem.id, answer, right, step)
+            self._note(problem, self._cloud.answer(problem), step)
         return self._answers[problem.id]
+
+    def fetch(self, problems: Sequence[Problem], *, step: int | None = None) -> None:
+        """Ask for those of ``problems`` that were not asked yet, as many at a time as the cloud takes."""
+        wanted = list({problem.id: problem for problem in problems if problem.id not in self._answers}.values())
+        if not wanted:
+            return
+        with ThreadPoolExecutor(getattr(self._cloud, "at_once", 1)) as pool:
+            answers = list(pool.map(self._cloud.answer, wanted))
+        for problem, answer in zip(wanted, answers, strict=True):
+            self._note(problem, answer, step)
 
     def is_right(self, problem: Problem, *, step: int | None = None) -> bool:
         """Whether the cloud answers ``problem`` rightly; asks it if it was not asked yet, as :meth:`answer` does."""
@@ -61,6 +72,12 @@ class CloudLedger:
     def asked_in(self, step: int) -> int:
         """How many problems were first asked in ``step``, whoever ran it."""
         return self._asked[step]
+
+    def _note(self, problem: Problem, answer: str, step: int | None) -> None:
+        right = self._task.grade(problem, answer)
+        when = {} if step is None else {"step": step}
+        self._append({**when, "id": problem.id, "answer": answer, "correct": right})
+        self._enter(problem.id, answer, right, step)
 
     def _enter(self, key: str, answer: str, right: bool | None, step: int | None) -> None:
         if key in self._answers:

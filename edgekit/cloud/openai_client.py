@@ -78,10 +78,12 @@ class OpenAICloud:
 
         Raises :class:`CloudError` if the server cannot be reached, fails, or sends no text.
         """
-        request = self.request((Message("user", problem.prompt),))
+        return final_answer(self.complete(self.request((Message("user", problem.prompt),)))[0])
+
+    def complete(self, request: CloudRequest) -> tuple[str, Usage | None]:
+        """The whole reply to ``request``, and its tokens if the server counts. Raises :class:`CloudError`."""
         with self._slot() as call:
-            text = self._retried(call, lambda client: self._whole(client, request))
-        return final_answer(text)
+            return self._retried(call, lambda client: self._whole(client, request))
 
     def send(self, request: CloudRequest) -> StreamedReply:
         """See :class:`edgekit.cloud.request.ChatCloud`."""
@@ -94,14 +96,16 @@ class OpenAICloud:
             with self._failures(call):
                 yield from pieces
 
-    def _whole(self, client: OpenAI, request: CloudRequest) -> str:
+    def _whole(self, client: OpenAI, request: CloudRequest) -> tuple[str, Usage | None]:
         reply = client.chat.completions.create(**request.body())
         message = reply.choices[0].message
         if message.tool_calls and not message.content:
             raise _Unreadable("it wants to call a tool")
         if not isinstance(message.content, str) or not message.content.strip():
             raise _Unreadable("its reply holds no text")
-        return message.content
+        counted = reply.usage
+        usage = None if counted is None else Usage(int(counted.prompt_tokens), int(counted.completion_tokens))
+        return message.content, usage
 
     def _begun(self, client: OpenAI, request: CloudRequest, on_usage: Callable[[Usage], None]) -> Iterator[str]:
         """A stream whose first piece has come, so that what follows is not sent again."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.request import CloudError, CloudRequest, Message, Usage
+from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem, Task
 
 
@@ -59,4 +60,9 @@ class TaskReply:
         if problem is None:
             why = f"It knows only prompts of {task.name}. Give a real cloud: --cloud openai:MODEL@URL."
             raise CloudError(f"{self._chat.model} cannot answer: this prompt. {why}", "reply", left_device=False)
-        yield self._chat.cloud.answer(problem)
+        try:
+            yield self._chat.cloud.answer(problem)
+        except CloudError:
+            raise
+        except EdgekitError as error:  # a task whose answers nobody gives
+            raise CloudError(str(error), "reply", left_device=False) from None

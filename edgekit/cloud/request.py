@@ -66,7 +66,7 @@ class CloudError(EdgekitError):
     ``left_device`` is False only if no byte of the request can have left.
     """
 
-    def __init__(self, line: str, why: str, *, left_device: bool = True) -> None:
+    def __init__(self, line: str, why: str = "reply", *, left_device: bool = True) -> None:
         self.why, self.left_device = why, left_device
         super().__init__(line, _KINDS.get(why, ErrorKind.CLOUD_FAILED))
 

@@ -155,6 +155,8 @@ class Evaluation:
     local_correct: list[bool]
     scores: list[float]
     cloud_right: list[float]
+    judged: list[bool] | None = None
+    """What a judge says of the same answers, if one was asked."""
 
 
 def evaluate(
@@ -165,8 +167,11 @@ def evaluate(
     *,
     routing: RoutingSpec | None = None,
     on_progress: Progress | None = None,
+    judge: Task | None = None,
 ) -> Evaluation:
     """Decide ``problems`` and report; ``routing`` None means the source's own, else its bias and calibration count.
+
+    ``judge`` grades the device's answers too.
 
     Raises :class:`EdgekitError` if there is no problem, or the cloud cannot be had.
     """
@@ -179,4 +184,5 @@ def evaluate(
     there = cloud_correct(natural, problems, task, cloud)
     check = check_calibration(routing, sum(decision.called for decision in natural), len(natural))
     report = summarize(natural, local, there, routing, bias, check)
-    return Evaluation(report, local, call_scores(solo), expected_cloud(there))
+    judged = None if judge is None else [judge.grade(p, d.answer) for p, d in zip(problems, solo, strict=True)]
+    return Evaluation(report, local, call_scores(solo), expected_cloud(there), judged)

@@ -14,6 +14,7 @@ from edgekit.routing.decode_loop import DecodeSession, decode
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.step_model import Logits, StepModel
+from edgekit.routing.turns import BadTurns
 from edgekit.routing.vocabulary import Vocabulary
 
 WAIT_SLICE_S = 0.05
@@ -30,10 +31,6 @@ class TooLong(EdgekitError):
     kind = ErrorKind.TOO_LONG
 
 
-class NoChatTemplate(EdgekitError):
-    """Several turns, and a policy that knows one prompt only."""
-
-
 @dataclass(frozen=True)
 class Device:
     """``model`` with what decodes its text. It decodes one prompt at a time; threads take turns, first come first."""
@@ -46,13 +43,13 @@ class Device:
     turns: Turns = field(default_factory=lambda: Turns())
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
-        """Token ids that the model continues. Raises :class:`TooLong`, :class:`NoChatTemplate`."""
-        if len(messages) == 1:
+        """Token ids that the model continues. Raises :class:`TooLong`, :class:`BadTurns`."""
+        if len(messages) == 1 and messages[0].role == "user":
             ids = self.encode(messages[0].content)
         elif self.encode_turns is not None:
             ids = self.encode_turns(messages)
         else:
-            raise NoChatTemplate(
+            raise BadTurns(
                 "several turns: this policy has no chat template. It was trained on single prompts. Send one message."
             )
         if len(ids) >= self.model.context_length:

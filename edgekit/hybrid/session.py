@@ -20,7 +20,7 @@ from edgekit.cloud.request import ChatCloud, CloudError, CloudRequest, Message, 
 from edgekit.errors import EdgekitError
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, BudgetSpent
-from edgekit.hybrid.device import Device, NoChatTemplate, Stopped, TooLong
+from edgekit.hybrid.device import Device, Stopped, TooLong
 from edgekit.hybrid.events import (
     CloudText,
     ConsentWanted,
@@ -33,6 +33,7 @@ from edgekit.hybrid.events import (
 )
 from edgekit.hybrid.redaction import Redaction, Redactor
 from edgekit.routing.decoder import Decision
+from edgekit.routing.turns import BadTurns
 
 Consent = Literal["always", "never", "ask"]
 AskUser = Callable[[CloudRequest], bool]
@@ -75,7 +76,7 @@ class HybridSession:
 
         ``max_new_tokens`` bounds what the device writes, where it is less than routing.json's.
 
-        Raises :class:`Stopped` soon after ``stop`` is set, :class:`NoChatTemplate` for turns that the policy cannot
+        Raises :class:`Stopped` soon after ``stop`` is set, :class:`BadTurns` for turns that the policy cannot
         read. A device or a cloud that fails is no error: the other side answers, or the answer says that none did.
         """
         messages = (Message("user", prompt),) if isinstance(prompt, str) else tuple(prompt)
@@ -122,7 +123,7 @@ class _Run:
             decision = self._decide(None)
         except TooLong as error:
             return "too_long", str(error), None
-        except (Stopped, NoChatTemplate):
+        except (Stopped, BadTurns):
             raise
         except Exception as error:  # whatever a runtime raises, the prompt can still be answered
             return "device_failed", _device_failure(error), None

@@ -77,7 +77,7 @@ def adopt(
         }
     )
     vocabulary = Vocabulary.from_tokenizer_data(data, visible=routing.delimiters)
-    return Policy(model, tokenizer, routing, vocabulary)
+    return Policy(model, tokenizer, routing, vocabulary, turns=form.turns)
 
 
 def place_tokens(data: dict[str, Any], texts: tuple[str, ...]) -> dict[str, int]:

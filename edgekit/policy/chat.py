@@ -12,7 +12,9 @@ from tokenizers import Tokenizer
 from edgekit.errors import BundleError
 from edgekit.policy.chat_template import TODAY, ChatTemplate, Message
 from edgekit.policy.json_file import read_json
+from edgekit.policy.turns import PROBES, SPACED, turn_format
 from edgekit.routing.spec import PROMPT, TRIMS, Trim, trimmed
+from edgekit.routing.turns import TurnFormat
 
 _KNOWN_FORMATS = {
     "<|im_start|>": ("<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
@@ -28,9 +30,6 @@ without a template."""
 _PLAIN_FORMAT = "{prompt}\n"
 SPECIAL_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 ANSWER = "{answer}"
-SPACED = " \n\t a  b \u3000\n "
-PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", "x" * 300)
-"""Prompts that a template must write as they are."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,14 @@ class ChatFormat:
 
     ``trim`` says at which ends of the prompt white space is dropped first. ``end_of_turn`` is the text of the token
     with which the assistant's turn ends, None if that is not known. ``date`` is what the template took for today, if it
-    asked.
+    asked. ``turns`` is how it writes several turns, None if that is not known.
     """
 
     template: str
     trim: Trim = "none"
     end_of_turn: str | None = None
     date: str | None = None
+    turns: TurnFormat | None = None
 
 
 def chat_format(
@@ -105,14 +105,15 @@ def _format_around(template: ChatTemplate, messages: Sequence[Message]) -> ChatF
     if text.count(PROMPT) != 1:
         raise ValueError("it drops the prompt" if PROMPT not in text else "it writes the prompt more than once")
     before, after = text.split(PROMPT)
-    if any(render(probe) != before + probe + after for probe in PROBES):
+    if any(render(probe) != before + probe + after for probe in PROBES if probe != SPACED):
         raise ValueError("it changes the prompt's text")
     spaced = render(SPACED)
     trim = next((each for each in TRIMS if spaced == before + trimmed(SPACED, each) + after), None)
     if trim is None:
         raise ValueError("it changes white space in the prompt")
     end = _end_of_turn(template, messages)
-    return ChatFormat(text, trim, end, f"{TODAY:%Y-%m-%d}" if template.tells_date else None)
+    turns = turn_format(template, messages, trim)
+    return ChatFormat(text, trim, end, f"{TODAY:%Y-%m-%d}" if template.tells_date else None, turns)
 
 
 def _end_of_turn(template: ChatTemplate, messages: Sequence[Message]) -> str | None:

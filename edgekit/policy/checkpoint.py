@@ -30,6 +30,7 @@ from edgekit.policy.traits import ModelConfig
 from edgekit.policy.weights import find_weights, read_weights, refuse_adapter
 from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
+from edgekit.routing.turns import TurnFormat, load_turns
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
@@ -37,13 +38,18 @@ EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 @dataclass
 class Policy:
-    """A model with its tokenizer and its routing data; ``grid`` is what the model's weights lie on, None for floats."""
+    """A model with its tokenizer and its routing data.
+
+    ``grid`` is what the model's weights lie on, None for floats; ``turns`` how its chat template writes several turns,
+    None for a policy that reads single prompts.
+    """
 
     model: PolicyModel
     tokenizer: Tokenizer
     routing: RoutingSpec
     vocabulary: Vocabulary
     grid: Grid | None = None
+    turns: TurnFormat | None = None
 
     def __post_init__(self) -> None:
         without = torch.from_numpy(self.vocabulary.without_token(self.model.config.vocab_size))
@@ -98,6 +104,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
         write_file(folder / name, data)
     if policy.grid is not None:
         policy.grid.save(folder)
+    if policy.turns is not None:
+        policy.turns.save(folder)
     policy.routing.save(folder / "routing.json")
 
 
@@ -110,7 +118,7 @@ def load_policy(folder: Path) -> Policy:
         round_inputs(model, grid.quantize)
     tokenizer_path = folder / "tokenizer.json"
     vocabulary = load_vocabulary(tokenizer_path, routing)
-    return Policy(model, read_tokenizer(tokenizer_path), routing, vocabulary, grid)
+    return Policy(model, read_tokenizer(tokenizer_path), routing, vocabulary, grid, load_turns(folder))
 
 
 @contextmanager

@@ -70,6 +70,16 @@ class DecodeSession:
         self._write((token,))
         return chosen
 
+    def take(self, token: int) -> bool:
+        """Write a token that was chosen before, from logits that are gone; whether the response goes on."""
+        self._weakest = float("inf")
+        return self._write((token,))
+
+    @property
+    def token_ids(self) -> Sequence[int]:
+        """What is written so far."""
+        return self._decoder.token_ids
+
     def _write(self, chosen: tuple[int, ...]) -> bool:
         """Write ``chosen``; whether the response goes on."""
         shown = "".join(self._decoder.push(token) for token in chosen)

@@ -16,12 +16,14 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from edgekit.hybrid.device import NoChatTemplate, Stopped
+from edgekit.hybrid.device import Stopped
 from edgekit.hybrid.events import CloudText, ConsentWanted, DeviceText, Event, HandOff, HybridAnswer, Restart
 from edgekit.hybrid.session import HybridSession
+from edgekit.routing.turns import BadTurns
 from edgekit.serve.guard import Guard
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.openai_api import ChatRequest, chunk, completion, edgekit_facts, problem, usage
+from edgekit.serve.refusals import bad_request
 from edgekit.serve.running import Busy, Runner, Running
 
 PAGE = Path(__file__).parent / "page"
@@ -84,8 +86,8 @@ def _add_chat(app: FastAPI, session: HybridSession, settings: ServeSettings, run
             metrics.refused("busy")
             line = f"busy: {runner.limit} requests are under way. No more wait. Ask again soon."
             return JSONResponse(problem(line, "rate_limit_error"), 429, {"Retry-After": "1"})
-        except NoChatTemplate as error:
-            metrics.refused("no chat template")
+        except BadTurns as error:
+            metrics.refused("turns")
             return JSONResponse(problem(str(error)), 400)
         if body.stream:
             stream = Stream(body, running.name, settings.model, budget_left, metrics)
@@ -170,9 +172,7 @@ def _add_page(app: FastAPI) -> None:
 async def _invalid(_: Request, error: Exception) -> Response:
     """A body that does not fit, as one line."""
     assert isinstance(error, RequestValidationError)
-    faults = [f"{'.'.join(map(str, each['loc'][1:])) or 'body'}: {each['msg']}" for each in error.errors()[:5]]
-    line = " ".join(f"bad request: {'; '.join(faults)}.".split())
-    return JSONResponse(problem(line.encode("utf-8", "replace").decode()), 400)
+    return JSONResponse(problem(bad_request(error)), 400)
 
 
 async def _refused(_: Request, error: Exception) -> Response:

@@ -9,6 +9,7 @@ from importlib import import_module
 from pathlib import Path
 
 from edgekit.errors import EdgekitError
+from edgekit.tasks.answered import CLOUD_RULES, Answered
 from edgekit.tasks.base import Problem, Split, Task
 from edgekit.tasks.grading import RULES
 from edgekit.tasks.math_judge import require_math_verify
@@ -132,14 +133,16 @@ def _open(name: str, changed: int) -> Task:  # noqa: ARG001
 
         return python_task(Path(place))
     rule = rule or ("math" if place.startswith("hub:") else "exact")
-    if rule == "math":
+    if rule == "math" or rule in CLOUD_RULES:
         require_math_verify()
     if place.startswith("hub:"):
         from edgekit.tasks.hub import hub_task
 
         return hub_task(place.removeprefix("hub:"), rule, name if name in DATA_SETS else None)
-    from edgekit.tasks.jsonl import jsonl_task
+    from edgekit.tasks.jsonl import jsonl_task, read_jsonl
 
+    if rule in CLOUD_RULES:
+        return Answered(Path(place).stem, rule, functools.partial(read_jsonl, Path(place), None), name)
     return jsonl_task(Path(place), rule)
 
 
@@ -151,8 +154,9 @@ def _parts(name: str) -> tuple[str, str]:
     if place == "hub:" or (is_file and not place.endswith((".py", ".jsonl"))):
         known = ", ".join([*TASKS, *DATA_SETS])
         raise EdgekitError(f"unknown task: {name}. edgekit has {known}. {FORMS}.")
-    if rule is not None and (rule not in RULES or place.endswith(".py")):
-        why = "A Python task grades itself" if place.endswith(".py") else f"The rules are {', '.join(RULES)}"
+    rules = (*RULES, *CLOUD_RULES) if place.endswith(".jsonl") else tuple(RULES)
+    if rule is not None and (rule not in rules or place.endswith(".py")):
+        why = "A Python task grades itself" if place.endswith(".py") else f"The rules are {', '.join(rules)}"
         raise EdgekitError(f"unknown grading rule: {rule} in {name}. {why}. Change what follows the #.")
     if is_file and not Path(place).expanduser().is_file():
         raise EdgekitError(f"no task file: {place}. There is no such file. Check the path.")

@@ -82,17 +82,24 @@ def prompt_id(prompt: str) -> str:
     return hashlib.sha256(" ".join(prompt.split()).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def read_row(row: Mapping[str, Any], rule: str) -> Row | str:
+def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     """The problem in ``row``, or what is wrong with it.
 
-    A worked solution counts as its final answer: what follows ``####`` or stands in the last ``\\boxed{}``.
+    A worked solution counts as its final answer: what follows ``####`` or stands in the last ``\\boxed{}``. ``rule``
+    None: the row needs no answer, and one that it has is not read.
     """
     prompt_name, answer_name = _first(row, PROMPT_COLUMNS), _first(row, ANSWER_COLUMNS)
-    if prompt_name is None or answer_name is None:
-        return f"it has no {' or '.join(PROMPT_COLUMNS if prompt_name is None else ANSWER_COLUMNS)}"
-    prompt, answer = row[prompt_name], row[answer_name]
+    if prompt_name is None:
+        return f"it has no {' or '.join(PROMPT_COLUMNS)}"
+    prompt = row[prompt_name]
     if not isinstance(prompt, str) or not prompt.strip():
         return f"{prompt_name} is not a text"
+    name = str(row.get("id") or prompt_id(prompt))
+    if rule is None:
+        return Row(Problem(name, prompt.strip(), _difficulty(row, "")), row.get("split"))
+    if answer_name is None:
+        return f"it has no {' or '.join(ANSWER_COLUMNS)}"
+    answer = row[answer_name]
     if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
         return f"{answer_name} is neither a text nor a number"
     worked = str(answer)
@@ -102,8 +109,7 @@ def read_row(row: Mapping[str, Any], rule: str) -> Row | str:
     why = fault_of(rule, final)
     if why is not None:
         return f"{answer_name} {final[:40]!r} does not fit the rule {rule}: {why}"
-    name = row.get("id") or prompt_id(prompt)
-    problem = Problem(str(name), prompt.strip(), _difficulty(row, worked), {"answer": final.strip()})
+    problem = Problem(name, prompt.strip(), _difficulty(row, worked), {"answer": final.strip()})
     return Row(problem, row.get("split"))
 
 

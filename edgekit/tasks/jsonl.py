@@ -18,8 +18,11 @@ def jsonl_task(path: Path, rule: str) -> Collection:
     return Collection(path.stem, rule, lambda: splits)
 
 
-def read_jsonl(path: Path, rule: str) -> dict[Split, list[Problem]]:
-    """The problems by split: the line's own ``split``, else by a hash of the prompt (70, 10 and 20 %)."""
+def read_jsonl(path: Path, rule: str | None) -> dict[Split, list[Problem]]:
+    """The problems by split: the line's own ``split``, else by a hash of the prompt (70, 10 and 20 %).
+
+    ``rule`` None: prompts alone, without answers.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -45,7 +48,7 @@ def read_jsonl(path: Path, rule: str) -> dict[Split, list[Problem]]:
     return splits
 
 
-def _read_line(line: str, rule: str) -> Row | str:
+def _read_line(line: str, rule: str | None) -> Row | str:
     try:
         data: Any = json.loads(line)
     except (json.JSONDecodeError, RecursionError):

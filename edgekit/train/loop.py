@@ -15,7 +15,8 @@ from typing import Any, NoReturn
 
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.ledger import CloudLedger
-from edgekit.errors import EdgekitError, NotFinite
+from edgekit.cloud.request import CloudError
+from edgekit.errors import EdgekitError, FailedElsewhere, NotFinite
 from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import open_device
@@ -78,6 +79,8 @@ def _train(run: _Run, on_step: Callable[[StepMetrics], None] | None) -> None:
                 check_finite(run.update.weights.moved)
         except NotFinite as error:
             ranks.from_first(partial(_stop, directory, config, step, str(error)))
+        except CloudError as error:
+            raise _unanswered(run, step, error) from None
         if not ranks.is_first:
             continue
         directory.record(metrics, time.perf_counter() - begin)
@@ -98,6 +101,17 @@ def _stop(directory: RunDirectory, config: TrainConfig, step: int, reason: str) 
     )
 
 
+def _unanswered(run: _Run, step: int, error: CloudError) -> EdgekitError:
+    """The cloud failed, retries and all: what was learned before ``step`` is kept, and the run can go on there."""
+    if run.ranks.is_first and run.taken == step - 1 > run.directory.last_checkpoint():
+        run.directory.save(step - 1, run.update, run.algorithm)
+    return EdgekitError(
+        f"training stopped: step {step}, {str(error).rstrip('.')}. Nothing is lost, answers that were paid for are "
+        f"kept. Go on when the cloud is back: edgekit train --resume --out {run.directory.path}.",
+        error.kind,
+    )
+
+
 class _Run:
     """A run between steps: its parts, each of which does its own share of a step."""
 
@@ -112,6 +126,8 @@ class _Run:
         self.responses = responses_of(config, self.policy, directory.path, ranks)
         self.algorithm = algorithm_of(dict(config), self.policy.routing.max_new_tokens)
         self.ledger = CloudLedger(cloud, self.task, directory.ledger)
+        self.taken = 0
+        """The last step whose update is in the weights."""
 
     def restore(self) -> int:
         """Go back to the last checkpoint, if there is one; returns its step, else 0."""
@@ -123,6 +139,7 @@ class _Run:
             teach_early_marker(self.policy, self.update.weights, self.task, self.pool, self.config, seed=seed)
         self.ranks.copy_first(self.update.weights.moved.parameters())
         self.update.weights.refresh()
+        self.taken = step
         return step
 
     def _rewind(self) -> int:
@@ -141,6 +158,7 @@ class _Run:
         own_metrics = self.algorithm.observe(outcomes)
         rate = learning_rate(config, step)
         report = self.update.apply(self._samples(groups, plan), len(plan.kept.indices), rate)
+        self.taken = step
         due = step % config.eval_every == 0 or step == config.steps
         evaluate = partial(evaluate_held_out, self.policy, self.task, self.held_out)
         held_out: dict[str, Any] = self.ranks.from_first(evaluate) if due else {}
@@ -158,25 +176,26 @@ class _Run:
     def _attempts(self, step: int, problems: Sequence[Problem]) -> tuple[Sequence[Group], Outcomes]:
         """Each problem's group of responses and what they came to; every process samples and grades its share."""
         share = self.ranks.share(problems)
-        mine: list[tuple[Group, list[Outcome]]] | NotFinite
+        mine: list[tuple[Group, list[Outcome]]] | NotFinite | CloudError
         try:
             groups = self.responses.sample(step, share)
             routing = self.policy.routing
             mine = [(g, grade_group(self.task, problem, g, routing)) for problem, g in zip(share, groups, strict=True)]
-        except NotFinite as error:
+        except (NotFinite, CloudError) as error:
             mine = error  # told to all, or the others would wait for this process
         parts = self.ranks.gather([mine])
         for part in parts:
-            if isinstance(part, NotFinite):
+            if isinstance(part, CloudError) and not self.ranks.is_first:
+                raise FailedElsewhere(str(part))
+            if isinstance(part, NotFinite | CloudError):
                 raise part
-        attempts = [attempt for part in parts if not isinstance(part, NotFinite) for attempt in part]
+        attempts = [attempt for part in parts if isinstance(part, list) for attempt in part]
         return [group for group, _ in attempts], [outcomes for _, outcomes in attempts]
 
     def _ask_cloud(self, step: int, problems: Sequence[Problem], outcomes: Outcomes) -> list[bool]:
         """Whether the cloud answers each problem rightly, false where nobody ever asked; asks where a plan needs it."""
-        for problem, group in zip(problems, outcomes, strict=True):
-            if self.algorithm.needs_cloud(group):
-                self.ledger.answer(problem, step=step)
+        asked = [p for p, group in zip(problems, outcomes, strict=True) if self.algorithm.needs_cloud(group)]
+        self.ledger.fetch(asked, step=step)
         return [self.ledger.is_known_right(problem) for problem in problems]
 
     def _samples(self, groups: Sequence[Group], plan: Plan) -> list[Sample]:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.atomic_write import write_file
+from edgekit.cloud.answers import KeptCloud
+from edgekit.cloud.bill import bill_of
 from edgekit.cloud.client import Cloud
+from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import Evaluation
 from edgekit.evaluate.answers import evaluate as measure
 from edgekit.evaluate.calibrate import apply_calibration, calibrate, calibration_facts
+from edgekit.evaluate.judge_agreement import JudgeAgreement, agreement_of
 from edgekit.evaluate.plots import draw_curve
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_label
+from edgekit.tasks.answered import JUDGE, Answered
+from edgekit.workflows.behind import OWN, cloud_behind
 from edgekit.workflows.calibrate import SPLIT
-from edgekit.workflows.source import AnyPath, has_foreign_task, open_cloud, open_source, task_for, task_of
+from edgekit.workflows.learned import appoint, judge_of
+from edgekit.workflows.prices import read_price
+from edgekit.workflows.source import AnyPath, has_foreign_task, open_source, task_for, task_of
 
 CALIBRATION_PROBLEMS = 500
 
@@ -25,6 +34,8 @@ class Evaluated:
 
     task: str
     result: Evaluation
+    cloud: str = "none"
+    judge: JudgeAgreement | None = None
 
 
 def evaluate_source(
@@ -34,32 +45,46 @@ def evaluate_source(
     n: int = 1000,
     seed: int = 0,
     call_fraction: float | None = None,
-    cloud: str | Cloud | None = "oracle",
+    cloud: str | Cloud | None = OWN,
     plot: AnyPath | None = None,
+    judge: bool = False,
+    prices: AnyPath | None = None,
+    on_bill: Callable[[str], None] | None = None,
     on_progress: Progress | None = None,
 ) -> Evaluated:
     """Measure how well a run or a bundle and its cloud answer ``n`` held-out problems.
 
     ``call_fraction`` calibrates to it first, on validation problems, without storing the bias. ``plot`` is a PNG to
-    draw accuracy against call fraction to. A bundle whose task is not here is
-    measured on its recorded prompts. Raises :class:`EdgekitError` for a source or cloud that cannot be had.
+    draw accuracy against call fraction to. A bundle whose task is not here is measured on its recorded prompts.
+    ``judge`` has the cloud judge the device's answers too, and tells how far it agrees with the task's own labels.
+    ``on_bill`` is told first, in a sentence, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
+    :class:`EdgekitError` for a source or cloud that cannot be had.
     """
     path = Path(source)
     recorded = task_for(path, None) if task is None and has_foreign_task(path) else None
     task = recorded.name if recorded else task_of(path, task)
     chosen = recorded or get_task(task)
-    answerer = open_cloud(cloud, chosen)
+    answerer = cloud_behind(source, cloud, chosen)
+    appoint(chosen, answerer)
+    if judge and isinstance(chosen, Answered):
+        raise EdgekitError(f"no labels: {task}. A judge is measured on answers that are known. Use such a task.")
+    problems = chosen.problems("test", n, seed)
+    if isinstance(answerer, KeptCloud) and on_bill is not None:
+        price = read_price(Path(prices), answerer.model) if prices is not None else None
+        judged = judge or (isinstance(chosen, Answered) and chosen.rule == JUDGE)
+        on_bill(bill_of(answerer, problems, verdicts=2 * len(problems) if judged else 0, price=price).sentence())
     decider = open_source(source)
     routing = decider.routing
     if call_fraction is not None:
         prompts = [problem.prompt for problem in chosen.problems(SPLIT, CALIBRATION_PROBLEMS, seed)]
         fit = calibrate(decider, prompts, call_fraction, _noted(on_progress, "calibrating"))
         routing = apply_calibration(routing, fit, calibration_facts(fit, task_label(task), SPLIT, seed))
-    problems = chosen.problems("test", n, seed)
-    result = measure(decider, chosen, problems, answerer, routing=routing, on_progress=on_progress)
+    judging = judge_of(answerer) if judge else None
+    result = measure(decider, chosen, problems, answerer, routing=routing, on_progress=on_progress, judge=judging)
     if plot is not None:
         write_file(Path(plot), draw_curve(result, answerer.name if answerer else "none"))
-    return Evaluated(task, result)
+    agreement = None if result.judged is None else agreement_of(result.local_correct, result.judged)
+    return Evaluated(task, result, answerer.name if answerer else "none", agreement)
 
 
 def _noted(progress: Progress | None, note: str) -> Progress | None:

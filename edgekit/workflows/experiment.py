@@ -12,7 +12,9 @@ from edgekit.experiment.config import ExperimentConfig
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
+from edgekit.workflows.learned import appoint
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
+from edgekit.workflows.train import TRAINING_CALLS
 
 DEFAULT = "quick"
 
@@ -45,8 +47,10 @@ def compare_methods(
     name_task_in(settings)
     folder = Path(out)
     chosen = open_experiment(folder, str(config), list(settings), resume=resume)
-    cloud = open_cloud(chosen.cloud, get_task(chosen.task))
+    task = get_task(chosen.task)
+    cloud = open_cloud(chosen.cloud, task, TRAINING_CALLS)
     if cloud is None:
         raise EdgekitError("cloud: none. An experiment compares who calls one. Use oracle.")
+    appoint(task, cloud)
     run_experiment(chosen, folder, cloud=cloud, seeds=seeds, on_progress=on_progress)
     return Compared(chosen, read_results(folder))

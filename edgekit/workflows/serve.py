@@ -9,18 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from edgekit.cloud.request import Price
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.redaction import Redactor, read_names
 from edgekit.hybrid.session import Consent, HandOffRules, HybridSession
-from edgekit.tasks import get_task
-from edgekit.workflows.answer import chat_cloud
-from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, open_device, task_for
+from edgekit.tasks.answered import can_grade
+from edgekit.workflows.behind import OWN, chat_cloud, cloud_behind, known_task
+from edgekit.workflows.prices import read_price
+from edgekit.workflows.source import AnyPath, open_device, task_for
 
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
@@ -29,18 +26,6 @@ if TYPE_CHECKING:
 
 SERVE_KEY_VARIABLE = "EDGEKIT_SERVE_API_KEY"
 LOOPBACK = "127.0.0.1"
-
-
-class PriceLine(BaseModel):
-    """One line of a price table, US dollars for a million tokens."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-    prompt: float = Field(ge=0, lt=1e6, allow_inf_nan=False)
-    completion: float = Field(ge=0, lt=1e6, allow_inf_nan=False)
-
-    def price(self) -> Price:
-        """The line as the runtime takes it."""
-        return Price(self.prompt, self.completion)
 
 
 @dataclass(frozen=True)
@@ -69,7 +54,7 @@ def open_server(
     host: str = LOOPBACK,
     port: int = 8321,
     task: str | None = None,
-    cloud: str | Cloud | None = "oracle",
+    cloud: str | Cloud | None = OWN,
     options: HandOffOptions | None = None,
     queue: int = 64,
 ) -> Server:
@@ -90,7 +75,7 @@ def open_server(
         raise EdgekitError(
             f"no key: {host} is open to others. Anyone could spend your budget. Set {SERVE_KEY_VARIABLE}."
         )
-    session, cases = open_session(source, task=task, cloud=cloud, options=options), recorded_cases(source)
+    session, cases = open_session(source, task=task, cloud=cloud, options=options), recorded_cases(source, task)
     settings = ServeSettings(
         model=Path(source).name or "edgekit",
         hosts=(LOOPBACK, "localhost", "::1", host),
@@ -105,7 +90,7 @@ def open_session(
     source: AnyPath | Bundle,
     *,
     task: str | None = None,
-    cloud: str | Cloud | None = "oracle",
+    cloud: str | Cloud | None = OWN,
     options: HandOffOptions | None = None,
 ) -> HybridSession:
     """The device model of ``source`` with ``cloud`` behind it, held to ``options``.
@@ -122,8 +107,8 @@ def open_session(
     if options.redact:
         names = read_names(options.names) if options.names is not None else []
         redactor = Redactor(names, options.region)
-    chosen = task_for(source, task) or get_task(DEFAULT_TASK)
-    behind = chat_cloud(open_cloud(cloud, chosen), chosen)
+    chosen = known_task(source, task)
+    behind = chat_cloud(cloud_behind(source, cloud, chosen), chosen)
     if behind is None and (options.budget or options.prices is not None or options.consent != "always"):
         raise EdgekitError("no cloud: nothing can leave. Budget, prices and consent would do nothing. Leave them out.")
     price = read_price(options.prices, behind.model) if options.prices is not None and behind is not None else None
@@ -140,24 +125,7 @@ def open_session(
     return HybridSession(open_device(source), behind, rules)
 
 
-def read_price(path: Path, model: str) -> Price:
-    """The price of ``model`` in a YAML table of MODEL: {prompt: USD, completion: USD}, both a million tokens.
-
-    Raises :class:`EdgekitError` if the file or the model's line is not there or makes no sense.
-    """
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
-        raise EdgekitError(f"cannot read prices: {path}. {' '.join(str(error).split())[:120]}. Give YAML.") from None
-    line = table.get(model) if isinstance(table, dict) else None
-    try:
-        return PriceLine.model_validate(line).price()
-    except ValidationError:
-        how = f"Write {model}: {{prompt: USD, completion: USD}}, for a million tokens each"
-        raise EdgekitError(f"no price: {model} in {path}. It has no such line. {how}.") from None
-
-
-def recorded_cases(source: AnyPath) -> list[dict[str, Any]]:
+def recorded_cases(source: AnyPath, task: str | None = None) -> list[dict[str, Any]]:
     """For the page's slider: of each recorded case, the bias from which it calls, and whether its own answer is right.
 
     Empty for a run, whose policy has no recorded cases.
@@ -168,12 +136,14 @@ def recorded_cases(source: AnyPath) -> list[dict[str, Any]]:
     if not is_bundle(Path(source)):
         return []
     bundle = open_bundle(Path(source))
-    task = task_for(bundle, None)
+    found = task_for(bundle, task)
+    grader = found if found is not None and can_grade(found) else None
     cases = []
     for case in bundle.conformance():
-        problem = None if task is None else task.parse(case.prompt)
+        problem = None if grader is None else grader.parse(case.prompt)
         alone = case.quantized_reference
-        right = None if task is None or problem is None else task.grade(problem, alone.answer)
+        right = None if grader is None or problem is None else grader.grade(problem, alone.answer)
         margin = case.call_margin if math.isfinite(case.call_margin) else None
-        cases.append({"prompt": case.prompt, "margin": margin, "called": alone.route == "cloud", "right": right})
+        whatever = alone.route == "cloud" and alone.reason != "marker"  # for want of an answer, at any bias
+        cases.append({"prompt": case.prompt, "margin": margin, "called": whatever, "right": right})
     return cases

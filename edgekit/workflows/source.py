@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.folder import policy_folder
+from edgekit.routing.turns import Turn
 
 if TYPE_CHECKING:
     from edgekit.bundle.load import Bundle
     from edgekit.cloud.client import Cloud
+    from edgekit.cloud.openai_client import CallLimits
+    from edgekit.cloud.request import Message
     from edgekit.evaluate.answers import PolicyDecider, StepDecider
     from edgekit.hybrid.device import Device
     from edgekit.policy.checkpoint import Policy
@@ -114,14 +117,18 @@ def name_task_in(settings: Mapping[str, Any] | Sequence[str]) -> None:
                 name_task(str(value).strip())
 
 
-def open_cloud(cloud: str | Cloud | None, task: Task) -> Cloud | None:
+def open_cloud(cloud: str | Cloud | None, task: Task, limits: CallLimits | None = None) -> Cloud | None:
     """The cloud that a text such as "oracle:0.9" names (None and "none": none); a :class:`Cloud` is taken as it is.
 
-    The key of a server is read from the environment variable EDGEKIT_CLOUD_API_KEY.
+    The key of a server is read from the environment variable EDGEKIT_CLOUD_API_KEY. What it answers to problems is kept
+    for this user, so that each is paid for once. ``limits``: what one call of it may take, None: the usual.
     """
+    from edgekit.cloud.answers import AnswerStore, KeptCloud, answers_file
     from edgekit.cloud.choose import parse_cloud
+    from edgekit.cloud.openai_client import OpenAICloud
 
-    return parse_cloud(cloud, task, os.environ) if isinstance(cloud, str) else cloud
+    found = parse_cloud(cloud, task, os.environ, limits) if isinstance(cloud, str) else cloud
+    return KeptCloud(found, AnswerStore(answers_file())) if isinstance(found, OpenAICloud) else found
 
 
 def load_policy(run: AnyPath) -> Policy:
@@ -146,13 +153,14 @@ def open_source(source: AnyPath | Policy | Bundle) -> PolicyDecider | StepDecide
     from edgekit.bundle.load import Bundle
     from edgekit.evaluate.answers import PolicyDecider
 
-    if isinstance(source, Bundle):
-        return bundle_decider(source)
+    made = _opened(source)
+    return bundle_decider(made) if isinstance(made, Bundle) else PolicyDecider(made)
+
+
+def _opened(source: AnyPath | Policy | Bundle) -> Policy | Bundle:
     if isinstance(source, str | os.PathLike):
-        if is_bundle(Path(source)):
-            return bundle_decider(open_bundle(source))
-        source = load_policy(source)
-    return PolicyDecider(source)
+        return open_bundle(source) if is_bundle(Path(source)) else load_policy(source)
+    return source
 
 
 def bundle_decider(bundle: Bundle) -> StepDecider:
@@ -179,12 +187,24 @@ def source_task(source: AnyPath | Policy | Bundle) -> str | None:
 
 def open_device(source: AnyPath | Policy | Bundle) -> Device:
     """The run's torch policy, or the bundle's artifact in its simulator, as a device model that streams."""
-    from edgekit.evaluate.answers import StepDecider
+    from edgekit.bundle.load import Bundle
     from edgekit.hybrid.device import Device
     from edgekit.policy.reference import ReferenceModel
+    from edgekit.simulate import open_bundled
 
-    opened = open_source(source)
-    if isinstance(opened, StepDecider):
-        return Device(opened.model, opened.spec, opened.vocabulary, opened.encode)
-    policy = opened.policy
-    return Device(ReferenceModel(policy.model), policy.routing, policy.vocabulary, policy.encode)
+    made = _opened(source)
+    model = open_bundled(made) if isinstance(made, Bundle) else ReferenceModel(made.model)
+    return Device(model, made.routing, made.vocabulary, made.encode, _turns_encoder(made))
+
+
+def _turns_encoder(made: Policy | Bundle) -> Callable[[Sequence[Message]], list[int]] | None:
+    """What writes a conversation as the policy's chat template does; None where it has none."""
+    turns = made.turns
+    if turns is None:
+        return None
+
+    def encode(messages: Sequence[Message]) -> list[int]:
+        parts = turns.parts([Turn(message.role, message.content) for message in messages])
+        return made.prompt_tokenizer.encode(parts, made.routing.delimiters)
+
+    return encode

@@ -12,6 +12,7 @@ from edgekit.errors import BundleError, ErrorKind
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
+from edgekit.tasks.answered import can_grade
 from edgekit.verify.check import verify_bundle
 from edgekit.verify.device_check import DeviceVerdict
 from edgekit.verify.device_check import verify_device as check_device
@@ -54,12 +55,13 @@ def verify(
     # Recorded decisions are all that is needed, but for accuracies: bundles of unknown tasks are verified too.
     name = _task_with(opened, reference, task) if policy else None
     chosen = get_task(name) if name else task_for(opened, task)
+    grades = chosen if chosen is not None and can_grade(chosen) else None
     return verify_bundle(
         opened,
         policy,
         chosen.problems("test", n, seed) if policy and chosen else [],
-        chosen,
-        OracleCloud(chosen) if chosen else None,
+        grades,
+        OracleCloud(grades) if grades else None,
         calibration_prompts=rounded_on(opened, name) if policy and name else [],
         limits=limits,
         on_progress=on_progress,

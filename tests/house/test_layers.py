@@ -41,7 +41,7 @@ ALLOWED = {
         "recipes", "routing", "tasks", "cloud", "policy", "quantize", "rollout", "warm_start", "train",
         "bundle", "simulate", "export", "evaluate", "verify", "experiment", "hybrid", "serve",
     },
-    "cli": {"workflows", "recipes", "bundle", "verify", "train", "warm_start"},
+    "cli": {"workflows", "hybrid", "recipes", "bundle", "verify", "train", "warm_start"},
 }  # fmt: skip
 
 HEAVY = {
@@ -58,6 +58,7 @@ HEAVY = {
     "gguf": {"policy/gguf_package.py"},
     "datasets": {"tasks/hub.py"},
     "math_verify": {"tasks/math_worker.py"},
+    "vllm": {"integrations/vllm_processor.py"},
     "transformers": {"experiment/routers/pretrained.py", "integrations/generate.py"},
 }
 

@@ -14,12 +14,13 @@ from edgekit.cloud.oracle import OracleCloud, TaskChat
 from edgekit.cloud.request import CloudRequest, Message, Price
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
-from edgekit.hybrid.device import Device, NoChatTemplate, Stopped
+from edgekit.hybrid.device import Device, Stopped
 from edgekit.hybrid.events import CloudText, ConsentWanted, DeviceText, HandOff, Restart
 from edgekit.hybrid.redaction import Redactor
 from edgekit.hybrid.session import HandOffRules, HybridSession
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.reference import ReferenceModel
+from edgekit.routing.turns import BadTurns
 from edgekit.tasks import get_task
 
 TASK = get_task("countdown")
@@ -260,7 +261,7 @@ def test_a_stop_ends_it_between_tokens_and_within_the_cloud_s_reply(device: Devi
 
 def test_several_turns_need_a_template(device: Device) -> None:
     turns = [Message("user", "1 2 -> 3"), Message("assistant", "1 + 2"), Message("user", "again")]
-    with pytest.raises(NoChatTemplate, match="chat template"):
+    with pytest.raises(BadTurns, match="chat template"):
         HybridSession(device, None).ask(turns)
 
 

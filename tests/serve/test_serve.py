@@ -27,8 +27,14 @@ from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.device import Device
 from edgekit.hybrid.session import HandOffRules
+from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.turns import Turn, TurnFormat
+from edgekit.workflows.source import open_device
 
 SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
+
+
+WORDS_OF_PYDANTIC = re.compile("Input should|String should|List should|Field required|Extra inputs|constrained|valid ")
 
 
 def cloud_at(server: Any, **limits: float) -> OpenAICloud:
@@ -242,6 +248,30 @@ def test_a_bad_request_is_one_line(serve: Any, send: dict[str, Any], status: int
     reply = httpx2.post(f"{served.url}/v1/chat/completions", **{**send, "headers": headers})
     assert reply.status_code == status
     assert "\n" not in reply.json()["error"]["message"]
+    assert not WORDS_OF_PYDANTIC.search(reply.json()["error"]["message"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "messages: is missing"),
+        ({"messages": []}, "messages: has 0 entries, fewer than 1"),
+        ({"messages": [{"role": "tool", "content": "x"}]}, "messages.0.role: 'tool' is not one of"),
+        ({"messages": [{"role": "user", "content": 7}]}, "messages.0.content: 7 is not a text and 7 is not a list"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "messages.0.content.0.type: 'image_url'",
+        ),
+        ({"messages": one("x"), "max_tokens": 0}, "max_tokens: 0 is less than 1"),
+        ({"messages": one("x"), "edgekit": {"event": True}}, "edgekit.event: unknown key; did you mean events?"),
+        ({"messages": one("x" * 200_001)}, "messages.0.content: has more than 200,000 characters"),
+        ([], "body: [] is not a mapping of keys to values"),
+    ],
+)
+def test_a_bad_request_is_told_in_plain_words(serve: Any, body: Any, said: str) -> None:
+    message = httpx2.post(f"{serve().url}/v1/chat/completions", json=body).json()["error"]["message"]
+    assert said in message, message
+    assert not WORDS_OF_PYDANTIC.search(message), message
 
 
 @pytest.mark.parametrize(
@@ -307,3 +337,20 @@ def test_the_command_serves_until_ctrl_c(tiny_policy_folder: Path, tmp_path: Pat
         serving.send_signal(signal.SIGINT)
         assert serving.wait(60) == 0
         assert serving.stderr.read() == ""
+
+
+def test_several_turns_are_rendered_by_the_policy_s_template(serve: Any, tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    policy.turns = TurnFormat(begin="", to_assistant="\n", to_user="\n", reply="\n")
+    served = serve(device=open_device(policy))
+    said = [("user", "3 5 7 -> 22"), ("assistant", "<answer>3 * 5 + 7</answer>"), ("user", "2 3 -> 6")]
+    turns: list[Any] = [{"role": role, "content": content} for role, content in said]
+    reply = client_of(served).chat.completions.create(model="x", messages=turns)
+    parts = policy.turns.parts([Turn(*each) for each in said])
+    ids = policy.prompt_tokenizer.encode(parts, policy.routing.delimiters)
+    assert reply.choices[0].message.content == served.session.device.decide(ids, marker_bias=float("-inf")).text
+    assert reply.usage is not None
+    assert reply.usage.prompt_tokens == len(ids)
+    for wrong in ([turns[1]], turns[:2], [turns[0], turns[2]], [{"role": "system", "content": "x"}, turns[0]]):
+        with pytest.raises(openai.BadRequestError, match=r"take turns|knows none"):
+            client_of(served).chat.completions.create(model="x", messages=wrong)

@@ -142,7 +142,7 @@ async function refresh() {
 
 function slide() {
   const bias = Number($("bias").value), graded = cases.filter((each) => each.right !== null);
-  const calls = (each) => each.margin !== null && each.margin + bias > 0;
+  const calls = (each) => each.called || (each.margin !== null && each.margin + bias > 0);
   const called = cases.filter(calls);
   const right = graded.filter((each) => calls(each) || each.right).length;
   $("bias-value").textContent = bias.toFixed(2);

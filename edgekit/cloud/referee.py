@@ -1,0 +1,53 @@
+"""A cloud as the referee of prompts without answers: it gives the references, and judges by a rubric.
+
+The judge is the same model behind the same client. It sees question and answers as JSON, so that no answer can pass for
+more than an answer, and is asked in both orders: a judge that prefers a place convinces nobody. Verdicts are kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+
+from edgekit.cloud.answers import KeptCloud
+from edgekit.cloud.openai_client import final_answer
+from edgekit.cloud.request import CloudRequest, Message
+from edgekit.tasks.base import Problem
+
+RUBRIC = Path(__file__).parent / "judge_rubric.md"
+EQUAL = "EQUAL"
+MOST_CHARACTERS = 4_000
+"""A longer answer is not as good: what a judge is sent, and what that costs, has an end."""
+
+
+@functools.cache
+def rubric() -> str:
+    """What the judge is told."""
+    return RUBRIC.read_text(encoding="utf-8").strip()
+
+
+class CloudReferee:
+    """``cloud`` as a :class:`edgekit.tasks.answered.Referee`."""
+
+    def __init__(self, cloud: KeptCloud) -> None:
+        self.cloud = cloud
+
+    def answer(self, problem: Problem) -> str:
+        """The cloud's answer."""
+        return self.cloud.answer(problem)
+
+    def as_good(self, problem: Problem, answer: str, reference: str) -> bool:
+        """Whether the judge finds ``answer`` as good as ``reference``, or better, wherever it stands."""
+        if len(answer) > MOST_CHARACTERS:
+            return False
+        first = self._verdict(problem, answer, reference)
+        return first in ("A", EQUAL) and self._verdict(problem, reference, answer) in ("B", EQUAL)
+
+    def _verdict(self, problem: Problem, a: str, b: str) -> str:
+        return final_answer(self.cloud.complete(self.question(problem, a, b))).upper()
+
+    def question(self, problem: Problem, a: str, b: str) -> CloudRequest:
+        """What the judge is sent."""
+        shown = json.dumps({"question": problem.prompt, "answer_a": a, "answer_b": b}, ensure_ascii=False, indent=1)
+        return self.cloud.request((Message("system", rubric()), Message("user", shown)))

@@ -1,0 +1,51 @@
+"""Many prompts from a file or a pipe: one a line, as text or as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import IO
+
+from edgekit.errors import EdgekitError
+from edgekit.plain_file import read_bytes
+from edgekit.tasks.collection import PROMPT_COLUMNS
+
+STDIN = "-"
+SUFFIXES = (".jsonl", ".txt")
+MOST_BYTES = 64_000_000
+
+
+def prompts_in(argument: str, stdin: IO[bytes]) -> list[str] | None:
+    """The prompts that ``argument`` stands for: "-" those of ``stdin``, a .jsonl or .txt file those in it.
+
+    None if it is a prompt itself. Raises :class:`EdgekitError` for what cannot be read, naming the line.
+    """
+    path = Path(argument)
+    if argument != STDIN and not (argument.endswith(SUFFIXES) and path.is_file()):
+        return None
+    try:
+        data = read_bytes(path, MOST_BYTES) if argument != STDIN else stdin.read(MOST_BYTES + 1)
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+        text = data.decode("utf-8-sig")
+    except (OSError, ValueError) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+        raise EdgekitError(f"cannot read prompts: {argument}. {why}. Give text, one prompt a line.") from None
+    lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+    if not lines:
+        raise EdgekitError(f"no prompts: {argument}. It is empty. Give one a line.")
+    is_json = argument.endswith(".jsonl") or (argument == STDIN and lines[0][1].lstrip().startswith("{"))
+    return [_prompt_of(line, number, argument) if is_json else line.strip() for number, line in lines]
+
+
+def _prompt_of(line: str, number: int, source: str) -> str:
+    try:
+        found = json.loads(line)
+    except (ValueError, RecursionError):
+        found = None
+    if isinstance(found, dict):
+        found = next((found[column] for column in PROMPT_COLUMNS if found.get(column) is not None), None)
+    if not isinstance(found, str) or not found.strip():
+        wanted = f"It is no JSON object with a text {', '.join(PROMPT_COLUMNS)}"
+        raise EdgekitError(f"bad prompt: {source}, line {number}. {wanted}. Correct it.")
+    return found

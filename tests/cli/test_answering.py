@@ -1,0 +1,143 @@
+"""``edgekit run`` and ``edgekit chat``: streamed, one load for many prompts, no task needed, the run's own cloud."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from edgekit.cli.app import run_command
+from edgekit.cli.streaming import printable
+from edgekit.cloud.answers import AnswerStore, KeptCloud, answers_file
+from edgekit.cloud.openai_client import OpenAICloud
+from edgekit.routing.turns import TurnFormat
+from edgekit.tasks import get_task
+from edgekit.workflows import source as opening
+
+SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
+PLAIN_TURNS = TurnFormat(begin="", to_assistant="\n", to_user="\n", reply="\n")
+
+
+@pytest.fixture
+def run_folder(tiny_policy_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(tiny_policy_folder, tmp_path / "run" / "policy")
+    return tmp_path / "run"
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+
+
+def trained_with(run: Path, **settings: str) -> None:
+    (run / "config.yaml").write_text(yaml.safe_dump({"task": "countdown", "cloud": "oracle", **settings}))
+
+
+def test_many_prompts_are_answered_with_one_load(
+    run_folder: Path, tmp_path: Path, tiny_prompts: list[str], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    loads: list[Path] = []
+    load = opening.load_policy
+    monkeypatch.setattr(opening, "load_policy", lambda run: loads.append(run) or load(run))
+    lines, rows = tmp_path / "prompts.txt", tmp_path / "prompts.jsonl"
+    lines.write_text("\n".join([*tiny_prompts[:3], "", " "]))
+    rows.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in tiny_prompts[:3]))
+    told = []
+    for source, stdin in ((str(lines), ""), (str(rows), ""), ("-", lines.read_text()), ("-", rows.read_text())):
+        typed(monkeypatch, stdin)
+        assert run_command(["run", str(run_folder), source, "--json"]) == 0
+        answers = json.loads(capsys.readouterr().out)["answers"]
+        assert [each["prompt"] for each in answers] == tiny_prompts[:3]
+        told.append([(each["route"], each["answer"]) for each in answers])
+    assert told == [told[0]] * 4
+    assert len(loads) == 4
+    assert run_command(["run", str(run_folder), str(lines)]) == 0
+    assert capsys.readouterr().out.count("-> ") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "why"),
+    [
+        ("a.jsonl", '{"prompt": "1 2 -> 3"}\n{"question": 7}\n', "line 2"),
+        ("a.jsonl", "{", "line 1"),
+        ("a.txt", "\n \n", "It is empty"),
+        ("a.txt", b"\xff", "it is not UTF-8"),
+    ],
+)
+def test_a_bad_list_of_prompts_is_one_line(
+    run_folder: Path, tmp_path: Path, name: str, text: str | bytes, why: str, capsys: Any
+) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert run_command(["run", str(run_folder), str(tmp_path / name)]) == 2
+    assert why in capsys.readouterr().err
+
+
+def test_words_are_written_as_they_come_and_the_hand_off_is_seen(
+    run_folder: Path, server: Any, tiny_prompts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writes: list[str] = []
+    for prompt in tiny_prompts:
+        if server.seen:
+            break
+        writes.clear()
+        monkeypatch.setattr(sys.stdout, "write", writes.append)
+        assert run_command(["run", str(run_folder), prompt, "--cloud", f"openai:m@{server.url}"]) == 0
+        monkeypatch.undo()
+    text = "".join(writes)
+    assert f"handed off to m at {server.url}]\nThinking" in text
+    assert f"{SAID}\n-> 3 * 7 (wrong), by cloud: the policy called for the cloud" in text
+    assert len(writes) > 8
+
+
+def test_any_prompt_works_and_the_oracle_says_what_it_knows(run_folder: Path, capsys: Any) -> None:
+    trained_with(run_folder, task="/nowhere/moved.jsonl#number")
+    assert run_command(["run", str(run_folder), "What is the capital of France? " * 99, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["reason"], told["correct"]) == ("offline", None)
+    assert "knows only prompts of countdown" in told["notice"]
+
+
+def test_the_run_s_own_cloud_is_asked_once_this_user_has_asked_it_before(
+    run_folder: Path, server: Any, capsys: Any
+) -> None:
+    trained_with(run_folder, cloud=f"openai:m@{server.url}")
+    asking = ["run", str(run_folder), "9 " * 200, "--json"]
+    assert run_command(asking) == 2
+    assert f"--cloud openai:m@{server.url}" in capsys.readouterr().err
+    assert not server.seen  # a stranger's run sends nothing anywhere
+    cloud = KeptCloud(OpenAICloud("m", server.url, "k"), AnswerStore(answers_file()))
+    cloud.answer(get_task("countdown").problems("train", 1, 0)[0])
+    assert run_command(asking) == 0
+    assert json.loads(capsys.readouterr().out)["text"] == SAID
+    trained_with(run_folder, cloud="oracle:0.5")
+    assert run_command(asking) == 0
+    assert "oracle:0.5 cannot answer" in json.loads(capsys.readouterr().out)["notice"]
+
+
+def test_a_chat_remembers_where_the_policy_reads_turns(
+    run_folder: Path, server: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    said = "9 " * 200 + "\n\n" + "8 " * 200 + "\n/new\n" + "7 " * 200 + "\n"
+    typed(monkeypatch, said)
+    assert run_command(["chat", str(run_folder), "--cloud", f"openai:m@{server.url}"]) == 0
+    assert [len(body["messages"]) for body in server.seen] == [2, 2, 2]
+    assert "asked each question by itself" in capsys.readouterr().err
+    server.seen.clear()
+    PLAIN_TURNS.save(run_folder / "policy")
+    typed(monkeypatch, said)
+    assert run_command(["chat", str(run_folder), "--cloud", f"openai:m@{server.url}"]) == 0
+    told = capsys.readouterr()
+    assert "by itself" not in told.err
+    assert told.out.count(SAID) == 3
+    assert [len(body["messages"]) for body in server.seen] == [2, 4, 2]
+    assert server.seen[1]["messages"][2] == {"role": "assistant", "content": SAID}
+
+
+def test_neither_model_steers_the_terminal() -> None:
+    assert printable("\x1b[31mred\x07\r\n\tok é") == "\ufffd[31mred\ufffd\ufffd\n\tok é"

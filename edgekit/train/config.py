@@ -20,13 +20,25 @@ from edgekit.train.advantage import Estimator
 from edgekit.train.idle import idle_settings
 from edgekit.train.on_grid import quantize_problems
 from edgekit.train.reward import reward_problems
-from edgekit.warm_start.bases import absolute_base, is_pretrained
+from edgekit.warm_start.bases import absolute_base, is_language_model, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, start_problems
 from edgekit.yaml_document import read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 KEPT_TASK = "task"
 """The folder in a run that keeps a copy of its JSONL task, so that the run is whole on another machine."""
+
+
+FOR_LANGUAGE_MODELS: dict[str, Any] = {
+    "learning_rate": 2e-5,
+    "warmup_steps": 5,
+    "schedule": "linear",
+    "steps": 150,
+    "prompts_per_step": 24,
+}
+"""Settings of a run whose base is a language model, where nobody says otherwise: the other defaults are the built-in
+policy's. A hundred million parameters and more forget what they know at its learning rate."""
+LENGTHS = frozenset({"steps", "prompts_per_step"})
 
 
 class TrainConfig(BaseModel):
@@ -212,7 +224,7 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
         path = PRESETS / f"{name_or_path}.yaml"
     data = read_mapping(path, "training config")
     given, problems = _read_overrides(overrides)
-    data |= given
+    data = for_base(data, given, name_or_path if is_preset else None)
     idle = _idle_in(data)
     if is_preset:
         data = without_idle(data, given)
@@ -223,6 +235,22 @@ def load_config(name_or_path: str = "default", overrides: Mapping[str, Any] | Se
     if faults := config.grid_problems():
         raise ConfigError(f"training config {name_or_path}", faults)
     return config
+
+
+def for_base(data: dict[str, Any], given: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
+    """``data`` with the settings ``given`` on top, and with a language model's where neither speaks of one.
+
+    ``data`` is a file's, or the ``preset``'s. A preset of another base means what it says. What one for the built-in
+    policy says is not meant for others, but for the lengths, which are what all but the default one are for.
+    """
+    both = {**data, **given}
+    base, is_whole = both.get("base"), preset is not None and data.get("base") != "builtin"
+    if is_whole or not isinstance(base, str) or not is_language_model(base):
+        return both
+    said = set(both)
+    if preset is not None:
+        said = set(given) | (set() if preset == "default" else LENGTHS)
+    return both | {key: value for key, value in FOR_LANGUAGE_MODELS.items() if key not in said}
 
 
 def load_run_config(path: Path, overrides: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:

@@ -18,6 +18,7 @@ def grade_group(task: Task, problem: Problem, group: Group, routing: RoutingSpec
             correct=response.answer is not None and right[response.answer],
             well_formed=well_formed(response, routing),
             tokens=len(response.token_ids),
+            answered=response.answer is not None,
         )
         for response in group.responses
     ]

@@ -5,18 +5,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import write_file
 from edgekit.train.algorithms import Outcomes, Plan
 from edgekit.train.update import UpdateReport
-
-IDLE_STEPS = 3
-"""At the end of a run, so many steps without a gradient are told of."""
-CLIPPED_SHARE = 0.1
-"""Of the steps, above which clipping is no guard against outliers any more but a way to normalize."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +20,8 @@ class StepMetrics:
     ``local_accuracy``: answered locally and right; ``kept_accuracy``: right among those not called;
     ``d1``: prompts some response solved, ``d2_candidates``: the others that the cloud is known to answer
     (an algorithm without a filter asks it only where a response called), ``d2``: how many of them update
-    the policy, ``prompts_kept``: how many prompts do in all; ``mean_tokens``: of all responses,
+    the policy, ``prompts_kept``: how many prompts do in all; ``answered``: held an answer between its delimiters, right
+    or wrong; ``mean_tokens``: of all responses,
     ``tokens_before_call``: of those that called, None if none did; ``grad_norm``: before clipping, and whether it
     was ``clipped``; ``call_price``: DA-GRPO's lambda in this step; ``cloud_calls``: prompts newly sent to the cloud;
     ``gap_*``: how far the update's log-probabilities lie from the rollout's, in nats, the mean over tokens and over
@@ -44,6 +39,7 @@ class StepMetrics:
     d2_candidates: int
     d2: int
     prompts_kept: int
+    answered: float
     mean_tokens: float
     loss: float
     grad_norm: float
@@ -69,6 +65,7 @@ def outcome_metrics(outcomes: Outcomes) -> dict[str, Any]:
         "local_accuracy": right / len(flat),
         "kept_accuracy": right / max(1, len(flat) - called),
         "call_fraction": called / len(flat),
+        "answered": sum(o.answered for o in flat) / len(flat),
         "mean_tokens": sum(o.tokens for o in flat) / len(flat),
         "tokens_before_call": sum(o.tokens for o in flat if o.called) / called if called else None,
     }
@@ -123,22 +120,3 @@ def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The steps of the run in ``run_dir``."""
     return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def warnings_of(steps: list[dict[str, Any]]) -> list[str]:
-    """What to know about a run before believing its settings, one sentence each."""
-    found = []
-    clipped = [step["clipped"] for step in steps if "clipped" in step]
-    share = sum(clipped) / len(clipped) if clipped else 0.0
-    if share > CLIPPED_SHARE:
-        found.append(
-            f"grad_clip clipped {share:.0%} of the steps: those have its length whatever their gradient, "
-            "so the learning rate alone decides how far they go. Raise grad_clip, or set it to null."
-        )
-    idle = len(list(takewhile(lambda step: step["grad_norm"] == 0.0, reversed(steps))))
-    if idle >= IDLE_STEPS:
-        found.append(
-            f"nothing was learned in the last {idle} steps: in no group did one response earn more than another. "
-            "If the reward is near 0, the policy has collapsed: lower learning_rate."
-        )
-    return found

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import io
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import write_file
-from edgekit.train.metrics import read_metrics, warnings_of
+from edgekit.train.health import findings_at_end
+from edgekit.train.metrics import read_metrics
+from edgekit.train.run_directory import algorithm_in
+from edgekit.train.summary import COLUMNS, what_happened
 
 # Okabe and Ito's colours: told apart with colour-blindness, and by lightness in print.
-BLUE, ORANGE, GREEN, BLACK = "#0072B2", "#E69F00", "#009E73", "#000000"
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+HELD_OUT = (
+    ("eval_local_accuracy", BLUE, "-", "right alone, marker forbidden"),
+    ("eval_kept_accuracy", GREEN, "-.", "right among those kept"),
+    ("eval_call_fraction", ORANGE, "--", "called by itself"),
+)
 
 
 def write_report(run_dir: Path) -> Path:
@@ -18,10 +27,13 @@ def write_report(run_dir: Path) -> Path:
     steps = read_metrics(run_dir)
     write_file(run_dir / "report" / "learning_curves.png", _draw(steps))
     last = steps[-1]
-    rows = [f"| {key} | {float(value):.4g} |" for key, value in last.items() if isinstance(value, int | float)]
-    page = ["# Training report", "", "![learning curves](learning_curves.png)", ""]
-    page += [*(f"**{warning}**" for warning in warnings_of(steps)), ""]
-    page += [f"Last step ({last['step']}):", "", "| metric | value |", "| --- | --- |", *rows, ""]
+    shown = {key: float(value) for key, value in last.items() if isinstance(value, int | float)}
+    rows = [f"| {key} | {value:.4g} | {COLUMNS.get(key, '')} |" for key, value in shown.items()]
+    page = ["# Training report", "", what_happened(steps), ""]
+    for finding in findings_at_end(steps, algorithm_in(run_dir)):
+        page += [f"**{finding.text}**", ""]
+    page += ["![learning curves](learning_curves.png)", ""]
+    page += [f"Last step ({last['step']}):", "", "| metric | value | what it is |", "| --- | --- | --- |", *rows, ""]
     index = run_dir / "report" / "index.md"
     write_file(index, "\n".join(page))
     return index
@@ -30,8 +42,8 @@ def write_report(run_dir: Path) -> Path:
 def _draw(steps: list[dict[str, Any]]) -> bytes:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(14, 3.4), layout="constrained")
-    reward, decisions, prompts, tokens = figure.subplots(1, 4)
+    figure = Figure(figsize=(12, 6.4), layout="constrained")
+    reward, decisions, held, prompts, tokens, cloud = figure.subplots(2, 3).ravel()
     x = [step["step"] for step in steps]
     reward.plot(x, [step["reward"] for step in steps], color=BLUE)
     if "call_price" in steps[-1]:
@@ -41,12 +53,14 @@ def _draw(steps: list[dict[str, Any]]) -> bytes:
     decisions.plot(x, [step["local_accuracy"] for step in steps], color=BLUE, label="answered locally and right")
     decisions.plot(x, [step["kept_accuracy"] for step in steps], color=GREEN, ls="-.", label="right among those kept")
     decisions.plot(x, [step["call_fraction"] for step in steps], color=ORANGE, ls="--", label="called the cloud")
-    held_out = [step for step in steps if "eval_local_accuracy" in step]
-    held_out_x = [step["step"] for step in held_out]
-    alone = [step["eval_local_accuracy"] for step in held_out]
-    decisions.plot(held_out_x, alone, "o", color=BLACK, ms=4, label="held out, alone, greedy")
-    decisions.set(title="share of responses", xlabel="step", ylim=(0, 1))
+    decisions.set(title="share of sampled responses", xlabel="step", ylim=(0, 1))
     decisions.legend(fontsize=7)
+    measured = [step for step in steps if "eval_local_accuracy" in step]
+    for key, colour, line, label in HELD_OUT:
+        at, values = [step["step"] for step in measured], [step[key] for step in measured]
+        held.plot(at, values, color=colour, ls=line, marker="o", ms=4, label=label)
+    held.set(title="held-out problems, greedy", xlabel="step", ylim=(0, 1))
+    held.legend(fontsize=7)
     prompts.plot(x, [step["d1"] for step in steps], color=BLUE, label="D1: some response is right")
     prompts.plot(x, [step["d2"] for step in steps], color=ORANGE, ls="--", label="D2: kept of those left to the cloud")
     prompts.set(title="prompts that teach", xlabel="step")
@@ -57,7 +71,9 @@ def _draw(steps: list[dict[str, Any]]) -> bytes:
     tokens.plot([step["step"] for step in called], before, color=ORANGE, ls="--", label="before a call")
     tokens.set(title="mean tokens", xlabel="step", ylim=(0, None))
     tokens.legend(fontsize=7)
-    for axes in (reward, decisions, prompts, tokens):
+    cloud.plot(x, list(accumulate(step["cloud_calls"] for step in steps)), color=BLUE)
+    cloud.set(title="prompts sent to the cloud so far", xlabel="step", ylim=(0, None))
+    for axes in (reward, decisions, held, prompts, tokens, cloud):
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()

@@ -11,12 +11,14 @@ from edgekit.routing.spec import RoutingSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one response came to. ``called`` excludes right and well-formed; ``tokens``: its length, at least 1."""
+    """What one response came to. ``called`` excludes right and well-formed; ``tokens``: its length, at least 1;
+    ``answered``: it holds an answer between its delimiters."""
 
     called: bool
     correct: bool
     well_formed: bool
     tokens: int
+    answered: bool = False
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,11 @@ def _remove_empty(folder: Path) -> None:
         folder.rmdir()
 
 
+def algorithm_in(run_dir: Path) -> str:
+    """The algorithm of the run in ``run_dir``."""
+    return read_run_config(run_dir).algorithm
+
+
 def read_run_config(run_dir: Path, settings: Mapping[str, Any] | Sequence[str] = ()) -> TrainConfig:
     """The configuration of the run in ``run_dir``, with ``settings`` changed.
 

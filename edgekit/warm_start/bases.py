@@ -29,6 +29,8 @@ from edgekit.warm_start.work import Work, unfinished
 PACKAGED: dict[str, GgufPackage] = {"smollm2": SMOLLM2, "gemma3-270m": GEMMA3_270M}
 """Models that a package index carries."""
 NAMED_BASES = ("builtin", *PACKAGED)
+LARGE_VOCABULARY = 2000
+"""So many tokens spell words; the built-in policy has 672."""
 
 
 class Start(Protocol):
@@ -60,6 +62,17 @@ def is_pretrained(base: str) -> bool:
     folder = Path(base)
     lacks_routing = (folder / "config.json").is_file() and not (folder / "routing.json").is_file()
     return base in PACKAGED or is_hub_name(base) or lacks_routing
+
+
+def is_language_model(base: str) -> bool:
+    """Whether ``base`` is a pretrained model, or a policy made of one: its vocabulary is no list of numbers."""
+    if is_pretrained(base):
+        return True
+    try:
+        size = json.loads((Path(base) / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(size, int) and size >= LARGE_VOCABULARY
 
 
 def absolute_base(base: str) -> str:

@@ -48,7 +48,7 @@ def training_bill(config: TrainConfig, task: Task, cloud: Cloud, price: Price | 
     """What training may ask of a real cloud; None for the oracle."""
     if not isinstance(cloud, KeptCloud):
         return None
-    drawn = config.steps * config.prompts_per_step
+    drawn = config.steps * config.prompts_per_step + 1  # one tries the cloud
     problems = task.problems("train", config.train_pool, config.seed)
     if not isinstance(task, Answered):
         return bill_of(cloud, problems, most=drawn, price=price)
@@ -57,5 +57,5 @@ def training_bill(config: TrainConfig, task: Task, cloud: Cloud, price: Price | 
     if is_pretrained(config.base):  # its warm start may want any answer
         problems, most = task.problems("train", ALL, config.seed), None
     evaluations = math.ceil(config.steps / config.eval_every)
-    verdicts = 2 * (drawn * config.group_size + 2 * evaluations * len(held_out)) if task.rule == JUDGE else 0
+    verdicts = 2 * ((drawn - 1) * config.group_size + 2 * evaluations * len(held_out)) if task.rule == JUDGE else 0
     return bill_of(cloud, [*problems, *held_out], most=most, verdicts=verdicts, price=price)

@@ -5,18 +5,20 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.openai_client import CallLimits
-from edgekit.errors import EdgekitError
+from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.policy.grid import load_grid
-from edgekit.progress import Progress
+from edgekit.progress import Progress, Say
 from edgekit.tasks import get_task
 from edgekit.train import loop
 from edgekit.train.config import load_config
-from edgekit.train.metrics import StepMetrics
+from edgekit.train.health import findings_now, learned_nothing
+from edgekit.train.metrics import StepMetrics, read_metrics
 from edgekit.train.parallel import is_first as is_first
 from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
@@ -24,6 +26,7 @@ from edgekit.train.run_directory import read_run_config
 from edgekit.train.start import start_of
 from edgekit.warm_start.bases import is_pretrained
 from edgekit.workflows.learned import appoint, training_bill
+from edgekit.workflows.preflight import try_first
 from edgekit.workflows.prices import read_price
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
@@ -40,6 +43,7 @@ def train(
     settings: Mapping[str, Any] | Sequence[str] = (),
     resume: bool = False,
     on_progress: Progress | None = None,
+    on_warning: Say | None = None,
     prices: AnyPath | None = None,
     on_bill: Callable[[str], None] | None = None,
 ) -> Path:
@@ -48,9 +52,12 @@ def train(
     ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
     ``resume`` goes on from the last checkpoint in ``out`` with the run's own configuration, in which ``settings`` may
     then change only what a run that diverged needs changed. Under a launcher such as
-    torchrun every process calls this; only the first writes, and calls ``on_progress``. ``on_bill`` is told in a
-    sentence, before anything starts, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
-    :class:`EdgekitError` for a bad configuration, or if ``out`` holds anything that is not resumed.
+    torchrun every process calls this; only the first writes, and calls ``on_progress``, and ``on_warning`` when
+    something goes wrong that is no error, as :mod:`edgekit.train.health` sees it. What training needs is tried before
+    anything that takes minutes. ``on_bill`` is told before that, in a sentence, what a real cloud may be asked;
+    ``prices`` is a YAML table for it. Raises :class:`EdgekitError` for a bad configuration, a task that the base cannot
+    read, a device, disk or cloud that is not as it must be, or if ``out`` holds anything that is not resumed;
+    :class:`CheckFailed`, with the run written, if nothing at all was learned.
     """
     run_dir = Path(out)
     if resume and config != "default":
@@ -71,14 +78,28 @@ def train(
     def warm_up(done: int, total: int, note: str = "", /) -> None:
         report(done, total, f"warm start {note}".rstrip())
 
+    warn, told, steps = on_warning or (lambda _: None), set[str](), list[dict[str, Any]]()
+
     def show(metrics: StepMetrics) -> None:
+        steps.append(asdict(metrics))
+        for finding in findings_now(steps, chosen.algorithm):
+            if finding.kind not in told:
+                warn(f"step {metrics.step}: {finding.text}")
+            told.add(finding.kind)
         shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
         report(metrics.step, chosen.steps, f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}")
 
     with join(os.environ) as ranks:
+        if not resume:
+            ranks.from_first(lambda: try_first(chosen, run_dir, cloud))
         if is_pretrained(chosen.base):
             log.info("base policy: %s", ranks.from_first(lambda: start_of(chosen, load_grid(run_dir), warm_up)[0]))
         loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=show, ranks=ranks)
     if ranks.is_first:
         write_report(run_dir)
+        if learned_nothing(read_metrics(run_dir)):
+            raise CheckFailed(
+                f"nothing was learned: {run_dir}. In none of {chosen.steps} steps did a response to a prompt earn more "
+                f"than another, so the policy is its base. {run_dir / 'report' / 'index.md'} says what to try."
+            )
     return run_dir

@@ -18,8 +18,9 @@ from edgekit.tasks import get_task
 from edgekit.train.batches import Sample, samples_of
 from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import load_config
+from edgekit.train.health import findings_at_end
 from edgekit.train.loop import train
-from edgekit.train.metrics import StepMetrics, read_metrics, warnings_of
+from edgekit.train.metrics import StepMetrics, read_metrics
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config
 from edgekit.train.update import PolicyUpdate, UpdateReport
@@ -147,14 +148,15 @@ def test_a_run_records_the_gap_and_what_was_clipped_and_its_report_warns(tmp_pat
         assert all(0 <= step["gap_per_token"] < 1e-3 for step in steps)
         assert [step["clipped"] for step in steps] == [name == "clipped"] * 2
         assert ("grad_clip clipped 100%" in write_report(run).read_text()) == (name == "clipped")
-    assert warnings_of([{"clipped": i == 0, "grad_norm": 1.0} for i in range(10)]) == []
-    assert len(warnings_of([{"clipped": i < 2, "grad_norm": 1.0} for i in range(10)])) == 1
+    assert findings_at_end([{"clipped": i == 0, "grad_norm": 1.0} for i in range(10)], "gapg") == []
+    assert len(findings_at_end([{"clipped": i < 2, "grad_norm": 1.0} for i in range(10)], "gapg")) == 1
 
 
 def test_a_policy_that_a_high_rate_has_wrecked_without_an_infinity_is_told_of(tmp_path: Path) -> None:
     run = tmp_path / "run"
     train(load_config("quick", [*TINY, "learning_rate=1e3"]), run, cloud=CLOUD)
-    assert any("nothing was learned in the last 4 steps" in warning for warning in warnings_of(read_metrics(run)))
+    told = [finding.text for finding in findings_at_end(read_metrics(run), "gapg")]
+    assert any("nothing was learned in the last 4 steps" in text for text in told)
 
 
 # --- what a run's settings reach --------------------------------------------------------------------

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_policy, read_config
 from edgekit.policy.tokens import MARKER, build_tokenizer
 from edgekit.tasks import get_task
-from edgekit.train.config import TrainConfig, load_config, preset_names
+from edgekit.train.config import FOR_LANGUAGE_MODELS, TrainConfig, load_config, preset_names
 from edgekit.train.loop import train
 from edgekit.train.pool import training_pool
 from edgekit.warm_start import bases
@@ -144,3 +145,40 @@ def test_a_pool_of_prompts_that_are_too_long_is_refused(tmp_path: Path) -> None:
     pool = training_pool(get_task("countdown"), policy, some)
     assert 2 <= len(pool) < 60
     assert max(len(policy.encode(problem.prompt)) for problem in pool) == 7
+
+
+def language_model(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    return folder
+
+
+def test_a_language_model_gets_a_language_model_s_defaults_and_the_resolved_config_says_so(tmp_path: Path) -> None:
+    model = language_model(tmp_path / "model")
+    config = load_config("default", [f"base={model}"])
+    resolved = yaml.safe_load(config.to_yaml())
+    assert {key: resolved[key] for key in FOR_LANGUAGE_MODELS} == FOR_LANGUAGE_MODELS
+    assert load_config("default", [f"base={model}", "learning_rate=1e-4", "steps=9"]).learning_rate == 1e-4
+    assert load_config("default", [f"base={model}", "steps=9"]).steps == 9
+    (model / "routing.json").write_text("{}")  # a policy made of it
+    assert load_config("default", [f"base={model}"]).learning_rate == 2e-5
+    assert load_config("default").learning_rate == 2.5e-4
+
+
+def test_a_file_or_a_preset_of_language_models_means_what_it_says(tmp_path: Path) -> None:
+    model = language_model(tmp_path / "model")
+    (tmp_path / "mine.yaml").write_text(f"base: {model}\ntask: arithmetic\nlearning_rate: 3.0e-6\n")
+    config = load_config(str(tmp_path / "mine.yaml"))
+    assert (config.learning_rate, config.warmup_steps, config.steps) == (3e-6, 5, 150)
+    assert load_config("smollm2").steps == 150
+    assert load_config("qwen2.5-1.5b-math", [f"base={model}"]).learning_rate == 5e-6
+    quick = load_config("quick", [f"base={model}"])
+    assert (quick.steps, quick.learning_rate) == (6, 2e-5)
+
+
+def test_the_preset_to_copy_takes_a_model_and_a_file_of_questions(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text(json.dumps({"prompt": "Half of 3?", "answer": "1.5"}) + "\n")
+    model = language_model(tmp_path / "model")
+    config = load_config("own-model", [f"base={model}", f"task={tmp_path / 'p.jsonl'}#number"])
+    assert config.base == str(model)
+    assert config.task.endswith("p.jsonl#number")

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
+from edgekit.experiment.routers import ROUTERS
 from edgekit.faults import faults_of
 from edgekit.tasks import resolve_task
 from edgekit.train.config import TrainConfig, read_mapping, without_idle
@@ -81,6 +82,8 @@ class ExperimentConfig(BaseModel):
             if method not in METHODS and method not in self.method_overrides:
                 known = ", ".join(METHODS)
                 faults.append(f"methods: unknown {method!r}, edgekit has {known}; method_overrides may define others")
+        if self.router_encoder is not None and not any(_reads_texts(method) for method in self.methods):
+            faults.append("router_encoder: no method compared is a classifier of texts, so it would do nothing")
         if self.cloud == "none":
             faults.append("cloud: none cannot answer a call, use oracle")
         faults += _key_faults("train", self.train, OWN_KEYS)
@@ -135,6 +138,10 @@ class ExperimentConfig(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 
 
+def _reads_texts(method: str) -> bool:
+    return method in ROUTERS and ROUTERS[method].encoder_reads is not None
+
+
 def _key_faults(where: str, settings: dict[str, Any], forbidden: tuple[str, ...]) -> list[str]:
     return [f"{where}.{key}: the whole experiment has one" for key in forbidden if key in settings]
 
@@ -152,15 +159,22 @@ def load_experiment_config(name_or_path: str, overrides: list[str] | None = None
     :class:`ConfigError` listing every problem.
     """
     path = Path(name_or_path)
-    if not (path.suffix in (".yaml", ".yml") or path.is_file()):
+    is_preset = not (path.suffix in (".yaml", ".yml") or path.is_file())
+    if is_preset:
         if name_or_path not in preset_names():
             raise ConfigError(f"unknown experiment {name_or_path}", [f"edgekit has {', '.join(preset_names())}"])
         path = PRESETS / f"{name_or_path}.yaml"
     source = f"experiment {name_or_path}"
     data = read_mapping(path, "experiment")
+    named = data.get("method_overrides")
+    # A preset may override more methods than are chosen of it; so may an experiment that is to grow.
+    own = list(named) if isinstance(named, dict) and not is_preset and path.name != FILE else []
     problems = [problem for override in overrides or [] for problem in _set(data, override)]
     problems += _resolve_train(data)
-    return _validated(source, data, problems)
+    config = _validated(source, data, problems)
+    if faults := _unused(config, [*own, *_overridden(overrides or [])]):
+        raise ConfigError(source, faults)
+    return config
 
 
 def grown(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
@@ -168,6 +182,7 @@ def grown(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
     source, data = "cannot go on with another experiment", config.model_dump(mode="json")
     problems = [problem for override in overrides for problem in _set(data, override)]
     new = _validated(source, data, problems)
+    problems += _unused(new, _overridden(overrides))
     for key, old in config.model_dump().items():
         value = getattr(new, key)
         if key not in GROWING:
@@ -181,6 +196,18 @@ def grown(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
     if problems:
         raise ConfigError(source, problems)
     return new
+
+
+def _overridden(overrides: list[str]) -> list[str]:
+    """The methods that texts ``method_overrides.NAME.key=value`` name."""
+    paths = [text.partition("=")[0].split(".") for text in overrides]
+    return [path[1].strip() for path in paths if path[0].strip() == "method_overrides" and len(path) > 1]
+
+
+def _unused(config: ExperimentConfig, overridden: list[str]) -> list[str]:
+    """What is wrong with naming ``overridden``: training settings of methods that ``config`` does not train."""
+    idle = [name for name in dict.fromkeys(overridden) if name not in config.runs()]
+    return [f"method_overrides.{name}: no method compared is trained by it, so it would do nothing" for name in idle]
 
 
 def _validated(source: str, data: dict[str, Any], problems: list[str]) -> ExperimentConfig:

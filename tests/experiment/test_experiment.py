@@ -345,6 +345,19 @@ def test_a_bad_experiment_lists_every_problem(tmp_path: Path) -> None:
         load_experiment_config("quick", ["overrides.stepz=1", "method_overrides.gapg.group_size=1"])
 
 
+def test_settings_of_what_is_not_compared_are_refused(tmp_path: Path) -> None:
+    own = tmp_path / "mine.yaml"
+    own.write_text("methods: [gapg]\ntrain: quick\nmethod_overrides: {gpag: {group_size: 4}}\n")
+    with pytest.raises(ConfigError, match=r"method_overrides\.gpag: no method compared is trained by it"):
+        load_experiment_config(str(own))
+    with pytest.raises(ConfigError, match=r"method_overrides\.da_grpo: no method compared is trained by it"):
+        load_experiment_config("quick", ["methods=[gapg]", "method_overrides.da_grpo.steps=3"])
+    with pytest.raises(ConfigError, match="router_encoder: no method compared is a classifier of texts"):
+        load_experiment_config("quick", ["methods=[gapg]", "router_encoder=me/deberta"])
+    chosen = load_experiment_config("ablations", ["methods=[gapg, gapg_g4]"])  # of a preset, what was named
+    assert chosen.runs() == ("gapg", "gapg_g4")
+
+
 def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "other"):

@@ -15,6 +15,8 @@ from __future__ import annotations
 import sys
 from types import ModuleType
 
+from edgekit.version import __version__ as __version__
+
 TYPE_CHECKING = False  # type checkers take it for true; nothing is imported here that a command would wait for
 if TYPE_CHECKING:
     from typing import Any
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
     from edgekit.workflows.train import train
     from edgekit.workflows.verify import verify
 
-__version__ = "0.1.0"
 __all__ = ["EdgekitError", "answer", "calibrate", "export", "load_policy", "open_bundle", "train", "verify"]
 
 _LOADED_FROM = {

@@ -11,7 +11,6 @@ from typing import Annotated
 
 import typer
 
-from edgekit import __version__
 from edgekit.cli import (
     bench,
     cache,
@@ -32,8 +31,10 @@ from edgekit.cli import (
 )
 from edgekit.cli.command_log import CommandLog, new_log_file
 from edgekit.errors import EdgekitError, FailedElsewhere
+from edgekit.version import __version__
 
 LOG_VARIABLE = "EDGEKIT_LOG"
+UNUSABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = EdgekitError.exit_code, 130, 141
 
 app = typer.Typer(name="edgekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -111,10 +112,10 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _environment_fault(error: Exception) -> str | None:
-    """The line for what the system refuses: no room, no permission; None for anything else."""
+    """The line for what the system refuses: no room, no permission, no such place; None for anything else."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space."
-    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+    if isinstance(error, OSError) and error.errno in UNUSABLE:
         return f"cannot write or read: {error.filename}. {error.strerror}. Choose another path."
     if isinstance(error, MemoryError):
         return f"out of memory: {error or 'this host'}. The work needs more than there is. Close others or choose less."

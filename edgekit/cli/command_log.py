@@ -16,9 +16,9 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from edgekit import __version__
 from edgekit.atomic_write import owner_only
 from edgekit.cache import LOGS, cache_folder
+from edgekit.version import __version__
 
 REMEMBERED = 500
 """How many records are kept for the file that tells of an unforeseen failure."""

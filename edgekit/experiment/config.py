@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
 from edgekit.experiment.routers import ROUTERS
 from edgekit.faults import faults_of
+from edgekit.settings import Settings
 from edgekit.tasks import resolve_task
 from edgekit.train.config import TrainConfig, read_mapping, without_idle
 from edgekit.train.config import load_config as load_train_config
@@ -30,7 +31,7 @@ Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 
 
-class ExperimentConfig(BaseModel):
+class ExperimentConfig(Settings):
     """Which methods, on which problems, under which budgets.
 
     ``train`` holds the training settings all methods share, ``method_overrides`` what a method changes in them; a
@@ -38,7 +39,6 @@ class ExperimentConfig(BaseModel):
     ``algorithm``). ``problem_seed`` draws validation, test and router problems: not the seed of any training.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     methods: tuple[Name, ...] = Field(min_length=1)
     """What is compared: edgekit's own methods, and new names from method_overrides."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(default=(0,), min_length=1)

@@ -42,10 +42,13 @@ STEPS_PER_VERDICT = 10
 """How many training steps judging a method counts as in the progress."""
 
 
-def open_experiment(out: Path, name: str, overrides: list[str], *, resume: bool) -> ExperimentConfig:
+def open_experiment(
+    out: Path, name: str, overrides: list[str], *, resume: bool, seeds: Sequence[int] | None = None
+) -> ExperimentConfig:
     """The configuration of a new experiment, written to ``out``, or of the one there, with what ``overrides`` add.
 
-    Raises :class:`EdgekitError` if ``out`` holds anything and ``resume`` is false, or no experiment and it is true.
+    ``seeds`` are those to work on, None all. Raises :class:`EdgekitError` if one is not the experiment's, if ``out``
+    holds anything and ``resume`` is false, or no experiment and it is true.
     """
     file = out / FILE
     sweep(out)
@@ -58,6 +61,7 @@ def open_experiment(out: Path, name: str, overrides: list[str], *, resume: bool)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             what = "an experiment" if file.exists() else "something else"
             raise EdgekitError(f"output exists: {out}. It holds {what}. Use --resume to go on, or another --out.")
+    _chosen(config, seeds)
     text = config.to_yaml()
     if not file.is_file() or file.read_text() != text:
         write_file(file, text)
@@ -80,14 +84,19 @@ def run_experiment(
     """
     from edgekit.experiment.report import write_report
 
-    chosen = tuple(config.seeds if seeds is None else seeds)
-    if unknown := sorted(set(chosen) - set(config.seeds)):
-        raise EdgekitError(f"unknown seed: {unknown[0]}. The experiment has {list(config.seeds)}. Choose of those.")
+    chosen = _chosen(config, seeds)
     with ExitStack() as held:
         for seed in chosen:
             held.enter_context(claim(out, f"seed{seed}"))
         _run_jobs(config, out, cloud, chosen, on_progress)
     write_report(out)
+
+
+def _chosen(config: ExperimentConfig, seeds: Sequence[int] | None) -> tuple[int, ...]:
+    chosen = tuple(config.seeds if seeds is None else seeds)
+    if unknown := sorted(set(chosen) - set(config.seeds)):
+        raise EdgekitError(f"unknown seed: {unknown[0]}. The experiment has {list(config.seeds)}. Choose of those.")
+    return chosen
 
 
 def _run_jobs(

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from edgekit import __version__
 from edgekit.atomic_write import new_directory
 from edgekit.bundle.conformance import CONFORMANCE_VERSION, ConformanceCase, RecordedResponse
 from edgekit.bundle.manifest import MANIFEST, FallbackFacts, ModelFacts, RuntimeFacts
@@ -24,6 +23,7 @@ from edgekit.recipes.fit import Fallback
 from edgekit.recipes.targets import get_target
 from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decoder import Decision
+from edgekit.version import __version__
 
 Fit = Callable[[Policy], float]
 """A quantized policy -> the marker bias under which it calls as often as the reference."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from edgekit.errors import ConfigError
+from edgekit.errors import ConfigError, EdgekitError
 from edgekit.policy.activations import plain_inputs
 from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy
@@ -36,7 +36,10 @@ GPTQ_BATCHES = 8
 
 @dataclass(frozen=True)
 class QatConfig:
-    """How long and how fast. ``decision_weight`` is a place's weight where a marker counts, against 1 elsewhere."""
+    """How long and how fast. ``decision_weight`` is a place's weight where a marker counts, against 1 elsewhere.
+
+    Raises :class:`EdgekitError` for a learning rate that is none.
+    """
 
     steps: int = 200
     rows: int = 32
@@ -44,6 +47,10 @@ class QatConfig:
     warmup: int = 10
     decision_weight: float = 1.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.learning_rate < math.inf:
+            raise EdgekitError(f"bad learning rate: {self.learning_rate:g}. It is Adam's. Give a number above 0.")
 
 
 def finetune(

@@ -5,19 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from edgekit.errors import ConfigError
 from edgekit.faults import faults_of
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import TargetName
+from edgekit.settings import Settings
 from edgekit.yaml_document import read_yaml
 
 
-class ExportRecipe(BaseModel):
+class ExportRecipe(Settings):
     """Everything an export needs besides the policy. Unknown keys are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     name: str
     """How the recipe is called; a file of edgekit's own is named like it."""
     description: str

@@ -5,12 +5,14 @@ from __future__ import annotations
 import fnmatch
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edgekit.settings import Settings
 
 Activations = Literal["float", "int8", "int8_block"]
 
 
-class QuantRule(BaseModel):
+class QuantRule(Settings):
     """Weights whose module name matches ``match`` (a glob such as ``*.mlp.*`` or ``lm_head``).
 
     ``bits`` 4 or 8 are symmetric integers with one scale per ``group_size`` inputs (0: one per
@@ -18,7 +20,6 @@ class QuantRule(BaseModel):
     16 floats shared by ``group_size`` output channels instead (Core ML only).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     match: str
     """A glob over module names, such as `*.mlp.*` or `lm_head`."""
     bits: Literal[4, 8, 16, 32]
@@ -44,7 +45,7 @@ class QuantRule(BaseModel):
         return self.bits, self.group_size, self.palette
 
 
-class QuantRecipe(BaseModel):
+class QuantRecipe(Settings):
     """Ordered rules, and how activations enter a quantized linear.
 
     ``activations`` say how a quantized linear's input is rounded at run time: ``int8`` each token's vector
@@ -54,7 +55,6 @@ class QuantRecipe(BaseModel):
     weighed by what ``calibration_prompts`` of the task's training split make the policy see.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     rules: tuple[QuantRule, ...] = ()
     """Tried in order; the first that matches wins. Unmatched weights stay floats."""
     activations: Activations = "float"

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from edgekit import __version__
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.routing.step_model import Logits
 from edgekit.simulate.coreml.loader import load_program
 from edgekit.simulate.coreml.package import open_package
 from edgekit.simulate.coreml.program import Program
+from edgekit.version import __version__
 
 Call = Callable[[np.ndarray, np.ndarray], Any]
 """(token_ids (1, T) int32, position (1,) int32) -> logits (1, vocab), over one shared state."""

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.faults import faults_of
 from edgekit.policy.device import DeviceName
 from edgekit.recipes.lookup import named_recipes
 from edgekit.rollout.server import server_address
+from edgekit.settings import Settings
 from edgekit.tasks import from_copy, resolve_task
 from edgekit.train.advantage import Estimator
 from edgekit.train.idle import idle_settings
@@ -41,10 +42,9 @@ policy's. A hundred million parameters and more forget what they know at its lea
 LENGTHS = frozenset({"steps", "prompts_per_step"})
 
 
-class TrainConfig(BaseModel):
+class TrainConfig(Settings):
     """Everything a run needs besides the cloud itself. Paper values where the paper gives them."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     task: str = "countdown"
     """What the policy learns: a built-in task, FILE.py, FILE.jsonl[#RULE] or hub:DATASET."""
     base: str = "builtin"

@@ -11,20 +11,20 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
+from edgekit.settings import Settings
 from edgekit.tasks.base import Problem, Task
 from edgekit.warm_start.supervised import Example, fit
 from edgekit.warm_start.work import Work, checkpoints, once
 
 
-class AnswersSettings(BaseModel):
+class AnswersSettings(Settings):
     """Lengths of the rounds. The defaults suit a model of some 100 million parameters on a few CPU cores."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     batch_size: int = Field(default=16, ge=1)
     """Problems in a step."""
     answer_steps: int = Field(default=440, ge=1)

@@ -11,21 +11,21 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
+from edgekit.settings import Settings
 from edgekit.tasks.base import Problem, Task
 from edgekit.warm_start.supervised import Example, fit
 from edgekit.warm_start.work import Work, checkpoints, once
 
 
-class AttemptsSettings(BaseModel):
+class AttemptsSettings(Settings):
     """How many problems are attempted and how what came of them is learned, each example once a round."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     attempts: int = Field(default=512, ge=1)
     """Problems that the model attempts, once each."""
     at_once: int = Field(default=64, ge=1)

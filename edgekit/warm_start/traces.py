@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import random
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.quantize.grid import GridWeights
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.routing.spec import RoutingSpec
+from edgekit.settings import Settings
 from edgekit.tasks.base import Problem
 from edgekit.tasks.countdown import (
     Countdown,
@@ -39,20 +40,18 @@ from edgekit.warm_start.supervised import Example, fit
 from edgekit.warm_start.work import Work, checkpoints
 
 
-class OnGrid(BaseModel):
+class OnGrid(Settings):
     """How long, after the floats, a warm start goes on on a recipe's grid, where the run has one."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     steps: int = Field(default=24, ge=1)
     """Steps on the grid."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """AdamW's in them, at its highest."""
 
 
-class TracesSettings(BaseModel):
+class TracesSettings(Settings):
     """How long the warm start on traces is, and what its traces are like."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
     steps: int = Field(default=120, ge=1)
     """Steps on floats."""
     batch_size: int = Field(default=32, ge=1)

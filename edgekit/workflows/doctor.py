@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import torch
 
-from edgekit import __version__
 from edgekit.recipes.targets import TARGETS
 from edgekit.recipes.targets.base import Target
+from edgekit.version import __version__
 
 
 @dataclass(frozen=True)

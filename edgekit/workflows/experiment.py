@@ -46,7 +46,7 @@ def compare_methods(
         raise EdgekitError("resume: an experiment goes on with its own config. CONFIG does not apply. Leave it out.")
     name_task_in(settings)
     folder = Path(out)
-    chosen = open_experiment(folder, str(config), list(settings), resume=resume)
+    chosen = open_experiment(folder, str(config), list(settings), resume=resume, seeds=seeds)
     task = get_task(chosen.task)
     cloud = open_cloud(chosen.cloud, task, TRAINING_CALLS)
     if cloud is None:

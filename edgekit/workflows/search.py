@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import scratch_directory, write_file
+from edgekit.errors import EdgekitError
 from edgekit.export.frontier import Point, choose, draw_frontier
 from edgekit.export.plan import plan_export
 from edgekit.export.search import candidates, compare_recipes
@@ -35,11 +37,19 @@ ROUNDS, PROMPT_TOKENS, STEPS = 3, 16, 48
 
 @dataclass(frozen=True)
 class Budget:
-    """What the artifact may weigh and must reach; ``n`` held-out prompts decide which recipe is best."""
+    """What the artifact may weigh and must reach; ``n`` held-out prompts decide which recipe is best.
+
+    Raises :class:`EdgekitError` for limits that nothing or everything is within.
+    """
 
     max_mb: float | None
     min_tokens_per_s: float | None
     n: int
+
+    def __post_init__(self) -> None:
+        for limit in (self.max_mb, self.min_tokens_per_s):
+            if limit is not None and not 0 < limit < math.inf:
+                raise EdgekitError(f"bad budget: {limit:g}. It is a size or a speed. Give a number above 0.")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ from edgekit.workflows.source import task_of
         (["export", "nowhere", "--target", "onnx", "--recipe", "none"], "unknown recipe: none"),
         (["export", "nowhere", "--target", "onnx", "--recipe", "coreml_int4"], "wrong recipe"),
         (["export", "nowhere", "--target", "onnx"], "not a run or bundle: nowhere"),
+        (["export", "nowhere", "--target", "onnx", "--search", "--max-mb", "-1"], "bad budget: -1"),
+        (["train", "--out", "/dev/null/run"], "cannot write or read: /dev/null/run"),
         (["verify", "nowhere"], "not a bundle: nowhere"),
         (["export", "nowhere", "--target", "onnx", "--max-mb", "5", "--n", "9"], "without effect: --max-mb, --n. Only"),
         (["verify", "nowhere", "--n", "9"], "without effect: --n. Without --reference"),

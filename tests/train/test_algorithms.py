@@ -156,6 +156,9 @@ def test_an_earlier_call_pays_more_and_never_as_much_as_a_right_answer() -> None
         ["instruction=Think.", "base=smollm2"],
         ["warm_start=traces", "base=smollm2", "warm_start_settings={on_grid: {steps: 9}}"],
         ["algorithm=ppo"],
+        ["steps=true"],
+        ["learning_rate=.inf"],
+        ["alpha_e=false"],
     ],
 )
 def test_settings_that_would_do_nothing_or_harm_are_refused(settings: list[str]) -> None:

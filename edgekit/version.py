@@ -1,0 +1,3 @@
+"""edgekit's version."""
+
+__version__ = "0.1.0"

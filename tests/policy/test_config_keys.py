@@ -112,9 +112,18 @@ def test_what_is_not_computed_is_one_line(
     family: str, changes: dict[str, Any], fault: str, configs: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(BundleError, match=fault) as raised:
-        read(configs[family], tmp_path, **changes)
+        read(configs[family], tmp_path, without="rope_parameters" if "rope_scaling" in changes else "", **changes)
     assert "\n" not in str(raised.value)
     assert str(tmp_path) in str(raised.value)
+
+
+def test_two_words_on_rotary_positions_must_not_contradict_each_other(configs: Any, tmp_path: Path) -> None:
+    yarn = {"type": "yarn", "factor": 2.0}
+    given = {"rope_theta": 10_000.0, "rope_scaling": yarn}
+    with pytest.raises(BundleError, match="rope_scaling and rope_parameters contradict each other"):
+        read(configs["llama"], tmp_path, **given, rope_parameters={"rope_type": "default"})
+    agreeing = read(configs["llama"], tmp_path, **given, rope_parameters={"rope_type": "yarn", "factor": 2.0})
+    assert agreeing == read(configs["llama"], tmp_path, without="rope_parameters", **given)
 
 
 def test_all_faults_are_told_at_once(configs: Any, tmp_path: Path) -> None:
@@ -145,18 +154,17 @@ def test_an_absent_key_means_what_transformers_takes(family: str, configs: Any, 
 
 
 def test_what_transformers_5_writes_is_read_alike(configs: Any, tmp_path: Path) -> None:
-    old = configs["phi3"] | {"rope_scaling": None, "partial_rotary_factor": 0.5}
-    new = {
-        key: value for key, value in old.items() if key not in ("rope_theta", "rope_scaling", "partial_rotary_factor")
-    }
+    rotary = ("rope_theta", "rope_scaling", "rope_parameters", "rope_local_base_freq", "partial_rotary_factor")
+    new = {key: value for key, value in configs["phi3"].items() if key not in rotary}
+    old = new | {"rope_theta": 10_000.0, "rope_scaling": None, "partial_rotary_factor": 0.5}
     new |= {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}}
     assert read(new, tmp_path) == read(old, tmp_path)
-    old = configs["gemma3_text"]
+    new = {key: value for key, value in configs["gemma3_text"].items() if key not in rotary}
+    old = new | {"rope_theta": 1e6, "rope_local_base_freq": 1e4}
     ropes = {
         "full_attention": {"rope_type": "default", "rope_theta": old["rope_theta"]},
         "sliding_attention": {"rope_type": "default", "rope_theta": old["rope_local_base_freq"]},
     }
-    new = {key: value for key, value in old.items() if key not in ("rope_theta", "rope_local_base_freq")}
     assert read(new | {"rope_parameters": ropes}, tmp_path) == read(old, tmp_path)
 
 

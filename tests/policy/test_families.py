@@ -82,7 +82,11 @@ def test_shards_rope_parameters_and_half_precision_are_read(tmp_path: Path) -> N
     (tmp_path / "model.safetensors").unlink(missing_ok=True)
     data = json.loads((tmp_path / "config.json").read_text())
     before = read_config(tmp_path / "config.json")
-    data["rope_parameters"] = {**data.pop("rope_scaling"), "rope_theta": data.pop("rope_theta")}
+    if "rope_parameters" in data:  # as transformers 5 writes it, read here in the older form
+        parameters = data.pop("rope_parameters")
+        data |= {"rope_theta": parameters.pop("rope_theta"), "rope_scaling": parameters}
+    else:
+        data["rope_parameters"] = {**data.pop("rope_scaling"), "rope_theta": data.pop("rope_theta")}
     (tmp_path / "config.json").write_text(json.dumps(data))
     assert read_config(tmp_path / "config.json") == before
     for parameter, name in zip(load_model(tmp_path).state_dict().values(), theirs.state_dict(), strict=True):

@@ -43,11 +43,12 @@ def traits(settings: Settings) -> dict[str, Any]:
 
 def settings(config: ModelConfig) -> dict[str, Any]:
     window = window_of(config)
+    scalar = round((config.attention_scale or config.head_dim**-0.5) ** -2, 9)
     return {
         "rope_local_base_freq": config.ropes[1].theta,
         "sliding_window": config.max_position_embeddings if window is None else window,
         "layer_types": [FULL if layer.rope == 0 else SLIDING for layer in config.layers],
-        "query_pre_attn_scalar": round((config.attention_scale or config.head_dim**-0.5) ** -2, 9),
+        "query_pre_attn_scalar": int(scalar) if scalar.is_integer() else scalar,  # transformers 5 takes no 24.0
         "attention_bias": config.output_bias,
         "pad_token_id": None,
     }

@@ -32,7 +32,7 @@ KEYS: dict[str, tuple[str, ...]] = {
     "longrope": ("short_factor", "long_factor", "factor", "attention_factor", "original_max_position_embeddings"),
 }  # fmt: skip
 """What each kind of scaling reads."""
-KNOWN = {"rope_type", "type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
+KNOWN = {"rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 """Keys that may stand beside them."""
 
 
@@ -81,12 +81,21 @@ def rotary_keys(settings: Settings, layer_type: str | None = None) -> dict[str, 
     if not isinstance(old, dict) or not isinstance(new, dict):
         settings.fault("rope_scaling and rope_parameters are objects, or null")
         return {}
+    old, new = _by_one_name(old), _by_one_name(new)
+    if any(new.get(key, value) != value for key, value in old.items()):
+        settings.fault("rope_scaling and rope_parameters contradict each other")
     return {key: value for key, value in {"rope_theta": theta, **old, **new}.items() if value is not None}
+
+
+def _by_one_name(keys: dict[str, Any]) -> dict[str, Any]:
+    """``keys`` with the kind of scaling under rope_type, which older files call type."""
+    kind = {"rope_type": keys["type"]} if "type" in keys else {}
+    return kind | {key: value for key, value in keys.items() if key != "type"}
 
 
 def read_rope(keys: dict[str, Any], settings: Settings, head_dim: int, share: float = 1.0) -> Rope:
     """Rotary positions by their ``keys``, of the given ``share`` of each head. Notes a fault for what is not known."""
-    kind = keys.get("rope_type") or keys.get("type") or "default"
+    kind = keys.get("rope_type") or "default"
     if kind not in KEYS:
         settings.fault(f"rope scaling {kind} is none of {', '.join(KEYS)}")
         return Rope()

@@ -22,7 +22,7 @@ from edgekit.tasks.answered import JUDGE, Answered
 from edgekit.workflows.behind import OWN, cloud_behind
 from edgekit.workflows.calibrate import SPLIT
 from edgekit.workflows.learned import appoint, judge_of
-from edgekit.workflows.prices import read_price
+from edgekit.workflows.prices import price_for
 from edgekit.workflows.source import AnyPath, has_foreign_task, open_source, task_for, task_of
 
 CALIBRATION_PROBLEMS = 500
@@ -68,9 +68,9 @@ def evaluate_source(
     appoint(chosen, answerer)
     if judge and isinstance(chosen, Answered):
         raise EdgekitError(f"no labels: {task}. A judge is measured on answers that are known. Use such a task.")
+    price = price_for(prices, answerer)
     problems = chosen.problems("test", n, seed)
     if isinstance(answerer, KeptCloud) and on_bill is not None:
-        price = read_price(Path(prices), answerer.model) if prices is not None else None
         judged = judge or (isinstance(chosen, Answered) and chosen.rule == JUDGE)
         on_bill(bill_of(answerer, problems, verdicts=2 * len(problems) if judged else 0, price=price).sentence())
     decider = open_source(source)

@@ -6,8 +6,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edgekit.cloud.answers import KeptCloud
+from edgekit.cloud.client import Cloud
 from edgekit.cloud.request import Price
 from edgekit.errors import EdgekitError
+from edgekit.workflows.source import AnyPath
 from edgekit.yaml_document import read_yaml
 
 
@@ -21,6 +24,21 @@ class PriceLine(BaseModel):
     def price(self) -> Price:
         """The line as the runtime takes it."""
         return Price(self.prompt, self.completion)
+
+
+def price_for(prices: AnyPath | None, cloud: Cloud | None) -> Price | None:
+    """What a token of ``cloud`` costs by the table ``prices``; None without one.
+
+    Raises :class:`EdgekitError` where the table would do nothing: no bill is made of what costs nothing.
+    """
+    if prices is None:
+        return None
+    if not isinstance(cloud, KeptCloud):
+        name = "none" if cloud is None else cloud.name
+        raise EdgekitError(
+            f"nothing to pay: cloud {name}. It costs nothing, so prices would do nothing. Leave them out."
+        )
+    return read_price(Path(prices), cloud.model)
 
 
 def read_price(path: Path, model: str) -> Price:

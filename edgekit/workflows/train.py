@@ -9,14 +9,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.openai_client import CallLimits
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress, Say
 from edgekit.tasks import get_task
 from edgekit.train import loop
-from edgekit.train.config import load_config
+from edgekit.train.config import TrainConfig, load_config
 from edgekit.train.health import findings_now, learned_nothing
 from edgekit.train.metrics import StepMetrics, read_metrics
 from edgekit.train.parallel import is_first as is_first
@@ -27,7 +26,7 @@ from edgekit.train.start import start_of
 from edgekit.warm_start.bases import is_pretrained
 from edgekit.workflows.learned import appoint, training_bill
 from edgekit.workflows.preflight import try_first
-from edgekit.workflows.prices import read_price
+from edgekit.workflows.prices import price_for
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 
 log = logging.getLogger(__name__)
@@ -69,8 +68,7 @@ def train(
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
     appoint(task, cloud)
-    price = read_price(Path(prices), cloud.model) if prices is not None and isinstance(cloud, KeptCloud) else None
-    bill = training_bill(chosen, task, cloud, price)
+    bill = training_bill(chosen, task, cloud, price_for(prices, cloud))
     if bill is not None and on_bill is not None:
         on_bill(bill.sentence())
     report = on_progress or (lambda *_: None)
@@ -78,23 +76,12 @@ def train(
     def warm_up(done: int, total: int, note: str = "", /) -> None:
         report(done, total, f"warm start {note}".rstrip())
 
-    warn, told, steps = on_warning or (lambda _: None), set[str](), list[dict[str, Any]]()
-
-    def show(metrics: StepMetrics) -> None:
-        steps.append(asdict(metrics))
-        for finding in findings_now(steps, chosen.algorithm):
-            if finding.kind not in told:
-                warn(f"step {metrics.step}: {finding.text}")
-            told.add(finding.kind)
-        shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
-        report(metrics.step, chosen.steps, f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}")
-
     with join(os.environ) as ranks:
         if not resume:
             ranks.from_first(lambda: try_first(chosen, run_dir, cloud))
         if is_pretrained(chosen.base):
             log.info("base policy: %s", ranks.from_first(lambda: start_of(chosen, load_grid(run_dir), warm_up)[0]))
-        loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=show, ranks=ranks)
+        loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=_Watch(chosen, report, on_warning), ranks=ranks)
     if ranks.is_first:
         write_report(run_dir)
         if learned_nothing(read_metrics(run_dir)):
@@ -103,3 +90,21 @@ def train(
                 f"than another, so the policy is its base. {run_dir / 'report' / 'index.md'} says what to try."
             )
     return run_dir
+
+
+class _Watch:
+    """Tells how far a run is after each step, and once of each thing that goes wrong."""
+
+    def __init__(self, config: TrainConfig, report: Progress, warn: Say | None) -> None:
+        self.config, self.report, self.warn = config, report, warn or (lambda _: None)
+        self.told, self.steps = set[str](), list[dict[str, Any]]()
+
+    def __call__(self, metrics: StepMetrics) -> None:
+        self.steps.append(asdict(metrics))
+        for finding in findings_now(self.steps, self.config.algorithm):
+            if finding.kind not in self.told:
+                self.warn(f"step {metrics.step}: {finding.text}")
+            self.told.add(finding.kind)
+        shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
+        note = f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}"
+        self.report(metrics.step, self.config.steps, note)

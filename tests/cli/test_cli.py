@@ -29,6 +29,7 @@ from edgekit.workflows.source import task_of
         (["eval", "nowhere", "--task", "chess"], "unknown task: chess"),
         (["eval", "nowhere", "--cloud", "moon"], "unknown cloud: moon"),
         (["eval", "nowhere", "--n", "0"], "--n"),
+        (["train", "--prices", "prices.yaml"], "nothing to pay: cloud oracle"),
         (["train", "no-such-preset"], "unknown preset no-such-preset"),
         (["train", "--resume", "--out", "nowhere"], "not a run: nowhere"),
         (["train", "--set", "steps=0", "--set", "colour=red"], "colour"),

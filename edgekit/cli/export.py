@@ -39,6 +39,7 @@ def export(
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
+    from edgekit.bundle.app import unread_tokenizer
     from edgekit.cli.search_tables import frontier_table, sensitivity_table
     from edgekit.workflows.export import export as run_export
     from edgekit.workflows.export import recipe_for
@@ -68,6 +69,7 @@ def export(
     if json:
         more: dict[str, Any] = {"fallbacks": [fallback.to_json() for fallback in fallbacks]}
         more |= {"frontier": frontier_json(found.points)} if found else {}
+        more["unread_tokenizer"] = unread_tokenizer(destination)
         print_json({"bundle": str(destination), "target": target, "recipe": chosen.name, **more})
         return
     print_fallbacks(chosen.name, fallbacks)

@@ -13,7 +13,7 @@ from edgekit.errors import EdgekitError
 from edgekit.evaluate.metrics import EvalReport, check_calibration, expected_cloud, summarize
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, largest_margin
-from edgekit.routing.decode_loop import DecodeSession, decode
+from edgekit.routing.decode_loop import DecodeSession, decode, has_room, too_long
 from edgekit.routing.decoder import Decision
 from edgekit.routing.replay import decision_at
 from edgekit.routing.spec import RoutingSpec
@@ -39,7 +39,10 @@ class Decider(Protocol):
     def decide(
         self, prompts: Sequence[str], marker_bias: float | None = None, on_progress: Progress | None = None
     ) -> list[Decision]:
-        """A decision per prompt; ``marker_bias`` None means routing.json's, -inf forbids calling by marker."""
+        """A decision per prompt; ``marker_bias`` None means routing.json's, -inf forbids calling by marker.
+
+        A prompt that is too long for the context is handed over, with that as its reason.
+        """
 
 
 @dataclass
@@ -66,12 +69,17 @@ class PolicyDecider:
         """See :class:`Decider`."""
         from edgekit.policy.reference import decode_batch
 
+        context = self.context_length or self.policy.model.config.context_length
         decisions: list[Decision] = []
         for begin in range(0, len(prompts), self.batch_size):
             ids = [self.policy.encode(prompt) for prompt in prompts[begin : begin + self.batch_size]]
-            decisions += decode_batch(
-                self.policy, ids, marker_bias=marker_bias, context_length=self.context_length, batch_size=len(ids)
+            fitting = [each for each in ids if has_room(len(each), context)]
+            decided = iter(
+                decode_batch(
+                    self.policy, fitting, marker_bias=marker_bias, context_length=context, batch_size=self.batch_size
+                )
             )
+            decisions += [next(decided) if has_room(len(each), context) else too_long(len(each)) for each in ids]
             if on_progress is not None:
                 on_progress(len(decisions), len(prompts))
         return decisions
@@ -101,10 +109,13 @@ class StepDecider:
         self, prompts: Sequence[Sequence[int]], marker_bias: float | None = None, on_progress: Progress | None = None
     ) -> list[Decision]:
         """The same for prompts given as token ids."""
-        decisions = []
+        context, decisions = self.model.context_length, []
         for ids in prompts:
-            session = DecodeSession(self.spec, self.vocabulary, len(ids), self.model.context_length, marker_bias)
-            decisions.append(decode(self.model, ids, session))
+            if has_room(len(ids), context):
+                session = DecodeSession(self.spec, self.vocabulary, len(ids), context, marker_bias)
+                decisions.append(decode(self.model, ids, session))
+            else:
+                decisions.append(too_long(len(ids)))
             if on_progress is not None:
                 on_progress(len(decisions), len(prompts))
         return decisions

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from itertools import compress
 from pathlib import Path
 
 from edgekit.atomic_write import new_directory
@@ -22,6 +23,7 @@ from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.targets import get_target
 from edgekit.routing.decision_rule import SOLO
+from edgekit.routing.decode_loop import has_room
 from edgekit.routing.decoder import Decision
 from edgekit.version import __version__
 
@@ -46,12 +48,12 @@ def export(
 ) -> Path:
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
-    ``prompts`` become the conformance cases, with the rule and the reference answer of each in ``answers``, if any;
-    ``task`` names where they come from. A recipe that rounds by gptq reads
-    ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the bundle
-    has the policy's. ``on_stage`` hears what begins; ``on_fallbacks``, before that, which weights get other numbers
-    than the recipe asks for, if any do. All that the reference decides it decides first, so that its floats and its
-    twin's are not in memory together.
+    ``prompts`` become the conformance cases, those too long for the recipe's context left out, with the rule and the
+    reference answer of each in ``answers``, if any; ``task`` names where they come from. A recipe that rounds by gptq
+    reads ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the
+    bundle has the policy's. ``on_stage`` hears what begins; ``on_fallbacks``, before that, which weights get other
+    numbers than the recipe asks for, if any do. All that the reference decides it decides first, so that its floats
+    and its twin's are not in memory together.
     Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
     :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
     """
@@ -63,6 +65,8 @@ def export(
         on_fallbacks(fallbacks)
     with new_directory(out, marker_file=MANIFEST) as temporary:
         say("recording decisions")
+        room = [has_room(len(policy.encode(prompt)), recipe.context_length) for prompt in prompts]
+        prompts, answers = list(compress(prompts, room)), list(compress(answers or [None] * len(prompts), room))
         facts = bundle_facts(policy, recipe, fallbacks, folder, task)
         before, bias = _respond(policy, prompts, recipe.context_length), policy.routing.marker_bias
         fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
@@ -75,8 +79,7 @@ def export(
             say("fitting the marker bias")
             quantized.routing = quantized.routing.model_copy(update={"marker_bias": fit(quantized)})
         say("recording the quantized decisions")
-        graded = answers or [None] * len(prompts)
-        cases = conformance_cases(quantized, prompts, graded, before, bias, recipe.context_length)
+        cases = conformance_cases(quantized, prompts, answers, before, bias, recipe.context_length)
         forget_floats(quantized.model)
         say(f"lowering to {recipe.target}")
         stops = quantized.routing.stop_token_ids

@@ -43,7 +43,7 @@ class DecodeSession:
 
     def __post_init__(self) -> None:
         room = self.context_length - self.prompt_tokens
-        if room < 1:
+        if not has_room(self.prompt_tokens, self.context_length):
             raise EdgekitError(
                 f"prompt too long: {self.prompt_tokens} tokens. The context holds {self.context_length}. Shorten it.",
                 ErrorKind.TOO_LONG,
@@ -127,6 +127,16 @@ class DecodeSession:
             return (int(found.other),)
         self.would_call = True
         return completion(open_markers)
+
+
+def has_room(prompt_tokens: int, context_length: int) -> bool:
+    """Whether a prompt leaves its response room in the context."""
+    return prompt_tokens < context_length
+
+
+def too_long(prompt_tokens: int) -> Decision:
+    """What becomes of a prompt without room: the cloud gets it, whatever the marker's bias."""
+    return Decision("cloud", "too_long", "", None, (), prompt_tokens=prompt_tokens)
 
 
 def completion(open_markers: dict[int, tuple[int, ...]]) -> tuple[int, ...]:

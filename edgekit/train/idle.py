@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from edgekit.train.algorithms import ALGORITHMS, settings_of
-from edgekit.warm_start.bases import is_pretrained
+from edgekit.warm_start.bases import PACKAGED, is_pretrained
 
 OF_ALGORITHMS = frozenset().union(*map(settings_of, ALGORITHMS))
 
@@ -33,6 +33,6 @@ def idle_settings(settings: Mapping[str, Any]) -> dict[str, str]:
     if not is_pretrained(base):
         of_warm_starts = ("warm_start", "warm_start_settings", "instruction")
         idle |= dict.fromkeys(of_warm_starts, f"{base} is not warm-started")
-    elif base == "smollm2":
+    elif base in PACKAGED:
         idle["instruction"] = f"{base} is prompted without a chat format"
     return idle

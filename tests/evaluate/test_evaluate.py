@@ -10,14 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.evaluate.answers import PolicyDecider, decide_both, evaluate
+from edgekit.evaluate.answers import PolicyDecider, StepDecider, decide_both, evaluate
 from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 from edgekit.evaluate.metrics import check_calibration, expected_cloud, summarize
 from edgekit.evaluate.plots import accuracy_curve
 from edgekit.policy.checkpoint import load_policy
+from edgekit.policy.reference import ReferenceModel
+from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import CalibrationFacts, Marker, RoutingSpec
 from edgekit.tasks import get_task
+from edgekit.tasks.base import Problem
 
 SPEC = RoutingSpec(marker=Marker(text="<m>", token_ids=((9,), (7, 8))), stop_token_ids=(1,), max_new_tokens=8)
 
@@ -125,8 +128,6 @@ class Cloud:
 
 
 def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_folder, tiny_prompts) -> None:
-    from edgekit.tasks.base import Problem
-
     problems = [Problem(str(i), prompt, "tiny") for i, prompt in enumerate(tiny_prompts)]
     cloud = Cloud()
     source = PolicyDecider(load_policy(tiny_policy_folder), batch_size=16)
@@ -136,6 +137,22 @@ def test_a_policy_is_evaluated_with_one_cloud_call_per_hand_off(tiny_policy_fold
     assert report.overall_accuracy == pytest.approx(0.4)
     assert (report.rescued, report.harmed) == (16, 0)
     assert evaluate(source, Exam(), problems, None).report.overall_accuracy == 0.0
+
+
+@pytest.mark.parametrize("kind", ["policy", "steps"])
+def test_a_prompt_that_is_too_long_goes_to_the_cloud_whatever_the_bias(kind: str, tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    source = PolicyDecider(policy)
+    if kind == "steps":
+        source = StepDecider(ReferenceModel(policy.model), policy.routing, policy.vocabulary, policy.encode)
+    prompts = ["1 2 -> 3", "1 " * 100, "4 5 -> 9"]
+    first, long, second = source.decide(prompts, SOLO)
+    assert (long.route, long.reason, long.token_ids) == ("cloud", "too_long", ())
+    assert [first, second] == source.decide(prompts[::2], SOLO)
+    problems = [Problem(str(i), prompt, "tiny") for i, prompt in enumerate(prompts)]
+    bias = policy.routing.model_copy(update={"marker_bias": -100.0})
+    report = evaluate(source, Exam(), problems, Cloud(), routing=bias).report
+    assert (report.too_long, report.call_fraction) == (1, pytest.approx(1 / 3))
 
 
 def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_folder, tiny_prompts) -> None:

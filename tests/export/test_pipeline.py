@@ -73,6 +73,12 @@ def test_a_weight_that_groups_do_not_divide_is_told_of_and_listed_in_the_manifes
     assert verify_bundle(open_bundle(out), None, [], None, None).passed
 
 
+def test_a_prompt_that_is_too_long_for_the_context_is_no_case(tiny_policy_folder: Path, tmp_path: Path) -> None:
+    recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 32})
+    out = export(tiny_policy_folder, recipe, tmp_path / "out", prompts=["1 " * 40, "1 2 -> 3"])
+    assert [case.prompt for case in open_bundle(out).conformance()] == ["1 2 -> 3"]
+
+
 def test_a_missing_backend_is_said_before_any_work(tiny_policy_folder: Path, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setitem(TARGETS, "onnx", replace(TARGETS["onnx"], needs=Needs("absent", "absent", "onnx")))
     with pytest.raises(BackendMissing, match=r"cannot export to onnx: absent is not installed\. .*pip install"):

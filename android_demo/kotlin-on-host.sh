@@ -3,6 +3,7 @@
 tools=$here/.tools
 compiler=$tools/node_modules/kotlin-compiler
 version=2.4.20
+coroutines=$compiler/lib/kotlinx-coroutines-core-jvm.jar
 
 # cannot WHY: ends with 77.
 cannot() {
@@ -10,11 +11,12 @@ cannot() {
   exit 77
 }
 
-# compile NAME MORE_CLASSES SOURCE...: sets jar to NAME-HASH.jar, compiled unless these sources were already.
+# compile NAME MORE_CLASSES [-FLAG] SOURCE...: sets jar to NAME-HASH.jar, compiled unless these sources were already.
 # NAME-????????????????.jar are older ones of it: core-tests is not core.
 compile() {
-  local name=$1 more=$2 stamp
+  local name=$1 more=$2 stamp flag=
   shift 2
+  case $1 in -*) flag=$1 && shift ;; esac
   command -v java >/dev/null || cannot "java not found. Install a JDK 17 or newer."
   if [ ! -x "$compiler/bin/kotlinc" ]; then
     command -v npm >/dev/null || cannot "npm not found. Install Node.js, whose npm brings the Kotlin compiler."
@@ -22,11 +24,11 @@ compile() {
     npm install --no-audit --no-fund --no-save --silent --prefix "$tools" "kotlin-compiler@$version" ||
       cannot "npm could not fetch kotlin-compiler $version. Connect to a network once."
   fi
-  stamp=$({ echo "$more"; find "$@" -name '*.kt' -print0 | sort -z | xargs -0 cat; } | sha256sum | cut -c1-16)
+  stamp=$({ echo "$more $flag"; find "$@" -name '*.kt' -print0 | sort -z | xargs -0 cat; } | sha256sum | cut -c1-16)
   jar=$tools/$name-$stamp.jar
   if [ ! -f "$jar" ]; then
     rm -f "$tools/$name"-????????????????.jar
-    "$compiler/bin/kotlinc" -J-Xmx1g -J-XX:+UseSerialGC -J-XX:TieredStopAtLevel=1 -Werror -jvm-target 17 \
+    "$compiler/bin/kotlinc" -J-Xmx1g -J-XX:+UseSerialGC -J-XX:TieredStopAtLevel=1 -Werror -jvm-target 17 $flag \
       ${more:+-cp "$more"} -d "$tools/compiling-$$.jar" "$@" || exit 1
     mv "$tools/compiling-$$.jar" "$jar"
   fi

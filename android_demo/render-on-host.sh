@@ -9,20 +9,27 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=${PYTHON:-$here/../.venv/bin/python}
 [ -x "$python" ] || cannot "$python not found. Run make demo first, or set PYTHON."
 
-demo=$here/app/src/main/kotlin/ai/edgekit/demo
-screens=()
-for file in "$demo"/*.kt; do
-  case $file in
-    */OnnxStepModel.kt | */ExecuTorchStepModel.kt) ;; # their runtimes are not here: preview/RecordedModels.kt
-    *) screens+=("$file") ;;
-  esac
-done
-compile core "" "$here/core/src/main/kotlin" # apart, as Gradle does: the app sees no internals
+# Apart, as Gradle does: the app sees no internals.
+compile core "$coroutines" -Xexplicit-api=strict "$here/core/src/main/kotlin"
 core=$jar
-compile preview "$core" "${screens[@]}" "$here/preview"
+
+# What Gradle would make of the resources, and the app's sources but for the one that needs Android's Keystore.
+strings=$here/app/src/main/res/values/strings.xml
+made=$tools/made
+rm -rf "$made"
+mkdir -p "$made"
+cp "$here"/app/src/main/kotlin/ai/edgekit/demo/*.kt "$made/"
+rm "$made/KeyVault.kt"
+{
+  echo "package ai.edgekit.demo"
+  echo "object R { object string {"
+  sed -n 's/.*<string name="\([a-z_]*\)".*/    const val \1 = "\1"/p' "$strings"
+  echo "} }"
+} >"$made/R.kt"
+compile preview "$core:$coroutines" "$made" "$here/preview"
 
 "$python" "$here/preview/render.py" "$1" "$2" \
-  java -Xmx512m -XX:+UseSerialGC -cp "$jar:$core:$compiler/lib/kotlin-stdlib.jar" ai.edgekit.preview.PreviewKt
+  java -Xmx512m -XX:+UseSerialGC "-Dstrings=$strings" -cp "$jar:$core:$coroutines:$compiler/lib/kotlin-stdlib.jar" ai.edgekit.preview.PreviewKt
 
 if [ $# -gt 2 ]; then
   command -v chromium >/dev/null || cannot "chromium not found. Install it, or open $2/screens.html in a browser."

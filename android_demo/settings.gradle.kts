@@ -15,4 +15,4 @@ dependencyResolutionManagement {
 }
 
 rootProject.name = "edgekit-demo"
-include(":core", ":app")
+include(":core", ":onnxruntime", ":executorch", ":app")

@@ -7,10 +7,10 @@ set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
 . "$here/kotlin-on-host.sh"
-compile core-tests "$compiler/lib/kotlin-test.jar" "$here/core/src/main/kotlin" "$here/core/src/test/kotlin"
+compile core-tests "$compiler/lib/kotlin-test.jar:$coroutines" "$here/core/src/main/kotlin" "$here/core/src/test/kotlin"
 
 run() {
-  java "$1" -XX:+UseSerialGC -cp "$jar:$compiler/lib/kotlin-stdlib.jar:$compiler/lib/kotlin-test.jar" \
+  java "$1" -XX:+UseSerialGC -cp "$jar:$compiler/lib/kotlin-stdlib.jar:$compiler/lib/kotlin-test.jar:$coroutines" \
     ai.edgekit.core.TestMainKt "${@:2}"
 }
 if [ "${1:-}" = --load ]; then

@@ -27,20 +27,17 @@ fi
 # Each checkout has its own, so that two may be drawn at once.
 inside=/var/tmp/edgekit-preview-$(printf %s "$here" | cksum | cut -d' ' -f1)
 work=$root$inside
-mkdir -p "$work/Preview"
+mkdir -p "$work"
 exec 9>"$work/lock"
 flock 9
-rm -rf "$work"/{Sources,Tests,Preview/Sources,home,in,out}
-mkdir -p "$work"/{Tests/EdgeCoreTests,home/Documents/Bundles,in,out}
-cp -p "$here/Package.swift" "$work/"
-cp -rp "$here/Sources" "$work/"
-cp -rp "$here/Preview/Package.swift" "$here/Preview/Sources" "$work/Preview/"
-for source in "$here"/App/*.swift; do
-  # An adapter here stands in for the app's of the same name; the other two compile to nothing without their packages.
-  [ -e "$work/Preview/Sources/EdgekitDemo/$(basename "$source")" ] ||
-    cp -p "$source" "$work/Preview/Sources/EdgekitDemo/"
-done
-touch "$work/Tests/EdgeCoreTests/None.swift"
+demo=$work/ios_demo
+rm -rf "$demo"/{Sources,Tests,Preview/Sources} "$work"/{home,in,out}
+mkdir -p "$demo"/{Sources,Tests/EdgeCoreTests,Preview} "$work"/{home/Documents/Bundles,in,out}
+cp -p "$here/../Package.swift" "$work/"
+cp -rp "$here/Sources/EdgeCore" "$demo/Sources/"
+cp -rp "$here/Preview/Package.swift" "$here/Preview/Sources" "$demo/Preview/"
+cp -p "$here"/App/*.swift "$demo/Preview/Sources/EdgekitDemo/"
+touch "$demo/Tests/EdgeCoreTests/None.swift"
 
 run() {
   if [ -z "$root" ]; then
@@ -53,11 +50,11 @@ run() {
 }
 
 # Debian's libswiftObservation names a function of the runtime that is not exported; only its last words need it.
-run swift build --package-path "$inside/Preview" --quiet -Xlinker --allow-shlib-undefined 1>&2
+run swift build --package-path "$inside/ios_demo/Preview" --quiet -Xlinker --allow-shlib-undefined 1>&2
 [ $# -eq 4 ] || exit 0
 cp -rL "$1" "$work/home/Documents/Bundles/"
 cp "$2"/recording.* "$work/in/"
 run env HOME="$inside/home" EDGEKIT_RECORDING="$inside/in" \
-  sh -c 'cd "$1" && exec ../Preview/.build/debug/EdgekitDemo' sh "$inside/out" <"$3"
+  sh -c 'cd "$1" && exec ../ios_demo/Preview/.build/debug/EdgekitDemo' sh "$inside/out" <"$3"
 mkdir -p "$4"
 cp "$work"/out/* "$4/"

@@ -27,8 +27,8 @@ if [ "${1:-}" = --install ]; then
   install_toolchain
 fi
 if command -v swift >/dev/null; then
-  swiftc -frontend -parse -swift-version 6 "$here"/App/*.swift
-  exec swift test --package-path "$here" "$@"
+  swiftc -frontend -parse -swift-version 6 "$here"/App/*.swift "$here"/Sources/Edge{CoreML,ONNX,ExecuTorch}/*.swift
+  exec swift test --package-path "$here/.." "$@"
 fi
 [ -e "$root/usr/libexec/swift/bin/swift-frontend" ] ||
   cannot "no swift. Install Xcode 16 or Swift 6 (swift.org), or on Debian as root run $0 --install."
@@ -42,7 +42,8 @@ mkdir -p "$copy/ios_demo" "$copy/tests" "$copy/edgekit/policy" "$copy/out"
 rm -rf "$copy"/ios_demo/{App,Sources,Tests}
 mkdir "$copy/ios_demo/App"
 cp "$here"/App/*.swift "$copy/ios_demo/App/"
-cp -r "$here/Package.swift" "$here/Sources" "$here/Tests" "$copy/ios_demo/"
+cp -r "$here/Sources" "$here/Tests" "$copy/ios_demo/"
+cp "$here/../Package.swift" "$copy/"
 cp -rT "$here/../tests/conformance" "$copy/tests/conformance"
 cp -rT "$here/../edgekit/policy/base" "$copy/edgekit/policy/base"
 rm -rf "$copy"/out/*
@@ -60,5 +61,5 @@ fi
 # /proc and /dev are lent to the folder for this one process, and gone with it.
 inside='mount --bind /proc "$0/proc" && mount --bind /dev "$0/dev" && exec chroot "$0" "$@"'
 unshare --mount sh -c "$inside" "$root" \
-  sh -c "swiftc -frontend -parse -swift-version 6 $inner/ios_demo/App/*.swift"
-exec unshare --mount sh -c "$inside" "$root" swift test --package-path "$inner/ios_demo" "$@"
+  sh -c "cd $inner/ios_demo && swiftc -frontend -parse -swift-version 6 App/*.swift Sources/Edge[!C]*/*.swift Sources/EdgeCoreML/*.swift"
+exec unshare --mount sh -c "$inside" "$root" swift test --package-path "$inner" "$@"

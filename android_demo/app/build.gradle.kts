@@ -9,12 +9,11 @@ android {
 
     defaultConfig {
         applicationId = "ai.edgekit.demo"
-        minSdk = 26 // java.nio.file, which the bundle's check needs
+        minSdk = 27 // what :onnxruntime needs
         targetSdk = 36
         versionCode = 1
         versionName = "0.1"
         ndk.abiFilters += listOf("arm64-v8a", "x86_64") // what both runtimes ship
-        buildConfigField("String", "EXECUTORCH_VERSION", "\"${libs.versions.executorch.get()}\"")
     }
 
     buildFeatures {
@@ -32,9 +31,8 @@ android {
 }
 
 dependencies {
-    implementation(project(":core"))
-    implementation(libs.onnxruntime)
-    implementation(libs.executorch)
+    implementation(project(":onnxruntime"))
+    implementation(project(":executorch"))
     implementation(platform(libs.compose.bom))
     implementation(libs.compose.material3)
     implementation(libs.activity.compose)

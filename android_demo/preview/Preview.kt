@@ -42,7 +42,7 @@ private class User {
  * Uses the app and writes what it showed: each screen a file NAME.html in OUT.
  *
  * Usage: PreviewKt BUNDLE OUT CLOUD_URL KEPT_PROMPT CALLING_PROMPT. OUT holds the logits that render.py recorded;
- * the app's own files, its device report among them, go to OUT/phone.
+ * the app's own files, its device report among them, go to OUT/phone. The cloud's server gives the bundle as well.
  */
 fun main(arguments: Array<String>) {
     val (bundle, out, cloud, kept, calling) = arguments
@@ -77,6 +77,19 @@ private fun visit(user: User, cloud: String, kept: String, calling: String, keep
     user.find("card")
     user.find("button", "Ask")
     keep("cloud", user.look())
+
+    user.tap("chip", "Cloud")
+    user.tap("chip", "Never send")
+    user.tap("chip", "Ask")
+    user.ask(calling)
+    user.find("button", "Ask")
+    keep("never", user.look())
+
+    user.tap("chip", "Models")
+    user.type("Bundle address, https://…", cloud.removeSuffix("v1") + "downloaded")
+    user.tap("button", "Download")
+    user.find("button", "downloaded")
+    keep("models", user.look())
 
     user.tap("chip", "Self-test")
     user.tap("button", "Run")

@@ -1,8 +1,10 @@
 package ai.edgekit.demo
 
+import ai.edgekit.core.Bundle
 import ai.edgekit.core.EdgekitException
 import ai.edgekit.core.Json
 import ai.edgekit.core.JsonFields
+import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.RuntimeFacts
 import java.io.File
 import java.nio.ByteBuffer
@@ -14,8 +16,10 @@ object BuildConfig {
     const val VERSION_NAME = "preview"
 }
 
-/** The runtime's place: answers with the logits that render.py recorded of [artifact], and with nothing else. */
-open class RecordedModel(private val artifact: File, override val contextLength: Int) : PhoneModel {
+/** The runtime's place: answers with the logits that render.py recorded of a bundle's artifact, and with nothing else. */
+open class RecordedModel(bundle: Bundle) : PhoneModel {
+    private val artifact = bundle.artifact
+    override val contextLength = bundle.manifest.model.contextLength
     private val fields = JsonFields.of(Json.parse(File(folder, "logits.json").readText()))
     private val size = fields.count("vocab_size")
     private val rows = ByteBuffer.wrap(File(folder, "logits.f32").readBytes())
@@ -55,7 +59,3 @@ open class RecordedModel(private val artifact: File, override val contextLength:
         lateinit var folder: File
     }
 }
-
-class OnnxStepModel(artifact: File, contextLength: Int) : RecordedModel(artifact, contextLength)
-
-class ExecuTorchStepModel(artifact: File, contextLength: Int) : RecordedModel(artifact, contextLength)

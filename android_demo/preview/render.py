@@ -53,8 +53,8 @@ def record(bundle: Bundle, out: Path) -> None:
     (out / "logits.f32").write_bytes(np.stack(rows).astype("<f4").tobytes())
 
 
-def serve(task: Task) -> ThreadingHTTPServer:
-    """A chat server on a free port of this machine that answers with the task's exact solver."""
+def serve(task: Task, folder: Path) -> ThreadingHTTPServer:
+    """A server on a free port of this machine: a chat by the task's exact solver, and the files of the bundle."""
     oracle = OracleCloud(task)
 
     class Handler(BaseHTTPRequestHandler):
@@ -68,8 +68,17 @@ def serve(task: Task) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(body)
 
+        def do_GET(self) -> None:
+            file = folder / self.path.removeprefix("/downloaded/")
+            begin = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+            body = file.read_bytes()[begin:]
+            self.send_response(206 if begin else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
         def log_message(self, format: str, *args: object) -> None:
-            """Nothing: one request is expected."""
+            """Nothing: what was asked shows on the screens."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -91,7 +100,7 @@ def render(folder: Path, out: Path, java: Sequence[str]) -> None:
     prompts = [first_prompt(bundle, "answer"), first_prompt(bundle, "marker")]
     out.mkdir(parents=True, exist_ok=True)
     record(bundle, out)
-    server = serve(get_task(bundle.manifest.provenance["task"]))
+    server = serve(get_task(bundle.manifest.provenance["task"]), folder)
     url = f"http://127.0.0.1:{server.server_port}/v1"
     try:
         subprocess.run([*java, str(folder), str(out), url, *prompts], check=True)

@@ -51,7 +51,7 @@ def _android_steps(project: Path, bundle: Path, pushed: str | None) -> list[str]
 
 
 def _ios_steps(project: Path, bundle: Path, placement: Placement) -> list[str]:
-    package = f"Add the {placement.runtime} Swift package in Xcode; the app is built without it (README.md says which)."
+    package = f"Add EdgeONNX or EdgeExecuTorch to the app in Xcode; it is built without {placement.runtime} (README)."
     return [
         f"Open {project}/App/EdgekitDemo.xcodeproj in Xcode 16 or newer and choose your team under Signing.",
         *([] if placement.runtime_version else [package]),

@@ -1,7 +1,8 @@
 import EdgeCore
 import SwiftUI
+import UIKit
 
-/// Ask, see the answer grow, see which side answered and why.
+/// The conversation so far: each prompt, its answer as it grows, which side answered and why.
 struct AskView: View {
     @Bindable var model: AppModel
 
@@ -18,22 +19,16 @@ struct AskView: View {
                 } footer: {
                     Text(model.status)
                 }
-                if !model.shown.isEmpty {
-                    Section("Answer") {
-                        Text(model.shown).monospaced().textSelection(.enabled)
-                    }
-                }
-                if let answer = model.answer { AnswerSection(answer: answer) }
-                if let budget = model.budget {
-                    Section("Budget") {
-                        let left = "\(budget.left) of \(budget.allowed) in \(budget.window) prompts"
-                        LabeledContent("Calls left", value: left)
-                    }
+                ForEach(model.turns.reversed(), id: \.id) { TurnSection(turn: $0) }
+                Section("Budget") {
+                    let left = "\(model.budget.left) of \(model.budget.allowed) in \(model.budget.window) prompts"
+                    LabeledContent("Calls left", value: left)
                 }
             }
             .navigationTitle("edgekit")
             .alert("Send this prompt to the cloud?", isPresented: isAsked, presenting: model.consent) { _ in
                 Button("Send") { model.reply(true) }
+                Button("Always to this server") { model.reply(true, always: true) }
                 Button("Keep it here", role: .cancel) { model.reply(false) }
             } message: { request in
                 Text("\(request.request.prompt)\n\nIt goes to \(request.request.server).")
@@ -47,24 +42,43 @@ struct AskView: View {
     }
 }
 
-/// Which side answered, why, and how long it took.
-private struct AnswerSection: View {
-    let answer: HybridAnswer
+/// One prompt and what came of it; VoiceOver reads an answer as it grows.
+private struct TurnSection: View {
+    let turn: Turn
 
     var body: some View {
-        Section("Who answered") {
-            LabeledContent("Side", value: answer.route == .local ? "this phone" : "the cloud")
-            LabeledContent("Why", value: why)
-            if let text = answer.answer { LabeledContent("Answer", value: text) }
-            LabeledContent("On the phone", value: milliseconds(answer.localMs))
-            if let cloudMs = answer.cloudMs { LabeledContent("In the cloud", value: milliseconds(cloudMs)) }
-            LabeledContent("Tokens", value: "\(answer.promptTokens) read, \(answer.generatedTokens) written")
-            if answer.markerMargin.isFinite {
-                let margin = answer.markerMargin.formatted(.number.precision(.fractionLength(2)))
-                LabeledContent("Marker's margin", value: margin)
+        Section(turn.prompt) {
+            if !turn.shown.isEmpty {
+                Text(AttributedString.of(turn.shown)).monospaced().textSelection(.enabled)
+                    .accessibilityLabel("Answer: \(turn.shown)")
+                    .accessibilityAddTraits(.updatesFrequently)
             }
-            if let notice = answer.notice { Text(notice).foregroundStyle(.secondary) }
+            if let failure = turn.failure { Text(failure).foregroundStyle(.red) }
+            if let answer = turn.answer { AnswerRows(answer: answer, megabytes: turn.megabytes) }
         }
+    }
+}
+
+/// Which side answered, why, and how long it took.
+private struct AnswerRows: View {
+    let answer: HybridAnswer
+    let megabytes: Int?
+
+    var body: some View {
+        LabeledContent("Side", value: answer.route == .local ? "this phone".localized : "the cloud".localized)
+        LabeledContent("Why", value: why.localized)
+        if let text = answer.answer { LabeledContent("Answer", value: text) }
+        LabeledContent("On the phone", value: milliseconds(answer.localMs))
+        if let cloudMs = answer.cloudMs { LabeledContent("In the cloud", value: milliseconds(cloudMs)) }
+        LabeledContent("Tokens", value: "\(answer.promptTokens) + \(answer.generatedTokens)")
+        LabeledContent("Tokens a second", value: speed)
+        if let megabytes { LabeledContent("Memory left", value: "\(megabytes) MB") }
+        if answer.markerMargin.isFinite {
+            let margin = answer.markerMargin.formatted(.number.precision(.fractionLength(2)))
+            LabeledContent("Marker's margin", value: margin)
+        }
+        if let notice = answer.notice { Text(notice).foregroundStyle(.secondary) }
+        Button("Copy") { UIPasteboard.general.string = answer.text }
     }
 
     private var why: String {
@@ -81,7 +95,29 @@ private struct AnswerSection: View {
         }
     }
 
+    private var speed: String {
+        let second = answer.localMs > 0 ? 1000 * Double(answer.generatedTokens) / answer.localMs : 0
+        return second.formatted(.number.precision(.fractionLength(1)))
+    }
+
     private func milliseconds(_ value: Double) -> String {
         "\(Int(value.rounded())) ms"
+    }
+}
+
+extension String {
+    /// As the app's string catalog has it.
+    var localized: String { NSLocalizedString(self, comment: "") }
+}
+
+extension AttributedString {
+    /// With what of Markdown stands within a line drawn, where the system can; sums keep their stars.
+    static func of(_ text: String) -> AttributedString {
+        #if canImport(Darwin)
+            let whole = AttributedString.MarkdownParsingOptions(interpretedSyntax: .inlineOnlyPreservingWhitespace)
+            let isMarked = text.contains("**") || text.contains("`")
+            if isMarked, let marked = try? AttributedString(markdown: text, options: whole) { return marked }
+        #endif
+        return AttributedString(text)
     }
 }

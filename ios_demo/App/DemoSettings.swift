@@ -8,7 +8,7 @@ import UIKit
     import os
 #endif
 
-/// What the user chose. The key lives in memory only: it is neither stored nor logged.
+/// What the user chose, kept across starts of the app; the key in the Keychain, in no log.
 @MainActor @Observable
 final class DemoSettings {
     var cloudModel = UserDefaults.standard.string(forKey: "cloudModel") ?? "" {
@@ -17,7 +17,22 @@ final class DemoSettings {
     var cloudUrl = UserDefaults.standard.string(forKey: "cloudUrl") ?? "https://" {
         didSet { UserDefaults.standard.set(cloudUrl, forKey: "cloudUrl") }
     }
-    var key = ""
+    var key = KeyVault.read() {
+        didSet { KeyVault.write(key) }
+    }
+    /// Whether prompts may leave for each server, by its address.
+    private var consents = UserDefaults.standard.dictionary(forKey: "consents") as? [String: String] ?? [:] {
+        didSet { UserDefaults.standard.set(consents, forKey: "consents") }
+    }
+    /// The same for the server that is named now.
+    var consent: Consent {
+        get { consents[cloudUrl].flatMap(Consent.init) ?? .ask }
+        set { consents[cloudUrl] = newValue.rawValue }
+    }
+    /// The name of the bundle last chosen.
+    var bundle = UserDefaults.standard.string(forKey: "bundle") ?? "" {
+        didSet { UserDefaults.standard.set(bundle, forKey: "bundle") }
+    }
     var share = UserDefaults.standard.object(forKey: "share") as? Double ?? 0.3 {
         didSet { UserDefaults.standard.set(share, forKey: "share") }
     }
@@ -26,8 +41,9 @@ final class DemoSettings {
         didSet { UserDefaults.standard.set(history, forKey: "history") }
     }
 
-    func budget() throws -> CloudBudget {
-        try CloudBudget(share: share, history: history)
+    /// The budget as it was kept; one that cannot be is the usual one.
+    func budget() -> CloudBudget {
+        (try? CloudBudget(share: share, history: history)) ?? .usual
     }
 
     /// The cloud, or nil if none is named.

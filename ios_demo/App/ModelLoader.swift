@@ -1,5 +1,14 @@
 import EdgeCore
+import EdgeCoreML
 import Foundation
+
+// Linked only if their products were added to the app: README.md, "The other two runtimes".
+#if canImport(EdgeONNX)
+    import EdgeONNX
+#endif
+#if canImport(EdgeExecuTorch)
+    import EdgeExecuTorch
+#endif
 
 /// Where bundles lie, and the runtime that executes each one's artifact.
 enum ModelLoader {
@@ -10,9 +19,17 @@ enum ModelLoader {
         return [builtIn, copied].compactMap { $0 }.flatMap(bundles)
     }
 
+    /// Where the bundle at `address` is kept: under the last word of it.
+    static func folder(for address: String) -> URL {
+        let last = address.split(separator: "/").last ?? ""
+        let name = String(last.filter { $0.isLetter || $0.isNumber || "-_".contains($0) })
+        return URL.documentsDirectory.appending(path: "Bundles").appending(path: name.isEmpty ? "bundle" : name)
+    }
+
     private static func bundles(in folder: URL) -> [URL] {
         let found = try? FileManager.default.contentsOfDirectory(at: folder, includingPropertiesForKeys: nil)
         return (found ?? [])
+            .filter { !$0.lastPathComponent.hasSuffix(".partial") }
             .filter { FileManager.default.fileExists(atPath: $0.appending(path: BundleManifest.file).path) }
             .sorted { $0.lastPathComponent < $1.lastPathComponent }
     }
@@ -23,21 +40,22 @@ enum ModelLoader {
         case "coreml":
             return try await CoreMLStepModel.open(bundle)
         case "onnx":
-            #if canImport(OnnxRuntimeBindings)
+            #if canImport(EdgeONNX)
                 return try OnnxStepModel.open(bundle)
             #else
-                throw missing("ONNX Runtime")
+                throw missing("EdgeONNX")
             #endif
         default:
-            #if canImport(ExecuTorch)
+            #if canImport(EdgeExecuTorch)
                 return try ExecuTorchStepModel.open(bundle)
             #else
-                throw missing("ExecuTorch")
+                throw missing("EdgeExecuTorch")
             #endif
         }
     }
 
     private static func missing(_ runtime: String) -> EdgeError {
-        EdgeError("no runtime: \(runtime). This app was built without its package. Add it in Xcode, see README.md.")
+        let why = "This app was built without it. Add the product in Xcode, see README.md"
+        return EdgeError("no runtime: \(runtime). \(why).", .unsupported)
     }
 }

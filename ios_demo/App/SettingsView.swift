@@ -1,3 +1,4 @@
+import EdgeCore
 import SwiftUI
 
 /// Bundle, cloud and budget.
@@ -13,11 +14,25 @@ struct SettingsView: View {
                         Button(folder.lastPathComponent) { Task { await model.open(folder) } }
                             .disabled(model.isBusy)
                     }
+                    TextField("https://host/bundle", text: $model.address).keyboardType(.URL)
+                    Button("Download") { Task { await model.download() } }
+                        .disabled(model.isBusy || model.address.isEmpty)
+                    if let progress = model.progress {
+                        Text("\(Int(progress * 100)) %")
+                        Button("Stop the download") { model.stop() }
+                    }
                 }
+                .autocorrectionDisabled()
+                .textInputAutocapitalization(.never)
                 Section("Cloud") {
                     TextField("Model", text: $settings.cloudModel)
                     TextField("https://host/v1", text: $settings.cloudUrl).keyboardType(.URL)
-                    SecureField("Key (kept in memory only)", text: $settings.key)
+                    SecureField("Key (kept in the Keychain)", text: $settings.key)
+                    Picker("Prompts to this server", selection: $settings.consent) {
+                        Text("Ask each time").tag(Consent.ask)
+                        Text("Always send").tag(Consent.always)
+                        Text("Never send").tag(Consent.never)
+                    }
                 }
                 .autocorrectionDisabled()
                 .textInputAutocapitalization(.never)

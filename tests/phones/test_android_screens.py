@@ -63,8 +63,11 @@ def test_the_screens_show_what_the_core_decided(bundle_folder: Path, tmp_path: P
     own, handed = bundle.expected(kept), bundle.expected(called)
 
     device = texts(tmp_path, "device")
-    assert {kept.prompt, own.text, "Answered on this device: answer", f"Answer: {own.answer}"} <= set(device)
-    assert device[-1].startswith(f"{len(kept.prompt_token_ids)} + {len(own.token_ids)} tokens, device ")
+    assert {kept.prompt, own.text, "Answered on this device: it gave an answer", f"Answer: {own.answer}"} <= set(device)
+    counts = f"{len(kept.prompt_token_ids)} + {len(own.token_ids)} tokens, device "
+    assert any(text.startswith(counts) for text in device)
+    assert {f"You: {kept.prompt}", "Copy"} <= set(device)
+    assert "--live:polite" in (tmp_path / "device.html").read_text()
     assert "Cloud calls left in 20 prompts: 6" in device
 
     consent = texts(tmp_path, "consent")
@@ -72,15 +75,22 @@ def test_the_screens_show_what_the_core_decided(bundle_folder: Path, tmp_path: P
     assert {"Working", "Send this prompt to oracle?", handed.text} <= set(consent)
 
     cloud = texts(tmp_path, "cloud")
-    answer = next(text for text in cloud if text.startswith("Answer: ")).removeprefix("Answer: ")
+    answer = next(text for text in cloud if text.startswith("Answer: ")).removeprefix("Answer: ")  # the newest first
     problem = TASK.parse(called.prompt)
     assert problem is not None
     assert TASK.grade(problem, answer)
-    assert {called.prompt, answer, "Answered by the cloud: marker"} <= set(cloud)
-    assert re.fullmatch(
-        rf"{len(called.prompt_token_ids)} \+ {len(handed.token_ids)} tokens, device \d+ ms, cloud \d+ ms", cloud[-1]
-    )
+    assert {called.prompt, answer, "Answered by the cloud: the policy asked for help"} <= set(cloud)
+    counts = rf"{len(called.prompt_token_ids)} \+ {len(handed.token_ids)} tokens, device \d+ ms, [\d.]+ tokens/s, "
+    assert any(re.fullmatch(counts + r"memory \d+ MB, cloud \d+ ms", text) for text in cloud)
+    assert f"You: {kept.prompt}" in cloud  # the conversation goes on
     assert "Cloud calls left in 20 prompts: 5" in cloud
+
+    never = texts(tmp_path, "never")
+    assert "Answered on this device: the prompt was kept here" in never
+    assert "Cloud calls left in 20 prompts: 5" in never
+    assert {"bundle", "downloaded"} <= set(texts(tmp_path, "models"))
+    kept_files = tmp_path / "phone" / "private" / "bundles" / "downloaded"
+    assert open_bundle(kept_files).manifest == bundle.manifest
 
     rows = [text for text in texts(tmp_path, "self-test") if "  case-" in text]
     decisions = [(case.id, bundle.expected(case)) for case in bundle.conformance()]

@@ -70,8 +70,8 @@ def texts(screen: Path, kind: str) -> list[str]:
 
 
 def rows(screen: Path) -> Iterator[tuple[str, str]]:
-    """Each labelled row as its label and value."""
-    yield from zip(texts(screen, "label"), texts(screen, "value"), strict=True)
+    """Each labelled row as its label and value, the newest prompt's last."""
+    yield from reversed(list(zip(texts(screen, "label"), texts(screen, "value"), strict=True)))
 
 
 def told(case: Told) -> str:
@@ -99,14 +99,17 @@ def test_the_screens_show_what_the_core_decided(tmp_path: Path) -> None:
 
     (message,) = texts(out / "consent.html", "message")
     assert message.startswith(f"{called.prompt}\n\nIt goes to http://127.0.0.1:")
-    assert texts(out / "consent.html", "monospaced") == [called.decision.text]
+    assert texts(out / "consent.html", "monospaced") == [called.decision.text, kept.decision.text]
+    assert "Always to this server" in texts(out / "consent.html", "button")
     assert asked == [called.prompt]
     shown = dict(rows(out / "handed_off.html"))
     assert (shown["Side"], shown["Why"]) == ("the cloud", "the policy asked for help")
     task = get_task("countdown")
     problem = task.parse(called.prompt)
     assert problem
-    assert texts(out / "handed_off.html", "monospaced") == [shown["Answer"]] == [task.solve(problem)]
+    assert texts(out / "handed_off.html", "monospaced") == [shown["Answer"], kept.decision.text]
+    assert shown["Answer"] == task.solve(problem)
+    assert f'aria-label="Answer: {shown["Answer"]}"' in (out / "handed_off.html").read_text()
     assert shown["Calls left"] == "5 of 6 in 20 prompts"
 
     found = dict(rows(out / "self_test.html"))

@@ -9,7 +9,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -21,7 +23,8 @@ from edgekit.routing.vocabulary import Vocabulary
 from edgekit.verify.device_report import ordered_cases, read_device_report
 
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "android_demo" / "test-on-host.sh"
+ANDROID = ROOT / "android_demo"
+SCRIPT = ANDROID / "test-on-host.sh"
 CANNOT_RUN = 77
 LLAMA3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -79,13 +82,62 @@ def test_the_core_uses_nothing_but_java_and_kotlin() -> None:
     sources = (ROOT / "android_demo" / "core" / "src" / "main").rglob("*.kt")
     imports = {line for path in sources for line in re.findall(r"^import ([\w.]+)", path.read_text(), re.M)}
     assert imports
-    assert not {name for name in imports if not name.startswith(("java.", "kotlin."))}
+    assert not {name for name in imports if not name.startswith(("java.", "kotlin.", "kotlinx.coroutines."))}
 
 
-@pytest.mark.parametrize("name", ["OnnxStepModel", "ExecuTorchStepModel"])
-def test_what_cannot_be_compiled_here_is_thin(name: str) -> None:
-    source = ROOT / "android_demo" / "app" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "demo" / f"{name}.kt"
-    assert len(source.read_text().splitlines()) < 120
+@pytest.mark.parametrize("module", ["onnxruntime", "executorch"])
+def test_what_cannot_be_compiled_here_is_thin_and_a_library_of_its_own(module: str) -> None:
+    folder = ANDROID / module
+    for source in (folder / "src" / "main" / "kotlin" / "ai" / "edgekit" / module).glob("*.kt"):
+        assert len(source.read_text().splitlines()) < 140
+    build = (folder / "build.gradle.kts").read_text()
+    assert all(part in build for part in ("explicitApi()", "`maven-publish`", f'artifactId = "{module}"'))
+    assert "-keep class" in (folder / "consumer-rules.pro").read_text()
+    assert f'":{module}"' in (ANDROID / "settings.gradle.kts").read_text()
+
+
+def test_the_app_uses_the_libraries_and_nothing_of_a_runtime() -> None:
+    app = (ANDROID / "app" / "src" / "main").rglob("*.kt")
+    imports = {line for path in app for line in re.findall(r"^import ([\w.]+)", path.read_text(), re.M)}
+    assert not {name for name in imports if name.startswith(("ai.onnxruntime.", "org.pytorch."))}
+
+
+def test_the_guide_s_lines_are_those_that_are_tested() -> None:
+    tested = (ANDROID / "core/src/test/kotlin/ai/edgekit/core/HybridTests.kt").read_text()
+    (lines,) = re.findall(r"// guide: begin\n(.*?) *// guide: end", tested, re.S)
+    assert f"```kotlin\n{dedent(lines)}```" in (ANDROID / "README.md").read_text()
+
+
+def test_plain_http_goes_where_the_client_lets_it_and_no_further() -> None:
+    config = ElementTree.parse(ANDROID / "app/src/main/res/xml/network_security_config.xml")
+    allowed = {domain.text for domain in config.iter("domain")}
+    client = (ANDROID / "core/src/main/kotlin/ai/edgekit/core/CloudClient.kt").read_text()
+    (hosts,) = re.findall(r"THIS_MACHINE = setOf\((.*?)\)", client)
+    assert allowed == set(re.findall(r'"(.*?)"', hosts))
+    assert [base.get("cleartextTrafficPermitted") for base in config.iter("base-config")] == ["false"]
+
+
+def test_every_string_is_there_in_both_languages_with_the_same_places() -> None:
+    found = []
+    for folder in ("values", "values-de"):
+        strings = ElementTree.parse(ANDROID / "app/src/main/res" / folder / "strings.xml").iter("string")
+        translated = [item for item in strings if item.get("translatable") != "false"]
+        found.append({item.get("name"): sorted(re.findall(r"%\d\$[ds]", item.text or "")) for item in translated})
+    assert found[0] == found[1]
+    used = {name for path in (ANDROID / "app/src/main").rglob("*.kt")
+            for name in re.findall(r"R\.string\.(\w+)", path.read_text())}  # fmt: skip
+    assert used == set(found[0])
+
+
+def test_gradlew_says_how_to_get_the_jar_that_is_not_in_the_repository(tmp_path: Path) -> None:
+    shutil.copytree(ANDROID / "gradle", tmp_path / "gradle")
+    shutil.copy(ANDROID / "gradlew", tmp_path)
+    (tmp_path / "gradle" / "wrapper" / "gradle-wrapper.jar").unlink(missing_ok=True)
+    run = subprocess.run([str(tmp_path / "gradlew"), "tasks"], capture_output=True, text=True, check=False)
+    assert run.returncode == 2
+    wanted = re.search(r"gradle-([\d.]+)-bin", (ANDROID / "gradle/wrapper/gradle-wrapper.properties").read_text())
+    assert wanted
+    assert "no Java" in run.stderr or f"--gradle-version {wanted[1]}" in run.stderr
 
 
 def write_cases(folder: Path) -> None:

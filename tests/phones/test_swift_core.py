@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
+import plistlib
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -16,11 +19,11 @@ IOS = ROOT / "ios_demo"
 CORE = IOS / "Sources" / "EdgeCore"
 KOTLIN = ROOT / "android_demo" / "core" / "src" / "main" / "kotlin" / "ai" / "edgekit" / "core"
 SHARED = {
-    "AddedTokens", "Bundle", "BundleManifest", "BytePairModel", "CheckMemory", "CloudBudget", "CloudClient",
-    "CloudRequest", "Conformance", "DecisionRule", "DecodeLoop", "DeviceReport", "Errors", "GuardedModel",
-    "HandOffLog", "HybridSession", "Json", "JsonFields", "JsonReader", "MemoryNeed", "PreTokenizer", "Replay",
-    "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer", "TokenizerFile",
-    "Utf8Decoder", "Vocabulary",
+    "AddedTokens", "Bundle", "BundleDownload", "BundleManifest", "BytePairModel", "CheckMemory", "CloudBudget",
+    "CloudClient", "CloudRequest", "Conformance", "DecisionRule", "DecodeLoop", "DeviceReport", "Errors",
+    "GuardedModel", "HandOffLog", "HybridEvents", "HybridSession", "Json", "JsonFields", "JsonReader", "MemoryNeed",
+    "PreTokenizer", "Replay", "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer",
+    "TokenizerFile", "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
 
 
@@ -29,8 +32,8 @@ def test_the_core_mirrors_kotlins_file_for_file() -> None:
     kotlin = {path.stem for path in KOTLIN.glob("*.kt")}
     assert swift >= SHARED
     assert kotlin >= SHARED
-    # What Swift needs beside them: text as code points, and a hash where there is no CryptoKit.
-    assert swift - kotlin <= {"UnicodeText", "Sha256"}
+    # What Swift needs beside them: text as code points, a hash where there is no CryptoKit, a client fed by callbacks.
+    assert swift - kotlin <= {"UnicodeText", "Sha256", "HttpTransport"}
 
 
 def test_the_core_imports_foundation_only() -> None:
@@ -40,9 +43,43 @@ def test_the_core_imports_foundation_only() -> None:
     assert imports <= {"Foundation", "FoundationNetworking", "CryptoKit", "Dispatch"}
 
 
-@pytest.mark.parametrize("name", ["CoreMLStepModel", "OnnxStepModel", "ExecuTorchStepModel"])
-def test_what_cannot_be_compiled_here_is_thin(name: str) -> None:
-    assert len((IOS / "App" / f"{name}.swift").read_text().splitlines()) < 120
+@pytest.mark.parametrize("name", ["CoreML", "ONNX", "ExecuTorch"])
+def test_what_cannot_be_compiled_here_is_thin_and_a_product_of_the_package(name: str) -> None:
+    (source,) = (IOS / "Sources" / f"Edge{name}").glob("*.swift")
+    assert len(source.read_text().splitlines()) < 120
+    assert f'"Edge{name}"' in (ROOT / "Package.swift").read_text()
+
+
+def test_the_app_uses_the_products_and_nothing_of_a_runtime() -> None:
+    imports = {
+        line
+        for path in (IOS / "App").glob("*.swift")
+        for line in re.findall(r"^\s*import (\w+)", path.read_text(), re.M)
+    }
+    assert {name for name in imports if name.startswith("Edge")} == {
+        "EdgeCore", "EdgeCoreML", "EdgeONNX", "EdgeExecuTorch",
+    }  # fmt: skip
+    assert not imports & {"CoreML", "OnnxRuntimeBindings", "ExecuTorch"}
+
+
+def test_the_guide_s_lines_are_those_that_are_tested() -> None:
+    tested = (IOS / "Tests" / "EdgeCoreTests" / "HybridSessionTests.swift").read_text()
+    (lines,) = re.findall(r"// guide: begin\n(.*?) *// guide: end", tested, re.S)
+    assert f"```swift\n{dedent(lines)}```" in (IOS / "README.md").read_text()
+
+
+def test_the_app_declares_what_it_needs_of_the_system() -> None:
+    plists = {name: plistlib.loads((IOS / "App" / name).read_bytes()) for name in (
+        "Info.plist", "EdgekitDemo.entitlements", "PrivacyInfo.xcprivacy",
+    )}  # fmt: skip
+    assert plists["Info.plist"]["UIFileSharingEnabled"]
+    assert plists["Info.plist"]["LSSupportsOpeningDocumentsInPlace"]
+    assert plists["EdgekitDemo.entitlements"] == {"com.apple.developer.kernel.increased-memory-limit": True}
+    assert plists["PrivacyInfo.xcprivacy"]["NSPrivacyTracking"] is False
+    project = (IOS / "App" / "EdgekitDemo.xcodeproj" / "project.pbxproj").read_text()
+    for name in (*plists, "Assets.xcassets", "Localizable.xcstrings"):
+        assert f"path = {name};" in project
+        assert (IOS / "App" / name).exists()
 
 
 def test_the_xcode_project_holds_every_source_and_nothing_that_is_not_there() -> None:
@@ -53,6 +90,14 @@ def test_the_xcode_project_holds_every_source_and_nothing_that_is_not_there() ->
     assert set(re.findall(r"\b[0-9A-F]{24}\b", text)) == defined
     assert "path = Bundles;" in text
     assert (IOS / "App" / "Bundles").is_dir()
+
+
+def test_every_translated_string_is_one_of_the_screens_and_every_label_is_translated() -> None:
+    catalog = json.loads((IOS / "App" / "Localizable.xcstrings").read_text())["strings"]
+    views = "".join(path.read_text() for path in (IOS / "App").glob("*.swift"))
+    assert [key for key in catalog if f'"{key}"' not in views] == []
+    labels = re.findall(r'(?:Button|LabeledContent|Tab|Section|Picker|SecureField)\("([^"\\]+)"', views)
+    assert set(labels) - set(catalog) == set()
 
 
 def test_no_signing_identity_and_no_bundle_is_committed() -> None:

@@ -10,6 +10,8 @@ open class ComponentActivity {
 
     protected open fun onCreate(savedInstanceState: Bundle?) = Unit
 
+    open fun onTrimMemory(level: Int) = check(level >= 0)
+
     /** What Android does when the app is opened. */
     fun start() = onCreate(null)
 }

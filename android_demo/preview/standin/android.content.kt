@@ -8,6 +8,29 @@ import java.io.OutputStream
 
 class Uri
 
+class ClipData private constructor(val text: String) {
+    companion object {
+        @Suppress("UNUSED_PARAMETER")
+        fun newPlainText(label: String, text: String) = ClipData(text)
+    }
+}
+
+class ClipboardManager {
+    fun setPrimaryClip(clip: ClipData) {
+        kept = clip.text
+    }
+
+    companion object {
+        var kept = ""
+    }
+}
+
+class ComponentCallbacks2 {
+    companion object {
+        const val TRIM_MEMORY_BACKGROUND = 40
+    }
+}
+
 class ContentResolver {
     fun openOutputStream(uri: Uri): OutputStream? = throw UnsupportedOperationException("no documents here: $uri")
 }
@@ -23,15 +46,11 @@ class AssetManager {
 class SharedPreferences {
     private val values = HashMap<String, Any>()
 
-    fun getFloat(name: String, default: Float) = values[name] as Float? ?: default
-
     fun getString(name: String, default: String?) = values[name] as String? ?: default
 
     fun edit() = Editor()
 
     inner class Editor {
-        fun putFloat(name: String, value: Float) = also { values[name] = value }
-
         fun putString(name: String, value: String?) = also { if (value != null) values[name] = value }
 
         fun apply() = Unit
@@ -51,7 +70,13 @@ open class Context(private val folder: File) {
     fun getSharedPreferences(name: String, mode: Int) = preferences.getOrPut(name) { SharedPreferences() }
 
     fun <T> getSystemService(service: Class<T>): T =
-        service.cast(if (service == ActivityManager::class.java) ActivityManager() else ConnectivityManager())
+        service.cast(
+            when (service) {
+                ActivityManager::class.java -> ActivityManager()
+                ClipboardManager::class.java -> ClipboardManager()
+                else -> ConnectivityManager()
+            },
+        )
 
     companion object {
         const val MODE_PRIVATE = 0

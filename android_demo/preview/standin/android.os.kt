@@ -2,6 +2,10 @@ package android.os
 
 class Bundle
 
+object Debug {
+    fun getPss() = Runtime.getRuntime().run { totalMemory() - freeMemory() } / 1024
+}
+
 object Build {
     const val MANUFACTURER = "no"
     const val MODEL = "phone"

@@ -5,6 +5,7 @@ import ai.edgekit.preview.View
 import androidx.compose.foundation.layout.PaddingValues
 import androidx.compose.runtime.Composable
 import androidx.compose.ui.Modifier
+import androidx.compose.ui.text.AnnotatedString
 import androidx.compose.ui.text.font.FontFamily
 import androidx.compose.ui.text.input.VisualTransformation
 import androidx.compose.ui.unit.dp
@@ -45,6 +46,10 @@ fun Text(text: String, color: Color? = null, fontFamily: FontFamily? = null, sty
     val parts = listOfNotNull(style?.css, color?.let { "color:${it.css}" }, fontFamily?.let { "font-family:${it.css}" })
     Composition.add(View("text", parts.joinToString(";")).also { it.text = text })
 }
+
+@Composable
+fun Text(text: AnnotatedString, style: TextStyle? = null) =
+    Composition.add(View("text", style?.css.orEmpty()).also { it.children.addAll(text.spans) })
 
 @Composable
 fun Button(onClick: () -> Unit, enabled: Boolean = true, content: @Composable () -> Unit) =

@@ -49,14 +49,31 @@ public struct ModelFacts: Sendable, Equatable {
     }
 }
 
-/// A runtime and its version.
+/// A runtime and its version; in a manifest `oldest` is the oldest one that runs the artifact, nil if it is not known.
 public struct RuntimeFacts: Sendable, Equatable {
     public let name: String
     public let version: String
+    public let oldest: String?
 
-    public init(name: String, version: String) {
+    public init(name: String, version: String, oldest: String? = nil) {
         self.name = name
         self.version = version
+        self.oldest = oldest
+    }
+
+    /// Refuses `running`, whose version lies before `oldest` in its first two numbers; one that does not tell is taken.
+    public func check(_ running: RuntimeFacts) throws {
+        guard let oldest, let needed = Self.numbers(oldest), let has = Self.numbers(running.version), has < needed
+        else { return }
+        let why = "It has \(running.name) \(running.version), the bundle needs \(oldest) or newer"
+        throw EdgeError("runtime too old: this app. \(why). Update the app.", .unsupported)
+    }
+
+    private static func numbers(_ version: String) -> (Int, Int)? {
+        let parts = version.split(separator: ".", maxSplits: 2, omittingEmptySubsequences: false)
+        let found = parts.prefix(2).map { Int($0.prefix { "0123456789".contains($0) }.prefix(6)) }
+        guard let first = found.first, let major = first else { return nil }
+        return (major, found.count > 1 ? found[1] ?? 0 : 0)
     }
 }
 
@@ -71,6 +88,8 @@ public struct BundleManifest: Sendable, Equatable {
     public let artifact: String
     public let precision: String
     public let recipeName: String
+    /// Whether it computes, and keeps its caches, in float16.
+    public let isHalf: Bool
     public let model: ModelFacts
     public let runtime: RuntimeFacts
     public let files: [String: FileEntry]
@@ -107,10 +126,14 @@ public struct BundleManifest: Sendable, Equatable {
         if !Self.targets.contains(target) { throw EdgeError("target: \(target) is not known here", .badField) }
         artifact = try fields.text("artifact")
         precision = try fields.text("precision")
-        recipeName = try fields.fields("recipe").members["name"]?.string ?? ""
+        let recipe = try fields.fields("recipe").members
+        recipeName = recipe["name"]?.string ?? ""
+        isHalf = recipe["compute"]?.string == "float16"
         model = try ModelFacts(fields.fields("model"))
         let runtime = try fields.fields("runtime")
-        self.runtime = RuntimeFacts(name: try runtime.text("name"), version: try runtime.text("version"))
+        self.runtime = RuntimeFacts(
+            name: try runtime.text("name"), version: try runtime.text("version"),
+            oldest: try runtime.textOrNil("oldest"))
         let provenance = try fields.fields("provenance")
         for name in provenance.names { _ = try provenance.text(name) }
         let entries = try fields.fields("files")

@@ -16,6 +16,13 @@ public struct CloudBudget: Sendable {
         self.history = history.suffix(window - 1)
     }
 
+    /// 6 of any 20 prompts.
+    public static let usual = CloudBudget()
+
+    private init() {
+        (share, window, history) = (0.3, 20, [])
+    }
+
     /// Calls in all that `window` prompts may make. A share of 0.3 of 10 is 3 although 0.3 * 10 may fall short.
     public var allowed: Int { Int(share * Double(window) + 1e-9) }
 

@@ -17,7 +17,10 @@ public struct HttpReply: Sendable {
 
 /// Sends one POST request. Throws if no reply comes.
 public protocol Transport: Sendable {
-    func post(_ url: URL, headers: [String: String], body: Data) async throws -> HttpReply
+    /// `onLine` gets each line of a good reply as it comes.
+    func post(
+        _ url: URL, headers: [String: String], body: Data, onLine: (String) throws -> Void
+    ) async throws -> HttpReply
 }
 
 /// A cloud behind any OpenAI-compatible chat server at `baseUrl`, which ends in the API's version (".../v1").
@@ -26,6 +29,8 @@ public protocol Transport: Sendable {
 /// never show it, and an address that would carry it unencrypted over a network is refused.
 public struct CloudClient: Cloud {
     public static let instruction = "Solve the task. End with your final answer alone between <answer> and </answer>."
+    private static let event = "data:"
+    private static let done = "[DONE]"
     private static let open = "<answer>".text
     private static let close = "</answer>".text
     /// Hosts that plain http may go to: this machine.
@@ -49,9 +54,7 @@ public struct CloudClient: Cloud {
     public init(model: String, baseUrl: String, key: String, transport: any Transport = HttpTransport()) throws {
         let trimmed = String(baseUrl.reversed().drop { $0 == "/" }.reversed())
         let endpoint = URL(string: trimmed + "/chat/completions")
-        let host = endpoint?.host ?? ""
-        let isPrivate = endpoint?.scheme == "https" || (endpoint?.scheme == "http" && Self.thisMachine.contains(host))
-        guard let endpoint, !host.isEmpty, isPrivate, !model.isEmpty else {
+        guard let endpoint, Self.isPrivate(endpoint), !model.isEmpty else {
             throw EdgeError("bad cloud: \(model) at \(baseUrl). It needs a model and an https address. Change it.")
         }
         if !key.utf8.allSatisfy({ (0x21...0x7E).contains($0) }) {
@@ -64,17 +67,34 @@ public struct CloudClient: Cloud {
         self.transport = transport
     }
 
+    /// Whether nobody on the way reads what goes to `url`.
+    static func isPrivate(_ url: URL) -> Bool {
+        guard let host = url.host, !host.isEmpty else { return false }
+        return url.scheme == "https" || (url.scheme == "http" && thisMachine.contains(host))
+    }
+
     public func request(_ prompt: String) -> CloudRequest {
         let messages = [Message(role: "system", content: Self.instruction), Message(role: "user", content: prompt)]
         return CloudRequest(server: baseUrl, model: model, messages: messages)
     }
 
-    public func send(_ request: CloudRequest, onSent: () -> Void) async throws -> String {
+    public func send(
+        _ request: CloudRequest, onSent: () -> Void, onText: (String) throws -> Void
+    ) async throws -> String {
         let headers = ["Content-Type": "application/json", "Authorization": "Bearer \(key)"]
+        var streamed: String?
         let reply: HttpReply
         do {
             let body = Data(Json.object(request.body).write().utf8)
-            reply = try await transport.post(endpoint, headers: headers, body: body)
+            reply = try await transport.post(endpoint, headers: headers, body: body) { line in
+                guard line.hasPrefix(Self.event) else { return }
+                let added = try piece(String(line.dropFirst(Self.event.count).drop { $0 == " " }))
+                streamed = (streamed ?? "") + added
+                if !added.isEmpty { try onText(added) }
+            }
+        } catch let error as EdgeError {
+            onSent()
+            throw error
         } catch {
             let code = (error as? URLError)?.code
             if !Self.neverConnected.contains(code ?? .unknown) { onSent() }
@@ -90,10 +110,21 @@ public struct CloudClient: Cloud {
             throw failure(why, .offline)
         default: throw failure("It answered with status \(reply.status). Ask again later")
         }
-        guard let text = try content(reply.body), !text.text.stripped().isEmpty else {
+        guard let text = try streamed ?? content(reply.body), !text.text.stripped().isEmpty else {
             throw failure("Its reply holds no text. Check the model's name")
         }
         return Self.finalAnswer(text)
+    }
+
+    /// What one event of a stream adds; the last one, [DONE], and such as only count tokens add nothing.
+    private func piece(_ event: String) throws -> String {
+        do {
+            let choices = event == Self.done ? [] : try JsonFields(Json.parse(Data(event.utf8))).list("choices")
+            guard let first = choices.first else { return "" }
+            return try JsonFields(first, "choices.0").fields("delta").textOrNil("content") ?? ""
+        } catch {
+            throw failure("Its reply cannot be read. Check the address")
+        }
     }
 
     private func content(_ body: Data) throws -> String? {
@@ -120,38 +151,3 @@ public struct CloudClient: Cloud {
     }
 }
 
-/// ``Transport`` over the platform's own HTTP client. Redirects are not followed: the key stays with its host.
-public final class HttpTransport: NSObject, Transport, URLSessionTaskDelegate {
-    private static let maxReply = 1 << 20
-    private let timeout: TimeInterval
-
-    public init(timeout: TimeInterval = 30) {
-        self.timeout = timeout
-    }
-
-    public func post(_ url: URL, headers: [String: String], body: Data) async throws -> HttpReply {
-        let configuration = URLSessionConfiguration.ephemeral
-        configuration.timeoutIntervalForRequest = timeout
-        configuration.timeoutIntervalForResource = timeout
-        let session = URLSession(configuration: configuration, delegate: self, delegateQueue: nil)
-        defer { session.finishTasksAndInvalidate() }
-        var request = URLRequest(url: url)
-        request.httpMethod = "POST"
-        request.httpBody = body
-        for (name, value) in headers {
-            request.setValue(value, forHTTPHeaderField: name)
-        }
-        let (data, response) = try await session.data(for: request)
-        guard let status = (response as? HTTPURLResponse)?.statusCode, data.count <= Self.maxReply else {
-            throw URLError(.badServerResponse)
-        }
-        return HttpReply(status: status, body: data)
-    }
-
-    public func urlSession(
-        _ session: URLSession, task: URLSessionTask, willPerformHTTPRedirection response: HTTPURLResponse,
-        newRequest request: URLRequest, completionHandler: @escaping @Sendable (URLRequest?) -> Void
-    ) {
-        completionHandler(nil)
-    }
-}

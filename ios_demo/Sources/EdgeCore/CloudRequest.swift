@@ -27,7 +27,7 @@ public struct CloudRequest: Sendable, Equatable {
     /// What an OpenAI-compatible server is sent.
     var body: [String: Json] {
         let turns = messages.map { Json.object(["role": .string($0.role), "content": .string($0.content)]) }
-        return ["model": .string(model), "messages": .array(turns)]
+        return ["model": .string(model), "messages": .array(turns), "stream": .bool(true)]
     }
 }
 
@@ -38,10 +38,11 @@ public protocol Cloud: Sendable {
     /// The request that would carry `prompt`.
     func request(_ prompt: String) -> CloudRequest
 
-    /// The answer to `request`, without delimiters. `onSent` is called unless nothing can have left the phone.
+    /// The answer to `request`, without delimiters. `onSent` is called unless nothing can have left the phone; `onText`
+    /// gets what the server says as it comes, delimiters included, if it comes in pieces.
     ///
     /// Throws ``EdgeError``: offline, timedOut, unauthorized or cloudFailed.
-    func send(_ request: CloudRequest, onSent: () -> Void) async throws -> String
+    func send(_ request: CloudRequest, onSent: () -> Void, onText: (String) throws -> Void) async throws -> String
 }
 
 /// Whether prompts may leave for a server.

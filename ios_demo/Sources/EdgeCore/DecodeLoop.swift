@@ -6,7 +6,7 @@ public protocol StepModel: AnyObject {
     /// Forgets the KV cache.
     func reset() throws
 
-    /// Takes a whole prompt from position 0; returns the next token's logits, one a vocabulary entry.
+    /// Takes a prompt, or more of one, after what was taken since `reset`; returns the next token's logits.
     func prefill(_ tokenIds: [Int]) throws -> [Float]
 
     /// Takes one more token; returns the next token's logits.

@@ -1,11 +1,18 @@
+import Foundation
+
 /// A model as a session needs it: whatever its runtime throws is one line (deviceFailed), logits are one number a token
-/// of the vocabulary, and between two steps the task's cancellation is heeded.
+/// of the vocabulary, and the task's cancellation is heeded between two tokens and between `chunk` of a long prompt.
 final class GuardedModel: StepModel {
     private let model: any StepModel
     private let vocabSize: Int
+    private let chunk: Int
 
-    init(_ model: any StepModel, vocabSize: Int) {
+    private let gate: PauseGate?
+
+    init(_ model: any StepModel, vocabSize: Int, chunk: Int = 256, gate: PauseGate? = nil) {
         self.model = model
+        self.gate = gate
+        self.chunk = chunk
         self.vocabSize = vocabSize
     }
 
@@ -17,7 +24,12 @@ final class GuardedModel: StepModel {
     }
 
     func prefill(_ tokenIds: [Int]) throws -> [Float] {
-        try logits { try model.prefill(tokenIds) }
+        var last: [Float] = []
+        for begin in stride(from: 0, to: max(1, tokenIds.count), by: chunk) {
+            let part = Array(tokenIds[begin..<min(begin + chunk, tokenIds.count)])
+            last = try logits { try model.prefill(part) }
+        }
+        return last
     }
 
     func decode(_ tokenId: Int) throws -> [Float] {
@@ -25,6 +37,7 @@ final class GuardedModel: StepModel {
     }
 
     private func logits(_ step: () throws -> [Float]) throws -> [Float] {
+        gate?.pass()
         try checkNotStopped()
         let logits = try guarded(step)
         if logits.count != vocabSize {
@@ -40,6 +53,30 @@ final class GuardedModel: StepModel {
         } catch {
             throw deviceFailed(error)
         }
+    }
+}
+
+/// Holds a model between two steps while its processor may not be used: Metal refuses an app in the background.
+public final class PauseGate: @unchecked Sendable {
+    private let changed = NSCondition()
+    private var isClosed = false
+
+    public init() {}
+
+    public func close() {
+        changed.withLock { isClosed = true }
+    }
+
+    public func open() {
+        changed.withLock {
+            isClosed = false
+            changed.broadcast()
+        }
+    }
+
+    /// Returns once it is open.
+    func pass() {
+        changed.withLock { while isClosed { changed.wait() } }
     }
 }
 

@@ -60,13 +60,13 @@ public actor HybridSession {
     public private(set) var budget: CloudBudget
 
     public init(
-        bundle: EdgeBundle, model: sending any StepModel, cloud: (any Cloud)?, budget: CloudBudget,
-        rules: HandOffRules = HandOffRules(), isOnline: @escaping @Sendable () -> Bool,
-        mayLeave: @escaping @Sendable (CloudRequest) async -> Bool
+        bundle: EdgeBundle, model: sending any StepModel, cloud: (any Cloud)? = nil, budget: CloudBudget = .usual,
+        rules: HandOffRules = HandOffRules(), isOnline: @escaping @Sendable () -> Bool = { true },
+        mayLeave: @escaping @Sendable (CloudRequest) async -> Bool = { _ in false }, gate: PauseGate? = nil
     ) {
         self.bundle = bundle
         self.model = model
-        guarded = GuardedModel(model, vocabSize: bundle.manifest.model.vocabSize)
+        guarded = GuardedModel(model, vocabSize: bundle.manifest.model.vocabSize, gate: gate)
         self.cloud = cloud
         self.budget = budget
         self.rules = rules
@@ -78,6 +78,11 @@ public actor HybridSession {
     public func use(cloud: (any Cloud)?, budget: CloudBudget, rules: HandOffRules) {
         self.cloud = cloud
         self.budget = budget
+        self.rules = rules
+    }
+
+    /// Other rules, from the next look at them.
+    public func use(rules: HandOffRules) {
         self.rules = rules
     }
 
@@ -150,16 +155,25 @@ public actor HybridSession {
         try checkNotStopped()
         let clock = Stopwatch()
         let answer: String
+        var shown: String?
         do {
             try rules.log(request)
-            answer = try await cloud.send(request) { hasLeft = true }
+            answer = try await cloud.send(request, onSent: { hasLeft = true }) { piece in
+                try checkNotStopped()
+                if shown == nil { run.listener.onRestart() }
+                shown = (shown ?? "") + piece
+                run.listener.onText(piece)
+            }
         } catch {
+            try checkNotStopped()
             let told = deviceFailed(error)
             throw NotSent(reason: "offline", notice: told.message, kind: told.kind)
         }
         try checkNotStopped()
-        run.listener.onRestart()
-        run.listener.onText(answer)
+        if shown.map({ !$0.isIdentical(to: answer) }) ?? true {
+            run.listener.onRestart()
+            run.listener.onText(answer)
+        }
         return HybridAnswer(
             route: .cloud, reason: reason, text: answer, answer: answer, markerMargin: margin(run),
             promptTokens: run.first?.promptTokens ?? 0, generatedTokens: run.tokens, localMs: run.localMs,

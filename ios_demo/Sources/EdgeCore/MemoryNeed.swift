@@ -10,7 +10,7 @@ public struct MemoryNeed: Sendable, Equatable {
         // Weights may lie beside the artifact, under its name with more behind it.
         artifactBytes = manifest.files.filter { $0.key.hasPrefix(manifest.artifact) }.values.reduce(0) { $0 + $1.size }
         let width = (model.keyValueHeads ?? 1) * (model.headDim ?? model.hiddenSize)
-        cacheBytes = 2 * model.layers * width * model.contextLength * MemoryLayout<Float>.size
+        cacheBytes = 2 * model.layers * width * model.contextLength * (manifest.isHalf ? 2 : 4)
         contextLength = model.contextLength
     }
 

@@ -101,6 +101,21 @@ final class BundleTests: XCTestCase {
         }
     }
 
+    func testARuntimeOlderThanItsOldestIsRefusedBeforeItLoads() throws {
+        let needs = RuntimeFacts(name: "onnxruntime", version: "1.31.1", oldest: "1.23")
+        for version in ["1.23.0", "1.24.2", "2.0", "as linked"] {
+            XCTAssertNoThrow(try needs.check(RuntimeFacts(name: "onnxruntime", version: version)))
+        }
+        for version in ["1.9.3", "1.22", "0.9"] {
+            XCTAssertThrowsError(try needs.check(RuntimeFacts(name: "onnxruntime", version: version))) { error in
+                XCTAssertEqual((error as? EdgeError)?.kind, .unsupported)
+                XCTAssertTrue(line(for: error).contains("\(version), the bundle needs 1.23 or newer"))
+            }
+        }
+        let early = RuntimeFacts(name: "onnxruntime", version: "1.31.1")
+        XCTAssertNoThrow(try early.check(RuntimeFacts(name: "onnxruntime", version: "1.2")))
+    }
+
     func testANewerBundleAndNamesOutsideAreRefused() throws {
         try manifest { $0.replacingOccurrences(of: "\"version\":1", with: "\"version\":2") }
         refused("Update the app")

@@ -30,6 +30,65 @@ final class HybridSessionTests: XCTestCase {
         XCTAssertEqual(seen, "nine")
     }
 
+    func testACloudsWordsAreShownAsTheyComeInPlaceOfTheDevices() async throws {
+        let (answer, seen) = try await ask(calls: true, cloud: FakeCloud(streams: true))
+        XCTAssertEqual([answer.answer, seen], ["nine", "nine"])
+    }
+
+    func testAPromptIsASequenceOfEventsStoppedByWhoeverStopsReading() async throws {
+        let session = HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: FakeCloud(), mayLeave: { _ in true })
+        var seen: [String] = []
+        for try await event in session.events("3 7 -> 10") {
+            switch event {
+            case .text(let text): seen.append(text)
+            case .restart: seen.append("restart")
+            case .answered(let answer): seen.append(answer.route.rawValue)
+            }
+        }
+        XCTAssertEqual(seen, ["restart", "nine", "cloud"])
+        let kept = HybridSession(bundle: try EdgeBundle.open(folder), model: Self.script(false))
+        let answer = try await kept.answer("3 7 -> 10")
+        XCTAssertEqual(answer.answer, "4")
+    }
+
+    /// The guide's lines, a model of these tests in Core ML's place.
+    func testTheLinesOfTheGuideAnswerAPrompt() async throws {
+        enum CoreMLStepModel {
+            static func open(_ bundle: EdgeBundle) async throws -> sending Rows { HybridSessionTests.script(false) }
+        }
+        let folder = self.folder
+        // guide: begin
+        let bundle = try EdgeBundle.open(folder)
+        let session = HybridSession(bundle: bundle, model: try await CoreMLStepModel.open(bundle))
+        for try await event in session.events("6 5 -> 13") {
+            switch event {
+            case .text(let text): print(text, terminator: "")
+            case .restart: print()
+            case .answered(let answer): print("\n\(answer.route): \(answer.reason)")
+            }
+        }
+        // guide: end
+    }
+
+    func testALongPromptGoesInByPieces() throws {
+        let model = Counted()
+        let guarded = GuardedModel(model, vocabSize: 3, chunk: 10)
+        _ = try guarded.prefill(Array(repeating: 1, count: 25))
+        XCTAssertEqual(model.taken, [10, 10, 5])
+    }
+
+    func testOffTheScreenAModelWaitsBetweenTwoSteps() async throws {
+        let gate = PauseGate()
+        gate.close()
+        let session = HybridSession(bundle: try EdgeBundle.open(folder), model: Self.script(false), gate: gate)
+        let asking = Task { try await session.answer("3 7 -> 10") }
+        try await Task.sleep(for: .milliseconds(50))
+        gate.open()
+        let answer = try await asking.value
+        XCTAssertEqual(answer.answer, "4")
+    }
+
     func testWhereACallMayNotOrCannotLeaveTheDeviceAnswersAndSaysWhy() async throws {
         let unwilling = FakeCloud()
         let cases = [
@@ -218,7 +277,7 @@ final class HybridSessionTests: XCTestCase {
     }
 
     /// Answers 4, after the marker's logit was the highest at first if it `calls`.
-    private static func script(_ calls: Bool) -> Rows {
+    static func script(_ calls: Bool) -> Rows {
         Rows(contextLength: 128) { step in
             var logits = [Float](repeating: 0, count: 672)
             logits[answer[min(step, 2)]] = 5
@@ -232,13 +291,36 @@ final class CloudClientTests: XCTestCase {
     func testTheRequestAndTheAnswer() async throws {
         let transport = FakeTransport(#"{"choices":[{"message":{"content":"so <answer> 3 * 4 </answer>."}}]}"#)
         let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1/", key: "sesame", transport: transport)
-        let answer = try await cloud.send(cloud.request("3 4 -> \"12\"")) {}
+        let answer = try await cloud.send(cloud.request("3 4 -> \"12\""), onSent: {}, onText: { _ in })
         XCTAssertEqual(answer, "3 * 4")
         let sent = try XCTUnwrap(transport.sent)
         XCTAssertEqual(sent.url, "https://host/v1/chat/completions")
         XCTAssertEqual(sent.headers["Authorization"], "Bearer sesame")
         let message = try JsonFields(Json.parse(sent.body)).list("messages")[1]
         XCTAssertEqual(try JsonFields(message).text("content"), "3 4 -> \"12\"")
+    }
+
+    func testWhatTheServerSaysIsShownAsItComesAndABrokenStreamIsNoAnswer() async throws {
+        let events = ["so ", "<answer> 3 ", "+ 4</answer>"].map { #"data: {"choices": [{"delta": {"content": "\#($0)"}}]}"# }
+        let whole = ([": a comment"] + events + [#"data: {"choices": [], "usage": {}}"#, "data: [DONE]"])
+            .joined(separator: "\n\n")
+        let transport = FakeTransport(whole)
+        let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1", key: "k", transport: transport)
+        var pieces: [String] = []
+        let answer = try await cloud.send(cloud.request("x"), onSent: {}, onText: { pieces.append($0) })
+        XCTAssertEqual(answer, "3 + 4")
+        XCTAssertEqual(pieces, ["so ", "<answer> 3 ", "+ 4</answer>"])
+        XCTAssertEqual(try JsonFields(Json.parse(XCTUnwrap(transport.sent).body)).flag("stream"), true)
+        for body in ["data: {", "data: [DONE]"] {
+            let broken = try CloudClient(
+                model: "m", baseUrl: "https://host/v1", key: "k", transport: FakeTransport(body))
+            do {
+                _ = try await broken.send(broken.request("x"), onSent: {}, onText: { _ in })
+                XCTFail("an answer from \(body)")
+            } catch {
+                XCTAssertEqual((error as? EdgeError)?.kind, .cloudFailed)
+            }
+        }
     }
 
     func testFailuresAreOneLineAndNeverShowTheKey() async throws {
@@ -248,7 +330,7 @@ final class CloudClientTests: XCTestCase {
             let cloud = try CloudClient(
                 model: "sesame", baseUrl: "https://host/v1", key: "sesame", transport: transport)
             do {
-                _ = try await cloud.send(cloud.request("q")) {}
+                _ = try await cloud.send(cloud.request("q"), onSent: {}, onText: { _ in })
                 XCTFail("an answer from \(body)")
             } catch {
                 XCTAssertTrue(line(for: error).hasPrefix("cloud failed: ***"))
@@ -266,7 +348,7 @@ final class CloudClientTests: XCTestCase {
             let transport = FakeTransport("", status)
             let cloud = try CloudClient(model: "m", baseUrl: "https://host/v1", key: "k", transport: transport)
             do {
-                _ = try await cloud.send(cloud.request("q")) {}
+                _ = try await cloud.send(cloud.request("q"), onSent: {}, onText: { _ in })
                 XCTFail("an answer with status \(status)")
             } catch {
                 XCTAssertEqual((error as? EdgeError)?.kind, kind)
@@ -318,10 +400,12 @@ private final class FakeCloud: Cloud, @unchecked Sendable {
     private(set) var asked = 0
     private(set) var prompts: [String] = []
     private let fails: Bool
+    private let streams: Bool
     private let kind: ErrorKind
 
-    init(fails: Bool = false, _ kind: ErrorKind = .cloudFailed) {
+    init(fails: Bool = false, streams: Bool = false, _ kind: ErrorKind = .cloudFailed) {
         self.fails = fails
+        self.streams = streams
         self.kind = kind
     }
 
@@ -329,11 +413,14 @@ private final class FakeCloud: Cloud, @unchecked Sendable {
         CloudRequest(server: "https://fake", model: "fake", messages: [Message(role: "user", content: prompt)])
     }
 
-    func send(_ request: CloudRequest, onSent: () -> Void) async throws -> String {
+    func send(
+        _ request: CloudRequest, onSent: () -> Void, onText: (String) throws -> Void
+    ) async throws -> String {
         if kind != .offline { onSent() }
         asked += 1
         prompts.append(request.prompt)
         if fails { throw EdgeError("cloud failed: fake. It is down today. Ask tomorrow.", kind) }
+        if streams { for letter in "nine" { try onText(String(letter)) } }
         return "nine"
     }
 }
@@ -348,8 +435,11 @@ private final class FakeTransport: Transport, @unchecked Sendable {
         self.status = status
     }
 
-    func post(_ url: URL, headers: [String: String], body: Data) async throws -> HttpReply {
+    func post(
+        _ url: URL, headers: [String: String], body: Data, onLine: (String) throws -> Void
+    ) async throws -> HttpReply {
         sent = (url.absoluteString, headers, body)
+        for line in self.body.split(separator: "\n", omittingEmptySubsequences: false) { try onLine(String(line)) }
         return HttpReply(status: status, body: Data(self.body.utf8))
     }
 }
@@ -378,6 +468,22 @@ private final class Broken: StepModel {
     func prefill(_ tokenIds: [Int]) throws -> [Float] { try step() }
 
     func decode(_ tokenId: Int) throws -> [Float] { try step() }
+}
+
+/// Notes how many tokens it is given at a time.
+private final class Counted: StepModel {
+    let contextLength = 64
+    let runtime = RuntimeFacts(name: "counted", version: "1")
+    private(set) var taken: [Int] = []
+
+    func reset() {}
+
+    func prefill(_ tokenIds: [Int]) -> [Float] {
+        taken.append(tokenIds.count)
+        return [0, 0, 0]
+    }
+
+    func decode(_ tokenId: Int) -> [Float] { [0, 0, 0] }
 }
 
 private final class Screen: HybridListener, @unchecked Sendable {

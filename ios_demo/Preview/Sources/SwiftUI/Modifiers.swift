@@ -2,6 +2,7 @@ public enum Color: String { case green, red, secondary }
 public enum UIKeyboardType { case URL }
 public enum TextInputAutocapitalization { case never }
 public enum TextSelectability { case enabled }
+public enum AccessibilityTraits: String { case updatesFrequently }
 
 extension View {
     public func foregroundStyle(_ color: Color) -> some View { each { $0.styles.append(color.rawValue) } }
@@ -36,6 +37,14 @@ extension View {
         ]
         return Group(nodes: nodes + [Node(kind: "alert", inside: box)])
     }
+
+    public func accessibilityLabel(_ label: String) -> some View { each { $0.spoken = label } }
+    public func accessibilityAddTraits(_ traits: AccessibilityTraits) -> some View {
+        each { $0.styles.append(traits.rawValue) }
+    }
+
+    /// What a picker's row stands for.
+    public func tag(_ value: some RawRepresentable<String>) -> some View { each { $0.name = value.rawValue } }
 
     public func keyboardType(_ type: UIKeyboardType) -> some View { self }
     public func autocorrectionDisabled() -> some View { self }

@@ -13,6 +13,8 @@ public struct Node {
     var enter: (@MainActor (String) -> Void)?
     /// What a field is called: its prompt, which its text hides.
     var name = ""
+    /// What VoiceOver says of it, if not its words.
+    var spoken: String?
 
     /// Itself and all inside, in reading order.
     var all: [Node] { [self] + inside.flatMap(\.all) }
@@ -21,7 +23,8 @@ public struct Node {
     var html: String {
         let shown = words.isEmpty && enter != nil ? name : words
         let kinds = ([kind] + styles).joined(separator: " ")
-        return "<div class=\"\(kinds)\">\(shown.escaped)\(inside.map(\.html).joined())</div>"
+        let label = spoken.map { " aria-label=\"\($0.escaped)\"" } ?? ""
+        return "<div class=\"\(kinds)\"\(label)>\(shown.escaped)\(inside.map(\.html).joined())</div>"
     }
 }
 

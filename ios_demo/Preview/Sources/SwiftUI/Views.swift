@@ -44,6 +44,30 @@ public struct Text: Drawn {
     }
 }
 
+extension Text {
+    public init(_ words: AttributedString) {
+        self.init(String(words.characters))
+    }
+}
+
+/// A choice; the chosen row is marked, and each can be pressed.
+public struct Picker: Drawn {
+    public let nodes: [Node]
+
+    public init<Value: RawRepresentable<String>>(
+        _ title: String, selection: Binding<Value>, @ViewBuilder content: () -> Group
+    ) {
+        let rows = content().nodes.map { row in
+            var row = row
+            if row.name == selection.wrappedValue.rawValue { row.styles.append("chosen") }
+            let name = row.name
+            row.press = { if let value = Value(rawValue: name) { selection.write(value) } }
+            return row
+        }
+        nodes = [Node(kind: "picker", words: title, inside: rows)]
+    }
+}
+
 public enum ButtonRole: String { case cancel, destructive }
 
 public struct Button: Drawn {

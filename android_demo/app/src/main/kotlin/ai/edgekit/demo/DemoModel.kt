@@ -2,11 +2,13 @@ package ai.edgekit.demo
 
 import ai.edgekit.core.AppFacts
 import ai.edgekit.core.Bundle
+import ai.edgekit.core.BundleDownload
 import ai.edgekit.core.CaseReport
 import ai.edgekit.core.CheckMemory
 import ai.edgekit.core.CloudBudget
 import ai.edgekit.core.CloudClient
 import ai.edgekit.core.CloudRequest
+import ai.edgekit.core.Consent
 import ai.edgekit.core.DeviceFacts
 import ai.edgekit.core.DeviceReport
 import ai.edgekit.core.EdgekitException
@@ -17,6 +19,7 @@ import ai.edgekit.core.HybridAnswer
 import ai.edgekit.core.HybridListener
 import ai.edgekit.core.HybridSession
 import ai.edgekit.core.MemoryNeed
+import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.SelfTest
 import ai.edgekit.core.StopSignal
 import ai.edgekit.core.deviceFailed
@@ -25,6 +28,7 @@ import android.app.Application
 import android.net.ConnectivityManager
 import android.net.NetworkCapabilities
 import android.os.Build
+import android.os.Debug
 import androidx.compose.runtime.getValue
 import androidx.compose.runtime.mutableStateListOf
 import androidx.compose.runtime.mutableStateOf
@@ -36,34 +40,42 @@ import java.util.concurrent.Executors
 import java.util.concurrent.TimeUnit
 import java.util.concurrent.TimeoutException
 
-/** Who answers hand-offs. The [key] stays in memory: it is not stored, logged or shown. */
-data class CloudSettings(val model: String = "", val baseUrl: String = "", val key: String = "") {
-    val isSet: Boolean get() = model.isNotBlank() && baseUrl.isNotBlank()
+/** One prompt, and what came of it so far. */
+class Turn(val prompt: String) : HybridListener {
+    var text by mutableStateOf("")
+        private set
+    var answer by mutableStateOf<HybridAnswer?>(null)
+    var error by mutableStateOf<String?>(null)
+    var memoryMb by mutableStateOf(0L)
 
-    override fun toString() = "$model at $baseUrl"
+    override fun onText(text: String) {
+        this.text += text
+    }
+
+    override fun onRestart() {
+        text = ""
+    }
 }
 
 /** The app's state. Everything that takes time runs on one worker thread, which owns the model. */
-class DemoModel(application: Application) : AndroidViewModel(application), HybridListener {
+class DemoModel(application: Application) : AndroidViewModel(application) {
     private val worker = Executors.newSingleThreadExecutor()
+    private val shelf = BundleShelf(application)
+    private val log = HandOffLog(File(application.filesDir, "hand-offs.jsonl"))
     private var bundle: Bundle? = null
     private var model: PhoneModel? = null
+
     @Volatile
     private var consent: CompletableFuture<Boolean>? = null
 
     @Volatile
     private var stop = StopSignal()
-    private val log = HandOffLog(File(application.filesDir, "hand-offs.jsonl"))
-    private val store = application.getSharedPreferences("budget", Application.MODE_PRIVATE)
-    private var budget = storedBudget(store.getFloat("share", 0.3f).toDouble())
+    val settings = DemoSettings(application)
+    private var budget = settings.budget()
 
-    var title by mutableStateOf("Checking the bundle")
+    var title by mutableStateOf("")
         private set
     var isBusy by mutableStateOf(true)
-        private set
-    var text by mutableStateOf("")
-        private set
-    var answer by mutableStateOf<HybridAnswer?>(null)
         private set
     var error by mutableStateOf<String?>(null)
         private set
@@ -71,49 +83,72 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         private set
     var callsLeft by mutableStateOf(budget.left)
         private set
-    var settings by mutableStateOf(CloudSettings())
+
+    /** How much of a bundle is there, from 0 to 1; null if none is being fetched. */
+    var progress by mutableStateOf<Float?>(null)
+        private set
 
     /** The request that waits for the user's yes or no; null if none does. */
     var requestToConfirm by mutableStateOf<CloudRequest?>(null)
         private set
     var report by mutableStateOf<DeviceReport?>(null)
         private set
+    val turns = mutableStateListOf<Turn>()
+    val bundles = mutableStateListOf<File>()
     val cases = mutableStateListOf<CaseReport>()
     val window: Int get() = budget.window
 
     init {
         work {
-            val checked = CheckMemory(File(getApplication<Application>().filesDir, "checked-bundles.json"))
-            val opened = Bundle.open(bundleFolder(getApplication<Application>()), checked)
-            bundle = opened
-            val memory = ActivityManager.MemoryInfo()
-            getApplication<Application>().getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
-            val need = MemoryNeed.of(opened.manifest)
-            title = "Loading: it ${need.against(memory.availMem)}"
-            need.check(memory.availMem)
-            model = openModel(opened)
-            title = "${opened.manifest.recipeName} · ${model?.runtime?.name} ${model?.runtime?.version}"
+            list()
+            load(bundles.firstOrNull { it.name == settings.bundle } ?: bundles.first())
+        }
+    }
+
+    /** Run the bundle in [folder] from now on. */
+    fun choose(folder: File) = work {
+        load(folder)
+        settings.bundle = folder.name
+    }
+
+    /** Fetch the bundle at [address], going on where the last try stopped, and run it. */
+    fun download(address: String) = work {
+        stop = StopSignal()
+        progress = 0f
+        try {
+            val folder = shelf.folderFor(address)
+            BundleDownload(address, folder).run(stop) { done, whole -> progress = done.toFloat() / maxOf(whole, 1) }
+            list()
+            load(folder)
+            settings.bundle = folder.name
+        } finally {
+            progress = null
         }
     }
 
     /** Answer [prompt] by device or cloud. */
-    fun ask(prompt: String) = work {
-        text = ""
-        answer = null
-        stop = StopSignal()
-        val rules = HandOffRules(log = log::append)
-        val session =
-            HybridSession(openedBundle(), openedModel(), cloud(), budget, rules, ::isOnline, ::askConsent)
-        try {
-            answer = session.ask(prompt, this, stop)
-            text = answer?.text.orEmpty()
-        } finally {
-            callsLeft = budget.left
-            store.edit().putString("history", budget.history.joinToString("") { if (it) "1" else "0" }).apply()
+    fun ask(prompt: String) {
+        val turn = Turn(prompt)
+        turns.add(turn)
+        work {
+            stop = StopSignal()
+            val rules = HandOffRules(settings.consent, log = log::append)
+            try {
+                val session =
+                    HybridSession(openedBundle(), openedModel(), cloud(), budget, rules, ::isOnline, ::askConsent)
+                val answer = session.ask(prompt, turn, stop)
+                turn.memoryMb = Debug.getPss() / KB_A_MB
+                turn.answer = answer
+            } catch (failure: EdgekitException) {
+                turn.error = failure.line
+            } finally {
+                callsLeft = budget.left
+                settings.keep(budget)
+            }
         }
     }
 
-    /** End the prompt that is being answered, at its next token. */
+    /** End what is being done at its next step. */
     fun stop() {
         stop.stop()
         confirm(false)
@@ -121,7 +156,7 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
 
     /** The cloud of the settings; with bad ones none, and the device answers all the same. */
     private fun cloud(): CloudClient? = try {
-        settings.takeIf { it.isSet }?.let { CloudClient(it.model, it.baseUrl, it.key) }
+        settings.cloud()
     } catch (failure: EdgekitException) {
         error = failure.line
         null
@@ -139,8 +174,12 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         report = made
     }
 
-    /** The user's answer to [requestToConfirm]. */
-    fun confirm(yes: Boolean) {
+    /** Write the report with [write], which may fail. */
+    fun saveReport(write: (String) -> Unit) = work { report?.let { write(it.toJson()) } }
+
+    /** The user's answer to [requestToConfirm], for this time or for this server from now on. */
+    fun confirm(yes: Boolean, always: Boolean = false) {
+        if (always) settings.changeConsent(Consent.ALWAYS)
         requestToConfirm = null
         consent?.complete(yes)
     }
@@ -150,36 +189,39 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         budget = CloudBudget(share, budget.window, budget.history)
         this.share = share
         callsLeft = budget.left
-        store.edit().putFloat("share", share.toFloat()).apply()
+        settings.keep(budget)
     }
 
-    override fun onText(text: String) {
-        this.text += text
-    }
-
-    override fun onRestart() {
-        text = ""
+    /** The system is short of memory, and the user elsewhere: the model goes, and comes back with the next prompt. */
+    fun release() {
+        worker.execute {
+            model?.close()
+            model = null
+        }
     }
 
     override fun onCleared() {
         stop()
-        worker.execute { model?.close() }
+        release()
         worker.shutdown()
     }
 
-    private fun work(task: () -> Unit) = worker.execute {
+    /** Busy from the tap on, not from when the worker gets to it. */
+    private fun work(task: () -> Unit) {
         isBusy = true
-        error = null
-        try {
-            task()
-        } catch (failure: Exception) {
-            tell(failure)
-        } catch (failure: OutOfMemoryError) {
-            tell(failure)
-        } catch (failure: LinkageError) {
-            tell(failure)
+        worker.execute {
+            error = null
+            try {
+                task()
+            } catch (failure: Exception) {
+                tell(failure)
+            } catch (failure: OutOfMemoryError) {
+                tell(failure)
+            } catch (failure: LinkageError) {
+                tell(failure)
+            }
+            isBusy = false
         }
-        isBusy = false
     }
 
     /** Whatever fails is one line on the screen, and the app goes on. */
@@ -188,9 +230,36 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         if (told.kind != ErrorKind.STOPPED) error = told.line
     }
 
-    private fun openedBundle(): Bundle = bundle ?: throw EdgekitException("no bundle: it did not open. Install one.")
+    private fun list() {
+        bundles.clear()
+        bundles.addAll(shelf.all())
+    }
 
-    private fun openedModel(): PhoneModel = model ?: throw EdgekitException("no model: it did not load. Install one.")
+    private fun load(folder: File) {
+        model?.close()
+        model = null
+        bundle = null
+        title = folder.name
+        val checked = CheckMemory(File(getApplication<Application>().filesDir, "checked-bundles.json"))
+        bundle = Bundle.open(folder, checked)
+        openedModel()
+    }
+
+    private fun openedBundle(): Bundle =
+        bundle ?: throw EdgekitException("no bundle: it did not open. Choose another.", ErrorKind.ABSENT)
+
+    /** The model, loaded if it is not: after what it needs was compared with what there is. */
+    private fun openedModel(): PhoneModel = model ?: openedBundle().let { opened ->
+        val memory = ActivityManager.MemoryInfo()
+        getApplication<Application>().getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
+        val need = MemoryNeed.of(opened.manifest)
+        title = "${opened.folder.name} ${need.against(memory.availMem)}"
+        need.check(memory.availMem)
+        openModel(opened).also {
+            model = it
+            title = "${opened.manifest.recipeName} · ${it.runtime.name} ${it.runtime.version}"
+        }
+    }
 
     /** Asked on the worker, answered on the main thread by [confirm]; who does not answer in time refuses. */
     private fun askConsent(request: CloudRequest): Boolean {
@@ -212,13 +281,9 @@ class DemoModel(application: Application) : AndroidViewModel(application), Hybri
         return network?.hasCapability(NetworkCapabilities.NET_CAPABILITY_VALIDATED) == true
     }
 
-    private fun storedBudget(share: Double): CloudBudget {
-        val history = store.getString("history", "").orEmpty().map { it == '1' }
-        return CloudBudget(share, history = history)
-    }
-
     companion object {
         const val REPORT = "device-report.json"
         private const val CONSENT_S = 120L
+        private const val KB_A_MB = 1024L
     }
 }

@@ -1,5 +1,6 @@
 package ai.edgekit.demo
 
+import android.content.ComponentCallbacks2
 import android.os.Bundle
 import androidx.activity.ComponentActivity
 import androidx.activity.compose.setContent
@@ -24,6 +25,7 @@ import androidx.compose.runtime.mutableIntStateOf
 import androidx.compose.runtime.saveable.rememberSaveable
 import androidx.compose.runtime.setValue
 import androidx.compose.ui.Modifier
+import androidx.compose.ui.res.stringResource
 import androidx.compose.ui.unit.dp
 
 /** The app's only activity. */
@@ -39,11 +41,17 @@ class MainActivity : ComponentActivity() {
             }
         }
     }
+
+    override fun onTrimMemory(level: Int) {
+        super.onTrimMemory(level)
+        if (level >= ComponentCallbacks2.TRIM_MEMORY_BACKGROUND) model.release()
+    }
 }
 
-private val PAGES = listOf("Ask", "Self-test", "Cloud")
+private val PAGES =
+    listOf(R.string.page_ask, R.string.page_models, R.string.page_self_test, R.string.page_cloud)
 
-/** The bundle's name, three pages to choose from, and the one chosen. */
+/** The bundle's name, four pages to choose from, and the one chosen. */
 @Composable
 private fun Demo(model: DemoModel) {
     var page by rememberSaveable { mutableIntStateOf(0) }
@@ -55,13 +63,14 @@ private fun Demo(model: DemoModel) {
             Text(model.title, style = MaterialTheme.typography.titleMedium)
             Row(horizontalArrangement = Arrangement.spacedBy(8.dp)) {
                 PAGES.forEachIndexed { index, name ->
-                    FilterChip(selected = page == index, onClick = { page = index }, label = { Text(name) })
+                    FilterChip(selected = page == index, onClick = { page = index }, label = { Text(stringResource(name)) })
                 }
             }
             model.error?.let { Text(it, color = MaterialTheme.colorScheme.error) }
             when (page) {
                 0 -> AskPage(model)
-                1 -> SelfTestPage(model)
+                1 -> ModelsPage(model)
+                2 -> SelfTestPage(model)
                 else -> CloudPage(model)
             }
         }

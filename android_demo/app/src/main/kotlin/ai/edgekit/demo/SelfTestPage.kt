@@ -13,6 +13,7 @@ import androidx.compose.material3.MaterialTheme
 import androidx.compose.material3.Text
 import androidx.compose.runtime.Composable
 import androidx.compose.ui.platform.LocalContext
+import androidx.compose.ui.res.stringResource
 import androidx.compose.ui.text.font.FontFamily
 import androidx.compose.ui.unit.dp
 import kotlin.math.roundToInt
@@ -22,18 +23,19 @@ import kotlin.math.roundToInt
 fun SelfTestPage(model: DemoModel) {
     val resolver = LocalContext.current.contentResolver
     val save = rememberLauncherForActivityResult(ActivityResultContracts.CreateDocument("application/json")) { uri ->
-        val report = model.report
-        if (uri != null && report != null) {
-            resolver.openOutputStream(uri)?.use { it.write(report.toJson().toByteArray()) }
+        if (uri != null) {
+            model.saveReport { json -> resolver.openOutputStream(uri)?.use { it.write(json.toByteArray()) } }
         }
     }
     Column(verticalArrangement = Arrangement.spacedBy(8.dp)) {
         Row(horizontalArrangement = Arrangement.spacedBy(8.dp)) {
-            Button(onClick = model::runSelfTest, enabled = !model.isBusy) { Text("Run") }
-            Button(onClick = { save.launch(DemoModel.REPORT) }, enabled = model.report != null) { Text("Save report") }
+            Button(onClick = model::runSelfTest, enabled = !model.isBusy) { Text(stringResource(R.string.run)) }
+            Button(onClick = { save.launch(DemoModel.REPORT) }, enabled = model.report != null) {
+                Text(stringResource(R.string.save_report))
+            }
         }
         val matched = model.cases.count { it.matches }
-        Text("$matched MATCH, ${model.cases.size - matched} MISMATCH")
+        Text(stringResource(R.string.matched, matched, model.cases.size - matched))
         LazyColumn(verticalArrangement = Arrangement.spacedBy(4.dp)) {
             items(model.cases) { CaseRow(it) }
         }

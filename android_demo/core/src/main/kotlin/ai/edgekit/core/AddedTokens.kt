@@ -1,20 +1,20 @@
 package ai.edgekit.core
 
 /** One entry of added_tokens. */
-class AddedToken(
-    val id: Int,
-    val content: String,
-    val singleWord: Boolean,
-    val stripsLeft: Boolean,
-    val stripsRight: Boolean,
-    val normalized: Boolean,
-    val special: Boolean,
+public class AddedToken(
+    public val id: Int,
+    public val content: String,
+    public val singleWord: Boolean,
+    public val stripsLeft: Boolean,
+    public val stripsRight: Boolean,
+    public val normalized: Boolean,
+    public val special: Boolean,
 ) {
     /** The same, spelled [content]. */
     internal fun spelled(content: String) =
         AddedToken(id, content, singleWord, stripsLeft, stripsRight, normalized, special)
 
-    companion object {
+    public companion object {
         internal fun of(value: Any?, index: Int): AddedToken {
             val token = JsonFields.of(value, "added_tokens.$index")
             return AddedToken(

@@ -5,23 +5,23 @@ import java.nio.file.Files
 import java.nio.file.LinkOption
 
 /** An opened bundle: every file was the one its manifest names when it was opened. */
-class Bundle private constructor(
-    val folder: File,
-    val manifest: BundleManifest,
-    val tokenizer: Tokenizer,
-    val routing: RoutingSpec,
-    val vocabulary: Vocabulary,
+public class Bundle private constructor(
+    public val folder: File,
+    public val manifest: BundleManifest,
+    public val tokenizer: Tokenizer,
+    public val routing: RoutingSpec,
+    public val vocabulary: Vocabulary,
 ) {
     /** The model file for the target's runtime. */
-    val artifact: File get() = File(folder, manifest.artifact)
+    public val artifact: File get() = File(folder, manifest.artifact)
 
     /** Token ids of the rendered [prompt], ready for prefill. */
-    fun encode(prompt: String): IntArray = tokenizer.encode(routing.parts(prompt), routing.delimiters)
+    public fun encode(prompt: String): IntArray = tokenizer.encode(routing.parts(prompt), routing.delimiters)
 
     /** The recorded cases. Throws [EdgekitException]. */
-    fun conformance(): List<ConformanceCase> = ConformanceCase.readAll(File(folder, ConformanceCase.FILE))
+    public fun conformance(): List<ConformanceCase> = ConformanceCase.readAll(File(folder, ConformanceCase.FILE))
 
-    companion object {
+    public companion object {
         private const val ROUTING = "routing.json"
         private const val TOKENIZER = "tokenizer.json"
 
@@ -35,7 +35,7 @@ class Bundle private constructor(
          *
          * Throws [EdgekitException] for anything that is not a whole, unchanged bundle this app can read.
          */
-        fun open(folder: File, memory: CheckMemory? = null): Bundle {
+        public fun open(folder: File, memory: CheckMemory? = null): Bundle {
             val manifest = BundleManifest.read(folder)
             val faults = faults(folder, manifest, memory)
             if (faults.isNotEmpty()) {

@@ -5,10 +5,10 @@ import java.io.IOException
 import java.security.MessageDigest
 
 /** One file's content, pinned. */
-data class FileEntry(val sha256: String, val size: Long)
+public data class FileEntry(val sha256: String, val size: Long)
 
 /** What a runtime must know of the model, and what it needs of memory; bundles made early lack the latter. */
-data class ModelFacts(
+public data class ModelFacts(
     val vocabSize: Int,
     val layers: Int,
     val hiddenSize: Int,
@@ -20,7 +20,7 @@ data class ModelFacts(
     val keyValueHeads: Int?,
     val headDim: Int?,
 ) {
-    companion object {
+    public companion object {
         private const val WIDTH = 1 shl 24
         private const val COUNT = 1 shl 16
 
@@ -40,29 +40,48 @@ data class ModelFacts(
 /** Files and models are smaller than this. */
 private const val LARGEST = 1L shl 48
 
-/** A runtime and its version. */
-data class RuntimeFacts(val name: String, val version: String)
+/** A runtime and its version; in a manifest [oldest] is the oldest that runs the artifact, null if it is not known. */
+public data class RuntimeFacts(val name: String, val version: String, val oldest: String? = null) {
+    /** Refuse [running] if it lies before [oldest] by its first two numbers; one that does not tell is taken. */
+    public fun check(running: RuntimeFacts) {
+        val (needed, has) = listOf(oldest ?: return, running.version).map(::numbers)
+        if (needed == null || has == null || compareValuesBy(has, needed, { it.first }, { it.second }) >= 0) return
+        val why = "It has ${running.name} ${running.version}, the bundle needs $oldest or newer"
+        throw EdgekitException("runtime too old: this app. $why. Update the app.", ErrorKind.UNSUPPORTED)
+    }
+
+    private fun numbers(version: String): Pair<Int, Int>? {
+        val found = NUMBERS.find(version) ?: return null
+        return found.groupValues[1].toInt() to (found.groupValues[2].toIntOrNull() ?: 0)
+    }
+
+    private companion object {
+        val NUMBERS = Regex("^(\\d{1,6})(?:\\.(\\d{1,6}))?")
+    }
+}
 
 /** manifest.json: what a bundle is, what it was made from, and the hash of every file in it. */
-data class BundleManifest(
+public data class BundleManifest(
     val target: String,
     val artifact: String,
     val precision: String,
     val recipeName: String,
+    /** Whether it computes, and keeps its caches, in float16. */
+    val isHalf: Boolean,
     val model: ModelFacts,
     val runtime: RuntimeFacts,
     val files: Map<String, FileEntry>,
     val sha256: String,
 ) {
-    companion object {
-        const val NAME = "manifest.json"
+    public companion object {
+        public const val NAME: String = "manifest.json"
         private const val FORMAT = "edgekit-bundle"
         private const val VERSION = 1L
         private val TARGETS = setOf("onnx", "executorch", "coreml")
         private val HASH = Regex("[0-9a-f]{64}")
 
         /** Read a bundle's manifest. Throws [EdgekitException]: absent, newer, or wrong. */
-        fun read(folder: File): BundleManifest {
+        public fun read(folder: File): BundleManifest {
             val file = File(folder, NAME)
             if (!file.isFile) throw EdgekitException("not a bundle: $folder. It has no $NAME.", ErrorKind.ABSENT)
             try {
@@ -94,14 +113,16 @@ data class BundleManifest(
             if (target !in TARGETS) fault("target: $target is not known here")
             fields.fields("provenance").run { names.forEach(::text) }
             val runtime = fields.fields("runtime")
+            val recipe = fields.fields("recipe").members
             val files = fields.fields("files")
             val manifest = BundleManifest(
                 target,
                 fields.text("artifact"),
                 fields.text("precision"),
-                fields.fields("recipe").members["name"] as? String ?: "",
+                recipe["name"] as? String ?: "",
+                recipe["compute"] == "float16",
                 ModelFacts.of(fields.fields("model")),
-                RuntimeFacts(runtime.text("name"), runtime.text("version")),
+                RuntimeFacts(runtime.text("name"), runtime.text("version"), runtime.textOrNull("oldest")),
                 files.names.associateWith { entry(files.fields(it), it) },
                 sha256,
             )
@@ -120,14 +141,14 @@ data class BundleManifest(
         private fun fault(what: String): Nothing = throw EdgekitException(what, ErrorKind.BAD_FIELD)
 
         /** True for a plain relative path that stays in its folder, written the one normal way. */
-        fun isInside(name: String): Boolean {
+        public fun isInside(name: String): Boolean {
             val parts = name.split('/')
             val isPlain = parts.all { it.isNotEmpty() && it != "." && it != ".." }
             return isPlain && '\\' !in name && '\u0000' !in name && ':' !in parts[0]
         }
 
         /** The sha256 of [file] in hexadecimal, read in pieces. */
-        fun sha256(file: File): String {
+        public fun sha256(file: File): String {
             val digest = MessageDigest.getInstance("SHA-256")
             file.inputStream().use { stream ->
                 val buffer = ByteArray(1 shl 16)

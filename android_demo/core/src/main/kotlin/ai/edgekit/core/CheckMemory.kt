@@ -11,7 +11,7 @@ import java.security.MessageDigest
  * Kept in [file], in the app's own storage: for each folder the manifest's hash with the size and time of change of
  * every file. A file changed in the last seconds is not vouched for: it might change again within its time's unit.
  */
-class CheckMemory(private val file: File) {
+public class CheckMemory(private val file: File) {
     /** Whether the bundle in [folder] was found whole as it is now. */
     internal fun knows(folder: File, manifest: BundleManifest): Boolean =
         try {

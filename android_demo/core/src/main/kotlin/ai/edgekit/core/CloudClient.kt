@@ -8,11 +8,14 @@ import java.net.URI
 import java.net.URISyntaxException
 
 /** What an HTTP server replied. */
-class HttpReply(val status: Int, val body: String)
+public class HttpReply(public val status: Int, public val body: String)
 
-/** Sends one POST request, `onSent` before its first byte leaves. Throws [IOException] if no reply comes. */
-fun interface Transport {
-    fun post(url: String, headers: Map<String, String>, body: String, onSent: () -> Unit): HttpReply
+/** Sends one POST request. Throws [IOException] if no reply comes. */
+public fun interface Transport {
+    /** [onSent] is called before the first byte leaves, [onLine] with each line of a good reply as it comes. */
+    public fun post(
+        url: String, headers: Map<String, String>, body: String, onSent: () -> Unit, onLine: (String) -> Unit,
+    ): HttpReply
 }
 
 /**
@@ -21,7 +24,7 @@ fun interface Transport {
  * One request a prompt, never repeated. The key goes into the request's header and nowhere else: errors
  * never show it, and an address that would carry it unencrypted over a network is refused.
  */
-class CloudClient(
+public class CloudClient(
     private val model: String,
     private val baseUrl: String,
     private val key: String,
@@ -30,13 +33,7 @@ class CloudClient(
     override val name: String get() = "openai:$model"
 
     init {
-        val address = try {
-            URI(baseUrl)
-        } catch (_: URISyntaxException) {
-            null
-        }
-        val isPrivate = address?.scheme == "https" || (address?.scheme == "http" && address.host in THIS_MACHINE)
-        if (address?.host == null || !isPrivate || model.isEmpty()) {
+        if (!isPrivateAddress(baseUrl) || model.isEmpty()) {
             throw EdgekitException("bad cloud: $model at $baseUrl. It needs a model and an https address. Change it.")
         }
         // Anything else would be refused by the platform, in an error that shows the key.
@@ -48,10 +45,19 @@ class CloudClient(
     override fun request(prompt: String): CloudRequest =
         CloudRequest(baseUrl.trimEnd('/'), model, listOf(Message("system", INSTRUCTION), Message("user", prompt)))
 
-    override fun send(request: CloudRequest, onSent: () -> Unit): String {
+    override fun send(request: CloudRequest, onSent: () -> Unit, onText: (String) -> Unit): String {
         val headers = mapOf("Content-Type" to "application/json", "Authorization" to "Bearer $key")
+        val streamed = StringBuilder()
+        var isStream = false
         val reply = try {
-            transport.post(request.server + "/chat/completions", headers, Json.write(request.body()), onSent)
+            transport.post(request.server + "/chat/completions", headers, Json.write(request.body()), onSent) { line ->
+                if (line.startsWith(EVENT)) {
+                    isStream = true
+                    val piece = piece(line.removePrefix(EVENT).trim())
+                    streamed.append(piece)
+                    if (piece.isNotEmpty()) onText(piece)
+                }
+            }
         } catch (_: SocketTimeoutException) {
             throw failure("It did not answer in time. Ask again", ErrorKind.TIMED_OUT)
         } catch (_: IOException) {
@@ -68,9 +74,18 @@ class CloudClient(
             )
             else -> throw failure("It answered with status ${reply.status}. Ask again later")
         }
-        val text = content(reply.body)
+        val text = if (isStream) streamed.toString() else content(reply.body)
         if (text.isNullOrBlank()) throw failure("Its reply holds no text. Check the model's name")
         return finalAnswer(text)
+    }
+
+    /** What one event of a stream adds; the last one, [DONE], and such as only count tokens add nothing. */
+    private fun piece(event: String): String = try {
+        val choices = if (event == DONE) emptyList() else JsonFields.of(Json.parse(event)).list("choices")
+        val first = choices.firstOrNull()?.let { JsonFields.of(it, "choices.0") }
+        first?.fields("delta")?.textOrNull("content").orEmpty()
+    } catch (_: EdgekitException) {
+        throw failure("Its reply cannot be read. Check the address")
     }
 
     private fun content(body: String): String? = try {
@@ -85,28 +100,47 @@ class CloudClient(
         return EdgekitException(if (key.isEmpty()) line else line.replace(key, "***"), kind)
     }
 
-    companion object {
-        const val INSTRUCTION =
+    public companion object {
+        public const val INSTRUCTION: String =
             "Solve the task. End with your final answer alone between <answer> and </answer>."
         private const val NETWORK_LOGIN = 511
+        private const val EVENT = "data:"
+        private const val DONE = "[DONE]"
         private const val OPEN = "<answer>"
         private const val CLOSE = "</answer>"
 
-        /** Hosts that plain http may go to: this machine, and an emulator's name for the one it runs on. */
-        private val THIS_MACHINE = setOf("localhost", "127.0.0.1", "10.0.2.2")
-
         /** What stands between the last <answer> and its </answer>; without them, all of [text]. */
-        fun finalAnswer(text: String): String {
+        public fun finalAnswer(text: String): String {
             val opened = text.lastIndexOf(OPEN)
             return (if (opened < 0) text else text.substring(opened + OPEN.length).substringBefore(CLOSE)).trim()
         }
     }
 }
 
-/** [Transport] over the platform's own HTTP client. Redirects are not followed: the key stays with its host. */
-class HttpTransport(private val timeoutMs: Int = 30_000) : Transport {
-    override fun post(url: String, headers: Map<String, String>, body: String, onSent: () -> Unit): HttpReply {
+/** Plain http may go to this machine, and to the one that an emulator runs on, by its name for it. */
+private val THIS_MACHINE = setOf("localhost", "127.0.0.1", "10.0.2.2")
+
+/** Whether nobody on the way reads what goes to [url]. */
+internal fun isPrivateAddress(url: String): Boolean {
+    val address = try {
+        URI(url)
+    } catch (_: URISyntaxException) {
+        return false
+    }
+    val host = address.host ?: return false
+    return address.scheme == "https" || (address.scheme == "http" && host in THIS_MACHINE)
+}
+
+/**
+ * [Transport] over the platform's own HTTP client: [timeoutMs] from one byte to the next, [wholeMs] for all of a reply.
+ * Redirects are not followed: the key stays with its host.
+ */
+public class HttpTransport(private val timeoutMs: Int = 30_000, private val wholeMs: Long = 180_000) : Transport {
+    override fun post(
+        url: String, headers: Map<String, String>, body: String, onSent: () -> Unit, onLine: (String) -> Unit,
+    ): HttpReply {
         val connection = URI(url).toURL().openConnection() as HttpURLConnection
+        val begin = System.nanoTime()
         try {
             connection.requestMethod = "POST"
             connection.connectTimeout = timeoutMs
@@ -120,28 +154,40 @@ class HttpTransport(private val timeoutMs: Int = 30_000) : Transport {
             onSent()
             connection.outputStream.use { it.write(bytes) }
             val status = connection.responseCode
-            val text = if (status in 200..299) read(connection) else ""
-            return HttpReply(status, text)
+            val isGood = status in 200..299
+            return HttpReply(status, if (isGood) read(connection, begin, onLine) else "")
         } finally {
             connection.disconnect()
         }
     }
 
-    private fun read(connection: HttpURLConnection): String {
-        val out = ByteArrayOutputStream()
+    private fun read(connection: HttpURLConnection, begin: Long, onLine: (String) -> Unit): String {
+        val whole = ByteArrayOutputStream()
+        val line = ByteArrayOutputStream()
         val buffer = ByteArray(1 shl 14)
         connection.inputStream.use { stream ->
-            var count = stream.read(buffer)
-            while (count >= 0) {
-                out.write(buffer, 0, count)
-                if (out.size() > MAX_REPLY) throw IOException("reply larger than $MAX_REPLY bytes")
-                count = stream.read(buffer)
+            while (true) {
+                val count = stream.read(buffer)
+                if (count < 0) break
+                whole.write(buffer, 0, count)
+                if (whole.size() > MAX_REPLY) throw IOException("reply larger than $MAX_REPLY bytes")
+                if (System.nanoTime() - begin > wholeMs * 1_000_000) throw SocketTimeoutException("the whole reply")
+                for (byte in buffer.take(count)) {
+                    if (byte != NEWLINE) {
+                        line.write(byte.toInt())
+                    } else {
+                        onLine(line.toString("UTF-8").trimEnd('\r'))
+                        line.reset()
+                    }
+                }
             }
         }
-        return out.toString("UTF-8")
+        if (line.size() > 0) onLine(line.toString("UTF-8"))
+        return whole.toString("UTF-8")
     }
 
     private companion object {
         const val MAX_REPLY = 1 shl 20
+        const val NEWLINE = '\n'.code.toByte()
     }
 }

@@ -7,14 +7,14 @@ import java.io.IOException
  * What a side made of a prompt: from version 2 on [made] is its response with the marker forbidden, from which the
  * decision at any bias follows; version 1 stored the decision at one bias.
  */
-class RecordedSide private constructor(private val made: Decision, private val isSolo: Boolean) {
+public class RecordedSide private constructor(private val made: Decision, private val isSolo: Boolean) {
     /** The decision at [markerBias]. */
-    fun at(markerBias: Double, routing: RoutingSpec, vocabulary: Vocabulary): Decision =
+    public fun at(markerBias: Double, routing: RoutingSpec, vocabulary: Vocabulary): Decision =
         if (isSolo) decisionAt(made, markerBias, routing, vocabulary) else made
 
-    companion object {
+    public companion object {
         /** Read one. Throws [EdgekitException]. */
-        fun of(fields: JsonFields, version: Long): RecordedSide {
+        public fun of(fields: JsonFields, version: Long): RecordedSide {
             fields.needs("answer")
             val decision = Decision(
                 Route.of(fields.text("route")), fields.text("reason"), fields.text("text"),
@@ -42,28 +42,28 @@ class RecordedSide private constructor(private val made: Decision, private val i
  * [markerBias] is that of the artifact when it was exported. Version 1 is replayed at it, later ones at the bias that
  * the bundle ships with.
  */
-class ConformanceCase private constructor(
+public class ConformanceCase private constructor(
     private val version: Long,
-    val id: String,
-    val prompt: String,
-    val promptTokenIds: List<Int>,
-    val markerBias: Double,
-    val reference: RecordedSide,
-    val quantizedReference: RecordedSide,
+    public val id: String,
+    public val prompt: String,
+    public val promptTokenIds: List<Int>,
+    public val markerBias: Double,
+    public val reference: RecordedSide,
+    public val quantizedReference: RecordedSide,
 ) {
     /** The bias at which a replay has to decide. */
-    fun bias(routing: RoutingSpec): Double = if (version > 1) routing.markerBias else markerBias
+    public fun bias(routing: RoutingSpec): Double = if (version > 1) routing.markerBias else markerBias
 
     /** What the quantized reference decides there. */
-    fun expected(routing: RoutingSpec, vocabulary: Vocabulary): Decision =
+    public fun expected(routing: RoutingSpec, vocabulary: Vocabulary): Decision =
         quantizedReference.at(bias(routing), routing, vocabulary)
 
-    companion object {
-        const val FILE = "conformance.jsonl"
-        const val VERSION = 2L
+    public companion object {
+        public const val FILE: String = "conformance.jsonl"
+        public const val VERSION: Long = 2L
 
         /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad. */
-        fun readAll(file: File): List<ConformanceCase> {
+        public fun readAll(file: File): List<ConformanceCase> {
             val bytes = try {
                 file.readBytes()
             } catch (error: IOException) {

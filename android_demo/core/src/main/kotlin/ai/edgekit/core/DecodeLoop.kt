@@ -1,17 +1,17 @@
 package ai.edgekit.core
 
 /** A policy that runs token by token with its KV cache inside. */
-interface StepModel {
-    val contextLength: Int
+public interface StepModel {
+    public val contextLength: Int
 
     /** Forget the KV cache. */
-    fun reset()
+    public fun reset()
 
-    /** Take a whole prompt from position 0; returns the next token's logits, one a vocabulary entry. */
-    fun prefill(tokenIds: IntArray): FloatArray
+    /** Take a prompt, or more of one, after what was taken since [reset]; returns the next token's logits. */
+    public fun prefill(tokenIds: IntArray): FloatArray
 
     /** Take one more token; returns the next token's logits. */
-    fun decode(tokenId: Int): FloatArray
+    public fun decode(tokenId: Int): FloatArray
 }
 
 /**
@@ -23,7 +23,7 @@ interface StepModel {
  * tokens are text. [onText] gets the visible text as it grows. Throws [EdgekitException] for a prompt longer than the
  * context.
  */
-class DecodeSession(
+public class DecodeSession(
     spec: RoutingSpec,
     private val vocabulary: Vocabulary,
     private val promptTokens: Int,
@@ -54,7 +54,7 @@ class DecodeSession(
      *
      * Throws [EdgekitException] for logits that are no numbers, or too few of them.
      */
-    fun advance(logits: FloatArray): Int? {
+    public fun advance(logits: FloatArray): Int? {
         val chosen = choose(logits)
         val fresh = chosen.joinToString("", transform = decoder::push)
         shown += fresh.length
@@ -63,7 +63,7 @@ class DecodeSession(
     }
 
     /** The decision, after [advance] returned null; [onText] gets what was still held back. */
-    fun decision(): Decision {
+    public fun decision(): Decision {
         val decision = decoder.finish()
         val rest = decision.text.substring(shown)
         if (rest.isNotEmpty()) onText(rest)
@@ -114,7 +114,7 @@ private fun checkLogits(logits: FloatArray, position: Int, largestId: Int) {
 }
 
 /** Decode one prompt on [model] from an empty cache. */
-fun decode(model: StepModel, promptIds: IntArray, session: DecodeSession): Decision {
+public fun decode(model: StepModel, promptIds: IntArray, session: DecodeSession): Decision {
     model.reset()
     var token = session.advance(model.prefill(promptIds))
     while (token != null) token = session.advance(model.decode(token))

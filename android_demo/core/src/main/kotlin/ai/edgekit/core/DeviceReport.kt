@@ -1,7 +1,7 @@
 package ai.edgekit.core
 
 /** What the device did with one conformance case. Times in milliseconds. */
-data class CaseReport(
+public data class CaseReport(
     val id: String,
     val promptTokenIds: List<Int>,
     val decision: Decision,
@@ -27,13 +27,13 @@ data class CaseReport(
 }
 
 /** The phone it ran on. */
-data class DeviceFacts(val model: String, val os: String)
+public data class DeviceFacts(val model: String, val os: String)
 
 /** The app it ran in. */
-data class AppFacts(val name: String, val version: String)
+public data class AppFacts(val name: String, val version: String)
 
 /** What `edgekit verify --device-report` reads: which bundle, on which device, and every case's decision. */
-data class DeviceReport(
+public data class DeviceReport(
     val manifest: BundleManifest,
     val device: DeviceFacts,
     val app: AppFacts,
@@ -44,7 +44,7 @@ data class DeviceReport(
     val mismatched: Int get() = cases.size - matched
 
     /** The report's JSON text. */
-    fun toJson(): String = Json.write(
+    public fun toJson(): String = Json.write(
         linkedMapOf(
             "format" to "edgekit-device-report",
             "version" to 1,

@@ -1,7 +1,7 @@
 package ai.edgekit.core
 
 /** What went wrong, in one [word] that Python, Kotlin and Swift share (tests/conformance/documents.json). */
-enum class ErrorKind(val word: String) {
+public enum class ErrorKind(public val word: String) {
     BAD_INPUT("bad_input"),
     ABSENT("absent"),
     NOT_JSON("not_json"),
@@ -22,7 +22,7 @@ enum class ErrorKind(val word: String) {
 }
 
 /** Anything edgekit refuses or cannot do. The message is one line: what failed, why, what to do. */
-class EdgekitException(message: String, val kind: ErrorKind = ErrorKind.BAD_INPUT) : Exception(message) {
+public class EdgekitException(message: String, public val kind: ErrorKind = ErrorKind.BAD_INPUT) : Exception(message) {
     /** The one line. */
-    val line: String get() = message!!
+    public val line: String get() = message!!
 }

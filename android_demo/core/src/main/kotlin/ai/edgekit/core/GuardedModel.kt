@@ -1,34 +1,42 @@
 package ai.edgekit.core
 
-/** Says that the user wants no answer any more. One for each prompt. */
-class StopSignal {
+/** Says that the user wants no answer any more: [stop] was called, or [isGone] holds. One for each prompt. */
+public class StopSignal(private val isGone: () -> Boolean = { false }) {
     @Volatile
     private var isSet = false
 
-    fun stop() {
+    public fun stop() {
         isSet = true
     }
 
     /** Throws [EdgekitException] (STOPPED) once [stop] was called. */
-    fun check() {
-        if (isSet) throw EdgekitException("stopped: you stopped this prompt. Ask again.", ErrorKind.STOPPED)
+    public fun check() {
+        if (isSet || isGone()) throw EdgekitException("stopped: you stopped this prompt. Ask again.", ErrorKind.STOPPED)
     }
 }
 
 /**
  * [model] as a session needs it: whatever its runtime throws is one line (DEVICE_FAILED), logits are one number a
- * token of [vocabSize], and between two steps [stop] is heeded.
+ * token of [vocabSize], and [stop] is heeded between two tokens and between [chunk] tokens of a long prompt.
  */
 internal class GuardedModel(
     private val model: StepModel,
     private val vocabSize: Int,
     private val stop: StopSignal = StopSignal(),
+    private val chunk: Int = 256,
 ) : StepModel {
     override val contextLength: Int get() = model.contextLength
 
     override fun reset() = guarded { model.reset() }
 
-    override fun prefill(tokenIds: IntArray): FloatArray = logits { model.prefill(tokenIds) }
+    override fun prefill(tokenIds: IntArray): FloatArray {
+        var logits = FloatArray(0)
+        for (begin in 0..maxOf(0, tokenIds.size - 1) step chunk) {
+            val part = tokenIds.copyOfRange(begin, minOf(begin + chunk, tokenIds.size))
+            logits = logits { model.prefill(part) }
+        }
+        return logits
+    }
 
     override fun decode(tokenId: Int): FloatArray = logits { model.decode(tokenId) }
 
@@ -56,7 +64,7 @@ internal class GuardedModel(
 }
 
 /** Any failure of the device as one line. */
-fun deviceFailed(error: Throwable): EdgekitException {
+public fun deviceFailed(error: Throwable): EdgekitException {
     if (error is EdgekitException) return error
     val said = error.message.orEmpty().replace(Regex("\\s+"), " ").trim().trimEnd('.').take(MOST_SAID)
     val what = error.javaClass.simpleName + if (said.isEmpty()) "" else ": $said"

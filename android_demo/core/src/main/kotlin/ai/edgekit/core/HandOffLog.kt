@@ -4,9 +4,9 @@ import java.io.File
 import java.io.IOException
 
 /** What left the phone, word for word, one JSON object a line; [file] lies in the app's own storage. */
-class HandOffLog(private val file: File) {
+public class HandOffLog(private val file: File) {
     /** Keep [request], which is about to be sent at [atMs] (milliseconds since 1970). Throws [IOException]. */
-    fun append(request: CloudRequest, atMs: Long = System.currentTimeMillis()) {
+    public fun append(request: CloudRequest, atMs: Long = System.currentTimeMillis()) {
         if (file.length() > MOST_BYTES && !file.renameTo(File(file.path + ".old"))) {
             throw IOException("cannot rename ${file.name}")
         }

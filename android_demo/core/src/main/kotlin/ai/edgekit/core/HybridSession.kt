@@ -3,12 +3,12 @@ package ai.edgekit.core
 import java.util.concurrent.atomic.AtomicBoolean
 
 /** What the user sees while a prompt is answered. */
-interface HybridListener {
+public interface HybridListener {
     /** More visible text. */
-    fun onText(text: String)
+    public fun onText(text: String)
 
     /** What was shown so far is void: another answer begins. */
-    fun onRestart()
+    public fun onRestart()
 }
 
 /**
@@ -19,7 +19,7 @@ interface HybridListener {
  * no network, or the cloud failed), budget (spent), consent (refused). A prompt that the device cannot answer is due
  * too: too_long, device_failed. [notice] says more, for the user; [failure] is the kind of what went wrong, if any did.
  */
-data class HybridAnswer(
+public data class HybridAnswer(
     val route: Route,
     val reason: String,
     val text: String,
@@ -34,12 +34,12 @@ data class HybridAnswer(
 )
 
 /** What must hold before a prompt may leave the phone. */
-class HandOffRules(
-    val consent: Consent = Consent.ASK,
+public class HandOffRules(
+    public val consent: Consent = Consent.ASK,
     /** What must not leave is replaced in the user's words before the request is made. */
-    val redact: (String) -> String = { it },
+    public val redact: (String) -> String = { it },
     /** Keeps what is about to be sent. A request that cannot be kept is not sent. */
-    val log: (CloudRequest) -> Unit = {},
+    public val log: (CloudRequest) -> Unit = {},
 )
 
 /**
@@ -47,14 +47,14 @@ class HandOffRules(
  * policy calls, shown to [mayLeave], logged, counted in the [budget], sent. [isOnline] and the budget are looked at
  * first, so that nobody is asked in vain. [mayLeave] must return: who does not answer refuses.
  */
-class HybridSession(
+public class HybridSession(
     private val bundle: Bundle,
     private val model: StepModel,
-    private val cloud: Cloud?,
-    private val budget: CloudBudget,
+    private val cloud: Cloud? = null,
+    private val budget: CloudBudget = CloudBudget(0.3),
     private val rules: HandOffRules = HandOffRules(),
-    private val isOnline: () -> Boolean,
-    private val mayLeave: (CloudRequest) -> Boolean,
+    private val isOnline: () -> Boolean = { true },
+    private val mayLeave: (CloudRequest) -> Boolean = { false },
 ) {
     private val isAsking = AtomicBoolean()
 
@@ -63,7 +63,7 @@ class HybridSession(
      *
      * Throws [EdgekitException]: BUSY, STOPPED, or what kept both sides from an answer.
      */
-    fun ask(prompt: String, listener: HybridListener, stop: StopSignal = StopSignal()): HybridAnswer {
+    public fun ask(prompt: String, listener: HybridListener, stop: StopSignal = StopSignal()): HybridAnswer {
         if (!isAsking.compareAndSet(false, true)) {
             val why = "One prompt is being answered, a model takes one at a time"
             throw EdgekitException("busy: another prompt. $why. Wait for it.", ErrorKind.BUSY)
@@ -130,16 +130,25 @@ class HybridSession(
             }
             stop.check()
             val begin = System.nanoTime()
+            var shown: String? = null
             val answer = try {
                 rules.log(request)
-                cloud.send(request) { hasLeft = true }
+                cloud.send(request, { hasLeft = true }) { piece ->
+                    stop.check()
+                    if (shown == null) listener.onRestart()
+                    shown = shown.orEmpty() + piece
+                    listener.onText(piece)
+                }
             } catch (error: Exception) {
                 val told = deviceFailed(error)
+                if (told.kind == ErrorKind.STOPPED) throw told
                 throw NotSent("offline", told.line, told.kind)
             }
             stop.check()
-            listener.onRestart()
-            listener.onText(answer)
+            if (shown != answer) {
+                listener.onRestart()
+                listener.onText(answer)
+            }
             return HybridAnswer(
                 Route.CLOUD, reason, answer, answer, margin, first?.promptTokens ?: 0, tokens, localMs, since(begin),
                 null,

@@ -7,21 +7,21 @@ import java.io.InputStream
  *
  * Values are Map<String, Any?>, List<Any?>, String, Long (whole numbers), Double, Boolean and null.
  */
-object Json {
+public object Json {
     /** The one value that [input] holds. Throws [EdgekitException] (NOT_JSON), see [JsonReader]. */
-    fun parse(input: InputStream): Any? {
+    public fun parse(input: InputStream): Any? {
         val reader = JsonReader(input)
         return reader.value().also { reader.end() }
     }
 
     /** The same of [bytes]. */
-    fun parse(bytes: ByteArray): Any? = parse(bytes.inputStream())
+    public fun parse(bytes: ByteArray): Any? = parse(bytes.inputStream())
 
     /** The same of [text]. */
-    fun parse(text: String): Any? = parse(text.toByteArray())
+    public fun parse(text: String): Any? = parse(text.toByteArray())
 
     /** [value] as compact JSON with keys in the order given. Numbers must be finite. */
-    fun write(value: Any?): String = StringBuilder().also { write(value, it) }.toString()
+    public fun write(value: Any?): String = StringBuilder().also { write(value, it) }.toString()
 
     private fun write(value: Any?, out: StringBuilder) {
         when (value) {

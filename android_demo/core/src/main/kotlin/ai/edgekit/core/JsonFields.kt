@@ -5,61 +5,61 @@ package ai.edgekit.core
  *
  * Null is a value: only what ends in OrNull takes it, and a field's absence, for null.
  */
-class JsonFields(val members: Map<String, Any?>, private val path: String = "") {
-    val names: Set<String> get() = members.keys
+public class JsonFields(public val members: Map<String, Any?>, private val path: String = "") {
+    public val names: Set<String> get() = members.keys
 
-    operator fun contains(name: String): Boolean = name in members
+    public operator fun contains(name: String): Boolean = name in members
 
-    fun text(name: String): String = members[name] as? String ?: wrong(name, "a text")
+    public fun text(name: String): String = members[name] as? String ?: wrong(name, "a text")
 
-    fun textOrNull(name: String): String? = members[name]?.let { text(name) }
+    public fun textOrNull(name: String): String? = members[name]?.let { text(name) }
 
     /** A text of at least one character. */
-    fun filled(name: String): String = text(name).ifEmpty { wrong(name, "a text with something in it") }
+    public fun filled(name: String): String = text(name).ifEmpty { wrong(name, "a text with something in it") }
 
-    fun number(name: String): Double = (members[name] as? Number)?.toDouble() ?: wrong(name, "a number")
+    public fun number(name: String): Double = (members[name] as? Number)?.toDouble() ?: wrong(name, "a number")
 
-    fun numberOrNull(name: String): Double? = members[name]?.let { number(name) }
+    public fun numberOrNull(name: String): Double? = members[name]?.let { number(name) }
 
     /** A whole number within [bounds]. */
-    fun whole(name: String, bounds: LongRange): Long =
+    public fun whole(name: String, bounds: LongRange): Long =
         (members[name] as? Long)?.takeIf { it in bounds }
             ?: wrong(name, "a whole number from ${bounds.first} to ${bounds.last}")
 
     /** A whole number from 1 to [most]. */
-    fun count(name: String, most: Int = Int.MAX_VALUE): Int = whole(name, 1L..most).toInt()
+    public fun count(name: String, most: Int = Int.MAX_VALUE): Int = whole(name, 1L..most).toInt()
 
-    fun countOrNull(name: String, most: Int): Int? = members[name]?.let { count(name, most) }
+    public fun countOrNull(name: String, most: Int): Int? = members[name]?.let { count(name, most) }
 
     /** A whole number from 0 that fits an Int, as a token id is. */
-    fun index(name: String): Int = whole(name, INDICES).toInt()
+    public fun index(name: String): Int = whole(name, INDICES).toInt()
 
-    fun tokenIds(name: String): List<Int> = asTokenIds(members[name]) ?: wrong(name, "a list of token ids")
+    public fun tokenIds(name: String): List<Int> = asTokenIds(members[name]) ?: wrong(name, "a list of token ids")
 
-    fun tokenIdLists(name: String): List<List<Int>> =
+    public fun tokenIdLists(name: String): List<List<Int>> =
         list(name).map { asTokenIds(it) ?: wrong(name, "a list of token id lists") }
 
-    fun list(name: String): List<Any?> = members[name] as? List<*> ?: wrong(name, "a list")
+    public fun list(name: String): List<Any?> = members[name] as? List<*> ?: wrong(name, "a list")
 
-    fun flag(name: String): Boolean = members[name] as? Boolean ?: wrong(name, "true or false")
+    public fun flag(name: String): Boolean = members[name] as? Boolean ?: wrong(name, "true or false")
 
-    fun flagOrNull(name: String): Boolean? = members[name]?.let { flag(name) }
+    public fun flagOrNull(name: String): Boolean? = members[name]?.let { flag(name) }
 
-    fun fields(name: String): JsonFields = of(members[name], where(name))
+    public fun fields(name: String): JsonFields = of(members[name], where(name))
 
     /** Refuse a version above [newest], before anything else of a document is looked at. */
-    fun refuseNewer(newest: Long) {
+    public fun refuseNewer(newest: Long) {
         val version = members["version"] as? Long ?: return
         if (version > newest) throw EdgekitException("version $version is newer than $newest", ErrorKind.NEWER)
     }
 
     /** Refuse the absence of one of [names]. */
-    fun needs(vararg names: String) {
+    public fun needs(vararg names: String) {
         names.firstOrNull { it !in members }?.let { throw fault("${where(it)}: not there") }
     }
 
     /** Refuse names outside [known]: a newer writer means something this reader would ignore. */
-    fun onlyKnown(vararg known: String) {
+    public fun onlyKnown(vararg known: String) {
         names.firstOrNull { it !in known }?.let { throw fault("${where(it)}: not known here") }
     }
 
@@ -70,12 +70,12 @@ class JsonFields(val members: Map<String, Any?>, private val path: String = "") 
 
     private fun wrong(name: String, expected: String): Nothing = throw fault("${where(name)}: not $expected")
 
-    companion object {
-        val INDICES = 0L..Int.MAX_VALUE
+    public companion object {
+        public val INDICES: LongRange = 0L..Int.MAX_VALUE
 
         /** [value] as an object; [path] names it in errors. */
         @Suppress("UNCHECKED_CAST")
-        fun of(value: Any?, path: String = ""): JsonFields {
+        public fun of(value: Any?, path: String = ""): JsonFields {
             val members = value as? Map<String, Any?> ?: throw fault("${path.ifEmpty { "file" }}: not an object")
             return JsonFields(members, path)
         }

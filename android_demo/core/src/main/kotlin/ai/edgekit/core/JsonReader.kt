@@ -12,7 +12,7 @@ import kotlin.math.abs
  * range, at most 64 brackets deep; in a tree no key twice. Anything else throws [EdgekitException] (NOT_JSON) naming
  * the byte. Numbers are read digit by digit: a regex over a shared text would copy the text each time on Android.
  */
-class JsonReader(private val input: InputStream) {
+public class JsonReader(private val input: InputStream) {
     private val buffer = ByteArray(1 shl 16)
     private var filled = 0
     private var at = 0
@@ -23,7 +23,7 @@ class JsonReader(private val input: InputStream) {
     private val utf8 = Charsets.UTF_8.newDecoder() // which reports what is no UTF-8
 
     /** The next value, with all in it. */
-    fun value(): Any? = when (next()) {
+    public fun value(): Any? = when (next()) {
         '{'.code -> tree { value() }
         '['.code -> ArrayList<Any?>().also { list -> items { list.add(value()) } }
         '"'.code -> string()
@@ -34,20 +34,20 @@ class JsonReader(private val input: InputStream) {
     }
 
     /** Whether the next value is a list. */
-    fun isList(): Boolean = next() == '['.code
+    public fun isList(): Boolean = next() == '['.code
 
     /** Whether the next value is an object. */
-    fun isObject(): Boolean = next() == '{'.code
+    public fun isObject(): Boolean = next() == '{'.code
 
     /** An object, whose every value [onKey] must read. */
-    fun members(onKey: (String) -> Unit) = inBrackets('{', '}') {
+    public fun members(onKey: (String) -> Unit): Unit = inBrackets('{', '}') {
         val key = string()
         expect(':')
         onKey(key)
     }
 
     /** An object as a tree, whose every value [onKey] must read and return; no key twice. */
-    fun tree(onKey: (String) -> Any?): Map<String, Any?> {
+    public fun tree(onKey: (String) -> Any?): Map<String, Any?> {
         val members = LinkedHashMap<String, Any?>()
         members { key ->
             if (key in members) fail("a key twice")
@@ -57,10 +57,10 @@ class JsonReader(private val input: InputStream) {
     }
 
     /** A list, whose every value [onItem] must read. */
-    fun items(onItem: () -> Unit) = inBrackets('[', ']', onItem)
+    public fun items(onItem: () -> Unit): Unit = inBrackets('[', ']', onItem)
 
     /** A text. */
-    fun string(): String {
+    public fun string(): String {
         expect('"')
         length = 0
         var isAscii = true
@@ -83,7 +83,7 @@ class JsonReader(private val input: InputStream) {
     }
 
     /** A number: Long if it is whole and a double holds it exactly, else Double. */
-    fun number(): Any {
+    public fun number(): Any {
         length = 0
         next()
         if (peek() == '-'.code) append(take())
@@ -109,7 +109,7 @@ class JsonReader(private val input: InputStream) {
     }
 
     /** Nothing may follow but white space. */
-    fun end() {
+    public fun end() {
         skipSpace()
         if (peek() >= 0) fail("more after the end")
     }

@@ -1,15 +1,15 @@
 package ai.edgekit.core
 
 /** What running a bundle takes of memory, by its manifest: its artifact, and keys and values for a whole context. */
-data class MemoryNeed(val artifactBytes: Long, val cacheBytes: Long, val contextLength: Int) {
+public data class MemoryNeed(val artifactBytes: Long, val cacheBytes: Long, val contextLength: Int) {
     /** "needs 310 MB (86 of weights, 224 for 1024 tokens), 1900 MB are free". */
-    fun against(freeBytes: Long): String {
+    public fun against(freeBytes: Long): String {
         val parts = "${mb(artifactBytes)} of weights, ${mb(cacheBytes)} for $contextLength tokens"
         return "needs ${mb(artifactBytes + cacheBytes)} MB ($parts), ${mb(freeBytes)} MB are free"
     }
 
     /** Refuse a bundle that [freeBytes] do not hold, before it is loaded. */
-    fun check(freeBytes: Long) {
+    public fun check(freeBytes: Long) {
         if (artifactBytes + cacheBytes <= freeBytes) return
         val advice = "Close other apps, or export it with fewer bits or a shorter context"
         throw EdgekitException("too large: it ${against(freeBytes)}. $advice.", ErrorKind.DEVICE_FAILED)
@@ -17,17 +17,17 @@ data class MemoryNeed(val artifactBytes: Long, val cacheBytes: Long, val context
 
     private fun mb(bytes: Long) = (bytes + MB - 1) / MB
 
-    companion object {
+    public companion object {
         private const val MB = 1_000_000L
-        private const val FLOAT = 4L
 
         /** Without the sizes of the heads, which bundles made early lack, a cache as wide as the model is assumed. */
-        fun of(manifest: BundleManifest): MemoryNeed {
+        public fun of(manifest: BundleManifest): MemoryNeed {
             val model = manifest.model
             val isArtifact = { name: String -> name.startsWith(manifest.artifact) } // weights may lie beside it
             val width = (model.keyValueHeads?.toLong() ?: 1) * (model.headDim ?: model.hiddenSize)
-            val cache = 2 * model.layers * width * model.contextLength * FLOAT
-            return MemoryNeed(manifest.files.filterKeys(isArtifact).values.sumOf { it.size }, cache, model.contextLength)
+            val cache = 2 * model.layers * width * model.contextLength * (if (manifest.isHalf) 2 else 4)
+            val artifact = manifest.files.filterKeys(isArtifact).values.sumOf { it.size }
+            return MemoryNeed(artifact, cache, model.contextLength)
         }
     }
 }

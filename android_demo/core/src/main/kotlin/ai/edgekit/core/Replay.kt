@@ -5,7 +5,7 @@ package ai.edgekit.core
  *
  * Both responses are the same up to the first place where margin + bias passes 0.
  */
-fun decisionAt(solo: Decision, markerBias: Double, spec: RoutingSpec, vocabulary: Vocabulary): Decision {
+public fun decisionAt(solo: Decision, markerBias: Double, spec: RoutingSpec, vocabulary: Vocabulary): Decision {
     val first = solo.margins.indexOfFirst { DecisionRule.calls(it.margin, markerBias) }
     if (first < 0) return solo.copy(markerMargin = DecisionRule.largestMargin(solo.margins, markerBias))
     val margins = solo.margins.take(first + 1)

@@ -1,14 +1,14 @@
 package ai.edgekit.core
 
 /** Which side answers. */
-enum class Route(val text: String) {
+public enum class Route(public val text: String) {
     LOCAL("local"),
     CLOUD("cloud"),
     ;
 
-    companion object {
+    public companion object {
         /** The route [text] names. Throws [EdgekitException]. */
-        fun of(text: String): Route =
+        public fun of(text: String): Route =
             entries.firstOrNull { it.text == text } ?: throw EdgekitException("unknown route: $text", ErrorKind.BAD_FIELD)
     }
 }
@@ -19,7 +19,7 @@ enum class Route(val text: String) {
  * [margins] holds the marker's margin at each step at which it was decided whether to call. [markerMargin] is the
  * largest of them, the bias that it decided with included: above 0 it called, and near 0 it hesitated.
  */
-data class Decision(
+public data class Decision(
     val route: Route,
     val reason: String,
     val text: String,
@@ -33,7 +33,8 @@ data class Decision(
     val called: Boolean get() = route == Route.CLOUD
 
     /** Whether [other] is the same decision: route, reason and answer. Its tokens may differ. */
-    fun agreesWith(other: Decision): Boolean = route == other.route && reason == other.reason && answer == other.answer
+    public fun agreesWith(other: Decision): Boolean =
+        route == other.route && reason == other.reason && answer == other.answer
 }
 
 /**
@@ -47,7 +48,7 @@ data class Decision(
  * after a <think> that nothing closes, the answer's delimiters are text like any other: a policy may speak of them.
  * The marker is a call there too, so that a policy need not think to the end before it asks.
  */
-class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Vocabulary) {
+public class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Vocabulary) {
     private val utf8 = Utf8Decoder()
     private val ids = ArrayList<Int>()
     private val lineStarts = ArrayList<Boolean>()
@@ -64,13 +65,13 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
     private var answer: String? = null
     private var reason: String? = null
 
-    val tokenIds: List<Int> get() = ids
+    public val tokenIds: List<Int> get() = ids
 
     /** True once a stop token, the marker or a closed answer has ended the response. */
-    val done: Boolean get() = reason != null
+    public val done: Boolean get() = reason != null
 
     /** Whether a marker beginning with the next token is a call: at a line's start, outside an answer. */
-    val markerCounts: Boolean
+    public val markerCounts: Boolean
         get() = lineIsBlank && passage != Passage.ANSWER && !utf8.isInsideCharacter // half a character is already text
 
     /**
@@ -79,7 +80,7 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
      * A marker may begin where it counts, and goes on where the last tokens are its beginning. One that does not fit
      * in the [room] tokens left is none.
      */
-    fun openMarkers(room: Int): Map<Int, List<Int>> {
+    public fun openMarkers(room: Int): Map<Int, List<Int>> {
         val found = LinkedHashMap<Int, List<Int>>()
         for (marker in spec.marker.tokenIds) {
             for (begun in 0..minOf(marker.size - 1, ids.size)) {
@@ -94,7 +95,7 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
     }
 
     /** Take one generated token; returns text now safe to show. Tokens after the end are ignored. */
-    fun push(tokenId: Int): String {
+    public fun push(tokenId: Int): String {
         if (done) return ""
         lineStarts.add(markerCounts)
         ids.add(tokenId)
@@ -116,7 +117,7 @@ class RoutingDecoder(private val spec: RoutingSpec, private val vocabulary: Voca
      *
      * Text held back because the limit cut it off where the marker may have begun is not shown.
      */
-    fun finish(): Decision {
+    public fun finish(): Decision {
         if (!done) show(utf8.decode(NOTHING, final = true), final = false)
         val answer = answer
         return when {

@@ -4,16 +4,16 @@ import java.io.File
 import java.io.IOException
 
 /** How an answer stands in the text: between [open] and [close]. */
-data class AnswerFormat(val open: String = "<answer>", val close: String = "</answer>")
+public data class AnswerFormat(val open: String = "<answer>", val close: String = "</answer>")
 
 /** The call-for-cloud marker: its [text], and the token id sequences that count as emitting it. */
-data class Marker(val text: String, val tokenIds: List<List<Int>>)
+public data class Marker(val text: String, val tokenIds: List<List<Int>>)
 
 /**
  * On what the marker bias was fitted: [n] problems of a task's split; [reachedFraction] of them, in [interval], call at
  * [markerBias].
  */
-data class CalibrationFacts(
+public data class CalibrationFacts(
     val task: String,
     val split: String,
     val n: Int,
@@ -22,11 +22,11 @@ data class CalibrationFacts(
     val interval: List<Double>,
     val markerBias: Double,
 ) {
-    companion object {
+    public companion object {
         private const val LARGEST_WHOLE = 1L shl 53
 
         /** Read one. Throws [EdgekitException] naming the first fault. */
-        fun of(fields: JsonFields): CalibrationFacts {
+        public fun of(fields: JsonFields): CalibrationFacts {
             fields.onlyKnown("task", "split", "n", "seed", "reached_fraction", "interval", "marker_bias")
             val reached = fields.number("reached_fraction")
             val interval = fields.list("interval").map { (it as? Number)?.toDouble() ?: Double.NaN }
@@ -51,7 +51,7 @@ internal fun promptParts(template: String, prompt: String): List<PromptPart> {
 private const val PROMPT = "{prompt}"
 
 /** routing.json: everything a phone needs to decode a policy's text and see its decision. */
-data class RoutingSpec(
+public data class RoutingSpec(
     val marker: Marker,
     val answer: AnswerFormat,
     val stopTokenIds: List<Int>,
@@ -64,7 +64,7 @@ data class RoutingSpec(
     val promptTrim: PromptTrim = PromptTrim.NONE,
 ) {
     /** What the policy continues for the user's [prompt]: the template around it, told apart from it. */
-    fun parts(prompt: String): List<PromptPart> = promptParts(promptTemplate, promptTrim.trimmed(prompt))
+    public fun parts(prompt: String): List<PromptPart> = promptParts(promptTemplate, promptTrim.trimmed(prompt))
 
     /** Whether the prompt template leaves a thought open, so that a response begins within it. */
     val beginsInThought: Boolean
@@ -76,15 +76,15 @@ data class RoutingSpec(
     /** The texts that the decoder must see, special tokens or not: the marker, an answer's and a thought's ends. */
     val delimiters: Set<String> get() = setOf(marker.text, answer.open, answer.close, THOUGHT_OPEN, THOUGHT_CLOSE)
 
-    companion object {
-        const val VERSION = 2L
+    public companion object {
+        public const val VERSION: Long = 2L
 
         /** What a policy thinks stands between them. */
-        const val THOUGHT_OPEN = "<think>"
-        const val THOUGHT_CLOSE = "</think>"
+        public const val THOUGHT_OPEN: String = "<think>"
+        public const val THOUGHT_CLOSE: String = "</think>"
 
         /** Read routing.json. Throws [EdgekitException] naming the fault. */
-        fun load(file: File): RoutingSpec = try {
+        public fun load(file: File): RoutingSpec = try {
             of(JsonFields.of(file.inputStream().use(Json::parse)))
         } catch (error: IOException) {
             throw EdgekitException("no routing.json: $file. ${error.message}. Check the path.", ErrorKind.ABSENT)
@@ -94,7 +94,7 @@ data class RoutingSpec(
         }
 
         /** The same from a parsed routing.json. Throws [EdgekitException] naming the first fault. */
-        fun of(fields: JsonFields): RoutingSpec {
+        public fun of(fields: JsonFields): RoutingSpec {
             fields.refuseNewer(VERSION)
             fields.onlyKnown(
                 "version", "marker", "answer", "stop_token_ids", "max_new_tokens", "prompt_template", "prompt_trim",

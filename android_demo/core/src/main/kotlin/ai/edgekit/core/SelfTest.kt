@@ -1,9 +1,9 @@
 package ai.edgekit.core
 
 /** Replays a bundle's conformance cases on [model], each decoded greedily at the bias that ships (version 1: its own). */
-class SelfTest(private val bundle: Bundle, private val model: StepModel) {
+public class SelfTest(private val bundle: Bundle, private val model: StepModel) {
     /** Every case in turn; [onCase] gets each as it ends. The app's own tokenizer encodes the prompts. */
-    fun run(onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
+    public fun run(onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
         bundle.conformance().map { case -> replay(case).also(onCase) }
 
     private fun replay(case: ConformanceCase): CaseReport {

@@ -1,7 +1,7 @@
 package ai.edgekit.core
 
 /** A stretch of a prompt: the template's own words, or the user's. */
-data class PromptPart(val text: String, val isUser: Boolean)
+public data class PromptPart(val text: String, val isUser: Boolean)
 
 /**
  * Text to token ids exactly as Hugging Face's tokenizers does it, for byte-level and SentencePiece BPE.
@@ -9,7 +9,7 @@ data class PromptPart(val text: String, val isUser: Boolean)
  * Added tokens are cut out first, then each stretch between them is normalized, split by the pre-tokenizers and
  * merged. In a prompt the user's words are data: an added token that touches them is text.
  */
-class Tokenizer(file: TokenizerFile) {
+public class Tokenizer(file: TokenizerFile) {
     private val normalizer = TextNormalizer(file)
     private val added = AddedTokens(file.addedTokens.filter { !it.normalized })
     private val normalizedAdded =
@@ -20,7 +20,7 @@ class Tokenizer(file: TokenizerFile) {
     private val model = BytePairModel(file)
 
     /** The ids of [text], no special token put around them. */
-    fun encode(text: String): IntArray = encode(listOf(PromptPart(text, isUser = false)), emptySet())
+    public fun encode(text: String): IntArray = encode(listOf(PromptPart(text, isUser = false)), emptySet())
 
     /**
      * The ids of the text that [parts] make together.
@@ -28,7 +28,7 @@ class Tokenizer(file: TokenizerFile) {
      * A stretch with user text holds no special token and none of [delimiters] (texts of added tokens): should the
      * model itself merge one, its characters' tokens stand instead.
      */
-    fun encode(parts: List<PromptPart>, delimiters: Set<String>): IntArray {
+    public fun encode(parts: List<PromptPart>, delimiters: Set<String>): IntArray {
         val text = parts.joinToString("") { it.text }
         val forbidden = special + delimiters.mapNotNull(byContent::get)
         val ids = ArrayList<Int>()

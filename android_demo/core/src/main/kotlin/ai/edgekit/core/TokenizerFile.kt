@@ -10,7 +10,7 @@ import java.util.BitSet
  * It takes time and memory in proportion to the file. What edgekit has no bytes for, or does not know, is refused,
  * never approximated.
  */
-class TokenizerFile private constructor(
+public class TokenizerFile private constructor(
     internal val fields: JsonFields,
     internal val vocabulary: TokenTable,
     internal val merges: MergeTable,
@@ -24,7 +24,7 @@ class TokenizerFile private constructor(
         .associateBy { it.id }.values.toList()
 
     /** Refuse ids that a model of [vocabSize] tokens does not have. */
-    fun fits(vocabSize: Int) {
+    public fun fits(vocabSize: Int) {
         val largest = maxOf(vocabulary.largestId, addedTokens.maxOfOrNull { it.id } ?: TokenTable.NONE)
         if (largest >= vocabSize) {
             throw EdgekitException("token $largest, but the model has $vocabSize", ErrorKind.BAD_FIELD)
@@ -61,17 +61,17 @@ class TokenizerFile private constructor(
         }
     }
 
-    companion object {
+    public companion object {
         private const val IDS = 1L shl 24
         private val INSIDE =
             mapOf("normalizer" to "normalizers", "pre_tokenizer" to "pretokenizers", "decoder" to "decoders")
         private val SENTENCEPIECE_DECODERS = setOf("ByteFallback", "Fuse", "Metaspace", "Replace", "Strip")
 
         /** Read [file]. Throws [EdgekitException] naming what is wrong, or not known here. */
-        fun read(file: File): TokenizerFile = file.inputStream().use(::read)
+        public fun read(file: File): TokenizerFile = file.inputStream().use(::read)
 
         /** The same from [input]. */
-        fun read(input: InputStream): TokenizerFile {
+        public fun read(input: InputStream): TokenizerFile {
             val reader = JsonReader(input)
             val vocabulary = TokenTable()
             val merges = MergeList()

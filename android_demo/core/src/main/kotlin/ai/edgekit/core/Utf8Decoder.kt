@@ -4,17 +4,17 @@ package ai.edgekit.core
  * Bytes to text as they stream in. Each longest start of a character that turns out to be none becomes one
  * U+FFFD, as Unicode recommends and as Python's incremental decoder does with errors="replace".
  */
-class Utf8Decoder {
+public class Utf8Decoder {
     private var codePoint = 0
     private var missing = 0
     private var lowest = 0x80
     private var highest = 0xBF
 
     /** True while part of a character waits for its other bytes. */
-    val isInsideCharacter: Boolean get() = missing > 0
+    public val isInsideCharacter: Boolean get() = missing > 0
 
     /** The text [bytes] complete; [final] also gives up on a character that is not whole. */
-    fun decode(bytes: ByteArray, final: Boolean = false): String {
+    public fun decode(bytes: ByteArray, final: Boolean = false): String {
         val out = StringBuilder()
         for (byte in bytes) take(byte.toInt() and 0xFF, out)
         if (final && missing > 0) giveUp(out)

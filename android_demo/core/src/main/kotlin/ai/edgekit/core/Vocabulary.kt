@@ -8,18 +8,18 @@ import java.util.BitSet
  * Special tokens (end of text and the like) spell nothing in the visible text, except the routing data's delimiters,
  * whose text the routing decoder must see.
  */
-class Vocabulary private constructor(
+public class Vocabulary private constructor(
     private val bytes: ByteArray,
     private val ends: IntArray,
     private val tokens: BitSet,
 ) {
-    operator fun get(tokenId: Int): ByteArray {
+    public operator fun get(tokenId: Int): ByteArray {
         if (tokenId !in ends.indices) return NOTHING
         return bytes.copyOfRange(if (tokenId == 0) 0 else ends[tokenId - 1], ends[tokenId])
     }
 
     /** [logits] with minus infinity for ids that are no token's: a model may have rows for them, nothing chooses one. */
-    fun onlyTokens(logits: FloatArray): FloatArray {
+    public fun onlyTokens(logits: FloatArray): FloatArray {
         if (tokens.nextClearBit(0) >= logits.size) return logits
         val masked = logits.copyOf()
         var id = tokens.nextClearBit(0)
@@ -30,16 +30,16 @@ class Vocabulary private constructor(
         return masked
     }
 
-    companion object {
+    public companion object {
         private val NOTHING = ByteArray(0)
 
         /** The table of [pieces]; ids that are not there spell nothing. */
-        fun of(pieces: Map<Int, ByteArray>): Vocabulary = laidOut(pieces.keys.maxOrNull() ?: -1) { onPiece ->
+        public fun of(pieces: Map<Int, ByteArray>): Vocabulary = laidOut(pieces.keys.maxOrNull() ?: -1) { onPiece ->
             pieces.forEach(onPiece)
         }
 
         /** The table the routing decoder needs for [routing], from a tokenizer.json. */
-        fun of(file: TokenizerFile, routing: RoutingSpec): Vocabulary {
+        public fun of(file: TokenizerFile, routing: RoutingSpec): Vocabulary {
             val visible = routing.delimiters
             val addedIds = file.addedTokens.map { it.id }.toSet()
             val largest = maxOf(file.vocabulary.largestId, addedIds.maxOrNull() ?: TokenTable.NONE)

@@ -31,6 +31,16 @@ fun bundleTests(data: TestData): Tests = mapOf(
         val told = refusal { need.check(40_000_000) }
         assertTrue("needs 48 MB (1 of weights, 48 for 1024 tokens), 40 MB are free" in told, told)
     },
+    "bundle: a runtime older than its oldest is refused before it loads" to {
+        val needs = RuntimeFacts("onnxruntime", "1.31.1", oldest = "1.23")
+        for (version in listOf("1.23.0", "1.24.2", "2.0", "as linked")) needs.check(RuntimeFacts("onnxruntime", version))
+        for (version in listOf("1.9.3", "1.22", "0.9")) {
+            val told = refused { needs.check(RuntimeFacts("onnxruntime", version)) }
+            assertEquals(ErrorKind.UNSUPPORTED, told?.kind)
+            assertTrue("$version, the bundle needs 1.23 or newer" in told!!.line)
+        }
+        RuntimeFacts("onnxruntime", "1.31.1").check(RuntimeFacts("onnxruntime", "1.2"))
+    },
     "bundle: names that leave the folder are refused" to {
         val bad = listOf("../x", "/x", "a/../x", "./x", "a//b", "a/", "", ".", "..", "C:/x", "a\\b", "a\u0000", "a/./b")
         for (name in bad) assertFalse(BundleManifest.isInside(name), name)

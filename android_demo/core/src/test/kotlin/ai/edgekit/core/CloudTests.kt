@@ -49,11 +49,31 @@ fun cloudTests(): Tests = mapOf(
             assertEquals(ErrorKind.TIMED_OUT, refused { ask(client, "x") }?.kind)
         }
     },
+    "cloud: what the server says is shown as it comes, and a stream that breaks off is no answer" to {
+        val events = listOf("so ", "<answer> 3 ", "+ 4</answer>").map {
+            """data: {"choices": [{"delta": {"content": "$it"}}]}"""
+        }
+        val ends = listOf("""data: {"choices": [], "usage": {}}""", "data: [DONE]", "")
+        serving(200, (listOf(": a comment") + events + ends).joinToString("\r\n\r\n")) { url, request ->
+            val pieces = ArrayList<String>()
+            val client = CloudClient("m", url, KEY)
+            assertEquals("3 + 4", client.send(client.request("x"), {}, pieces::add))
+            assertEquals(listOf("so ", "<answer> 3 ", "+ 4</answer>"), pieces)
+            assertTrue(JsonFields.of(Json.parse(request.get().third)).flag("stream"))
+        }
+        for ((body, why) in listOf("data: {\n\n" to "cannot be read", "data: [DONE]\n\n" to "holds no text")) {
+            serving(200, body) { url, _ -> checkFailure(CloudClient("m", url, KEY), why) }
+        }
+        serving(200, events.joinToString("\n")) { url, _ ->
+            val hasty = CloudClient("m", url, KEY, HttpTransport(wholeMs = 0))
+            assertEquals(ErrorKind.TIMED_OUT, refused { ask(hasty, "x") }?.kind)
+        }
+    },
     "cloud: a key that no header can carry is refused without being shown" to {
         for (key in listOf("sk-secr\u00e9t", "sk-secret\n", "sk secret", "\u2028sk-secret")) {
             assertFalse("secr" in refusal { CloudClient("m", "https://example.com/v1", key) })
         }
-        val refusing = Transport { _, headers, _, _ -> throw IllegalArgumentException(headers.toString()) }
+        val refusing = Transport { _, headers, _, _, _ -> throw IllegalArgumentException(headers.toString()) }
         checkFailure(CloudClient("m", "https://example.com/v1", KEY, refusing), "cannot be sent")
     },
     "cloud: an address that would send the key in the clear is refused" to {
@@ -64,7 +84,7 @@ fun cloudTests(): Tests = mapOf(
     },
 )
 
-private fun ask(client: CloudClient, prompt: String) = client.send(client.request(prompt)) {}
+private fun ask(client: CloudClient, prompt: String) = client.send(client.request(prompt), {}, {})
 
 private fun checkFailure(client: CloudClient, why: String) {
     val message = refusal { ask(client, "x") }

@@ -1,5 +1,8 @@
 package ai.edgekit.core
 
+import kotlinx.coroutines.flow.first
+import kotlinx.coroutines.flow.toList
+import kotlinx.coroutines.runBlocking
 import kotlin.test.assertEquals
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
@@ -18,16 +21,16 @@ private fun caller() = ScriptedModel(
 /** Answers "9" by itself. */
 private fun keeper() = ScriptedModel(listOf(mapOf(OPEN to 5f), mapOf(NINE to 1f), mapOf(CLOSE to 1f)), 672)
 
-private class FakeCloud(private val reply: () -> String) : Cloud {
+private class FakeCloud(private val streams: Boolean = false, private val reply: () -> String) : Cloud {
     override val name = "fake"
     val prompts = ArrayList<String>()
 
     override fun request(prompt: String) = CloudRequest("https://fake", "fake", listOf(Message("user", prompt)))
 
-    override fun send(request: CloudRequest, onSent: () -> Unit): String {
+    override fun send(request: CloudRequest, onSent: () -> Unit, onText: (String) -> Unit): String {
         onSent()
         prompts.add(request.prompt)
-        return reply()
+        return reply().also { text -> if (streams) text.forEach { onText(it.toString()) } }
     }
 }
 
@@ -99,6 +102,32 @@ fun hybridTests(data: TestData): Tests = mapOf(
         assertEquals("7", scene.screen.text)
         assertTrue(answer.cloudMs != null && answer.notice == null)
     },
+    "hybrid: a cloud's words are shown as they come, in place of the device's, until the prompt is stopped" to {
+        val scene = Scene(data, caller(), FakeCloud(streams = true) { "seven" })
+        assertEquals("seven", scene.ask().answer)
+        assertEquals(listOf("seven", 1), listOf(scene.screen.text, scene.screen.restarts))
+        val stop = StopSignal()
+        val stopped = Scene(data, caller(), FakeCloud(streams = true) { "7".also { stop.stop() } })
+        assertEquals(ErrorKind.STOPPED, refused { stopped.ask(stop = stop) }?.kind)
+        assertEquals(listOf(true), stopped.budget.history)
+    },
+    "hybrid: a prompt is a flow of events, stopped by whoever stops collecting" to { flows(data) },
+    "hybrid: the lines of the guide answer a prompt" to { runBlocking { guide(makeBundle(data)) } },
+    "hybrid: a long prompt goes in by pieces, between which it can be stopped" to {
+        val taken = ArrayList<Int>()
+        val stop = StopSignal()
+        val model = object : StepModel by keeper() {
+            override fun prefill(tokenIds: IntArray): FloatArray {
+                taken.add(tokenIds.size)
+                if (taken.size == 4) stop.stop()
+                return FloatArray(672)
+            }
+        }
+        GuardedModel(model, 672, stop, chunk = 10).prefill(IntArray(25))
+        assertEquals(listOf(10, 10, 5), taken)
+        assertEquals(ErrorKind.STOPPED, refused { GuardedModel(model, 672, stop, chunk = 10).prefill(IntArray(20)) }?.kind)
+        assertEquals(4, taken.size)
+    },
     "hybrid: the device answers when the cloud may not or cannot" to { fallbacks(data) },
     "hybrid: the device's time is not the user's, who thinks before sending or not" to {
         for (sends in listOf(true, false)) {
@@ -140,7 +169,7 @@ fun hybridTests(data: TestData): Tests = mapOf(
 
             override fun request(prompt: String) = CloudRequest("https://fake", "m", listOf(Message("user", prompt)))
 
-            override fun send(request: CloudRequest, onSent: () -> Unit): String =
+            override fun send(request: CloudRequest, onSent: () -> Unit, onText: (String) -> Unit): String =
                 throw EdgekitException("cloud failed: m. It cannot be reached.", ErrorKind.OFFLINE)
         }
         val budget = CloudBudget(1.0, 5)
@@ -188,6 +217,32 @@ fun hybridTests(data: TestData): Tests = mapOf(
         scene.ask()
     },
 )
+
+private fun flows(data: TestData) = runBlocking {
+    val bundle = Bundle.open(makeBundle(data))
+    val events = HybridSession(bundle, caller(), FakeCloud { "7" }, mayLeave = { true }).events("6 5 -> 13").toList()
+    assertEquals(listOf(HybridEvent.Restart, HybridEvent.Text("7")), events.dropLast(1))
+    assertEquals("7", (events.last() as HybridEvent.Answered).answer.answer)
+    val kept = HybridSession(bundle, keeper())
+    assertTrue(kept.events("6 5 -> 13").first() is HybridEvent.Text)
+    assertEquals("9", kept.answer("6 5 -> 13").answer) // the stopped one is not in its way
+}
+
+/** The guide's lines, a model of this test in the runtime's place. */
+private suspend fun guide(folder: java.io.File) {
+    fun OnnxStepModel(bundle: Bundle): StepModel = keeper().also { assertEquals("onnx", bundle.manifest.target) }
+    // guide: begin
+    val bundle = Bundle.open(folder)
+    val session = HybridSession(bundle, OnnxStepModel(bundle))
+    session.events("6 5 -> 13").collect { event ->
+        when (event) {
+            is HybridEvent.Text -> print(event.text)
+            is HybridEvent.Restart -> println()
+            is HybridEvent.Answered -> println("\n${event.answer.route}: ${event.answer.reason}")
+        }
+    }
+    // guide: end
+}
 
 private fun fallbacks(data: TestData) {
     fun check(scene: Scene, reason: String, notice: String, prompts: Int, asked: Int) {

@@ -18,7 +18,7 @@ fun main(arguments: Array<String>) {
     if (arguments[0] == "--load") return load(File(arguments[1]))
     val data = TestData(File(arguments[0]), arguments.drop(1).map(::File))
     val tests = decoderTests(data) + decisionTests(data) + tokenizerTests(data) + promptTests(data) + logitsTests(data) + bundleTests(data) +
-        hybridTests(data) + cloudTests() + selfTestTests(data) + jsonTests() + documentTests(data) + promptTrimTests(data)
+        hybridTests(data) + cloudTests() + downloadTests(data) + selfTestTests(data) + jsonTests() + documentTests(data) + promptTrimTests(data)
     var failures = 0
     for ((name, test) in tests) {
         try {

@@ -1,30 +1,40 @@
-package ai.edgekit.demo
+package ai.edgekit.executorch
 
+import ai.edgekit.core.Bundle
 import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.ErrorKind
+import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.RuntimeFacts
+import ai.edgekit.core.loadFailure
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
 import org.pytorch.executorch.Tensor
-import java.io.File
 
 /**
  * model.pte's method forward, as edgekit/simulate/on_executorch.py runs it on the host.
  *
  * It takes tokens (1, n) and the first one's position (1), int64, and returns logits (1, vocab), float32. The
- * KV cache lives inside the program.
+ * KV cache lives inside the program, off the Java heap; the file is mapped, not read.
+ *
+ * Throws [EdgekitException]: UNSUPPORTED for a runtime older than the bundle's oldest, DEVICE_FAILED.
  */
-class ExecuTorchStepModel(artifact: File, override val contextLength: Int) : PhoneModel {
+public class ExecuTorchStepModel(bundle: Bundle) : PhoneModel {
     private val module: Module
     private var position = 0
 
-    override val runtime = RuntimeFacts("executorch", BuildConfig.EXECUTORCH_VERSION)
+    override val contextLength: Int = bundle.manifest.model.contextLength
+    override val runtime: RuntimeFacts = RuntimeFacts("executorch", BuildConfig.EXECUTORCH_VERSION)
 
     init {
+        bundle.manifest.runtime.check(runtime)
+        val path = bundle.artifact.path
         try {
-            module = Module.load(artifact.path, Module.LOAD_MODE_MMAP)
+            module = Module.load(path, Module.LOAD_MODE_MMAP)
             module.loadMethod("forward")
         } catch (error: RuntimeException) { // what the library throws, of its own classes and of Java's
-            throw loadFailure(artifact.path, error)
+            throw loadFailure(path, error)
+        } catch (error: LinkageError) { // a phone whose processor the library is not built for
+            throw loadFailure(path, error)
         }
     }
 
@@ -33,7 +43,7 @@ class ExecuTorchStepModel(artifact: File, override val contextLength: Int) : Pho
         position = 0
     }
 
-    /** The whole prompt in one call, two if it fills the context: one call takes a token less. */
+    /** All of it in one call, two if it fills the context: one call takes a token less. */
     override fun prefill(tokenIds: IntArray): FloatArray {
         val longest = contextLength - 1
         if (tokenIds.size <= longest) return run(tokenIds)
@@ -50,7 +60,8 @@ class ExecuTorchStepModel(artifact: File, override val contextLength: Int) : Pho
         val logits = try {
             module.forward(EValue.from(tokens), EValue.from(start))[0].toTensor().dataAsFloatArray
         } catch (error: RuntimeException) {
-            throw EdgekitException("the model failed: ${error.message?.lines()?.first()}. At $position. Ask again.")
+            val why = "the model failed: ${error.message?.lines()?.first()}. At $position. Ask again."
+            throw EdgekitException(why, ErrorKind.DEVICE_FAILED)
         }
         position += tokenIds.size
         return logits

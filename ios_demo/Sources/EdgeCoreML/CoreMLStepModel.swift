@@ -7,9 +7,9 @@ import Foundation
 /// A prompt goes through `prefill` in chunks, the last one filled up with copies of its last token; `decode`
 /// then takes that token in its own place. The copies lie in slots after it, which the mask hides until
 /// later tokens overwrite them.
-final class CoreMLStepModel: StepModel {
-    let contextLength: Int
-    let runtime: RuntimeFacts
+public final class CoreMLStepModel: StepModel {
+    public let contextLength: Int
+    public let runtime: RuntimeFacts
     private let chunk: Int
     private let prefillFunction: MLModel
     private let decodeFunction: MLModel
@@ -17,7 +17,7 @@ final class CoreMLStepModel: StepModel {
     private var position = 0
 
     /// Compiles the package on first use (the result is kept in Caches) and loads both functions.
-    static func open(_ bundle: EdgeBundle) async throws -> sending CoreMLStepModel {
+    public static func open(_ bundle: EdgeBundle) async throws -> sending CoreMLStepModel {
         let compiled = URL.cachesDirectory.appending(path: bundle.manifest.sha256 + ".mlmodelc")
         do {
             if !FileManager.default.fileExists(atPath: compiled.path) {
@@ -26,7 +26,7 @@ final class CoreMLStepModel: StepModel {
             return try CoreMLStepModel(compiled, bundle.manifest.model)
         } catch {
             let name = bundle.artifact.lastPathComponent
-            throw EdgeError("cannot load \(name): \(line(for: error)) It needs iOS 18. Export again.")
+            throw EdgeError("cannot load \(name): \(line(for: error)) It needs iOS 18. Export again.", .deviceFailed)
         }
     }
 
@@ -48,12 +48,12 @@ final class CoreMLStepModel: StepModel {
         return try MLModel(contentsOf: compiled, configuration: configuration)
     }
 
-    func reset() {
+    public func reset() {
         state = decodeFunction.makeState()
         position = 0
     }
 
-    func prefill(_ tokenIds: [Int]) throws -> [Float] {
+    public func prefill(_ tokenIds: [Int]) throws -> [Float] {
         guard let last = tokenIds.last else {
             throw EdgeError("empty prompt: 0 tokens. Nothing to continue. Type one.")
         }
@@ -76,7 +76,7 @@ final class CoreMLStepModel: StepModel {
         return logits
     }
 
-    func decode(_ tokenId: Int) throws -> [Float] {
+    public func decode(_ tokenId: Int) throws -> [Float] {
         try step(decodeFunction, [tokenId])
     }
 
@@ -90,13 +90,15 @@ final class CoreMLStepModel: StepModel {
         ])
         let outputs = try function.prediction(from: inputs, using: state)
         guard let logits = outputs.featureValue(for: "logits")?.shapedArrayValue(of: Float.self) else {
-            throw EdgeError("no logits: the package returns none as float32. It is no edgekit export. Export again.")
+            let why = "The package returns none as float32, as edgekit's do"
+            throw EdgeError("no logits: 0. \(why). Export again.", .badLogits)
         }
         position += tokenIds.count
         return logits.scalars
     }
 
     private func full(_ more: Int) -> EdgeError {
-        EdgeError("context full: \(position + more) tokens. The artifact holds \(contextLength). Shorten the prompt.")
+        let why = "The artifact holds \(contextLength)"
+        return EdgeError("context full: \(position + more) tokens. \(why). Shorten the prompt.", .tooLong)
     }
 }

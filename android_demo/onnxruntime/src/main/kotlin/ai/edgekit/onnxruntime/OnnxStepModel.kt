@@ -1,7 +1,12 @@
-package ai.edgekit.demo
+package ai.edgekit.onnxruntime
 
+import ai.edgekit.core.Bundle
 import ai.edgekit.core.EdgekitException
+import ai.edgekit.core.ErrorKind
+import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.RuntimeFacts
+import ai.edgekit.core.loadFailure
+import ai.onnxruntime.OnnxJavaType
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
 import ai.onnxruntime.OrtException
@@ -17,13 +22,16 @@ import java.nio.LongBuffer
  * model.onnx in its fused layout, as edgekit/simulate/on_onnxruntime.py runs it on the host.
  *
  * Inputs: input_ids (1, tokens) and position (1), int64, and past_key_N, past_value_N (1, heads, context,
- * dim), float32. Outputs: logits (1, vocab) and the same caches as present_*: each is bound to the buffer of
- * its past, so that the graph writes the cache in place.
+ * dim), float32 or float16. Outputs: logits (1, vocab) and the same caches as present_*: each is bound to the buffer
+ * of its past, so that the graph writes the cache in place.
+ *
+ * Throws [EdgekitException]: UNSUPPORTED for a runtime older than the bundle's oldest or another layout, DEVICE_FAILED.
  */
-class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneModel {
+public class OnnxStepModel(bundle: Bundle) : PhoneModel {
     private val environment = OrtEnvironment.getEnvironment()
     private val options = OrtSession.SessionOptions()
     private val session: OrtSession
+    private val caches = ArrayList<OffHeap>()
     private val inputs = HashMap<String, OnnxTensor>()
     private val outputs = HashMap<String, OnnxTensor>()
     private val token = longs(1)
@@ -32,32 +40,41 @@ class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneMode
     private val oneToken: OnnxTensor
     private var position = 0
 
-    override val runtime = RuntimeFacts("onnxruntime", environment.version)
+    override val contextLength: Int = bundle.manifest.model.contextLength
+    override val runtime: RuntimeFacts = RuntimeFacts("onnxruntime", environment.version)
 
     init {
+        bundle.manifest.runtime.check(runtime)
         try {
-            options.setIntraOpNumThreads(threadsFor(artifact))
+            options.setIntraOpNumThreads(threadsFor(bundle.artifact))
             options.setInterOpNumThreads(1)
-            session = environment.createSession(artifact.path, options)
+            session = environment.createSession(bundle.artifact.path, options)
             if ("attention_mask" in session.inputNames) {
-                throw EdgekitException("cannot run ${artifact.name}: its layout is standard. Export with layout fused.")
+                val why = "cannot run ${bundle.artifact.name}: its layout is standard. Export with layout fused."
+                throw EdgekitException(why, ErrorKind.UNSUPPORTED)
             }
             for ((name, node) in session.inputInfo) {
                 if (!name.startsWith("past_")) continue
-                val shape = (node.info as TensorInfo).getShape()
-                val size = shape.fold(1L, Long::times).toInt()
-                val cache = OnnxTensor.createTensor(environment, floats(size), shape)
+                val cache = cache(node.info as TensorInfo)
                 inputs[name] = cache
                 outputs[name.replace("past_", "present_")] = cache
             }
             val shape = (session.outputInfo.getValue("logits").info as TensorInfo).getShape()
-            logits = floats(shape.last().toInt())
+            logits = direct(Float.SIZE_BYTES * shape.last().toInt()).asFloatBuffer()
             outputs["logits"] = OnnxTensor.createTensor(environment, logits, shape)
             inputs["position"] = OnnxTensor.createTensor(environment, start, longArrayOf(1))
             oneToken = OnnxTensor.createTensor(environment, token, longArrayOf(1, 1))
         } catch (error: OrtException) {
-            throw loadFailure(artifact.path, error)
+            throw loadFailure(bundle.artifact.path, error)
         }
+    }
+
+    /** One cache as wide as the artifact has it, float32 or float16. */
+    private fun cache(info: TensorInfo): OnnxTensor {
+        val width = if (info.type == OnnxJavaType.FLOAT16) Short.SIZE_BYTES else Float.SIZE_BYTES
+        val memory = OffHeap(info.shape.fold(width.toLong(), Long::times).toInt())
+        caches.add(memory)
+        return OnnxTensor.createTensor(environment, memory.bytes, info.shape, info.type)
     }
 
     /** Back to position 0. Old cache entries may stay: attention ends at the position. */
@@ -84,7 +101,8 @@ class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneMode
         try {
             session.run(inputs, outputs).close() // closes nothing of ours: every output is bound
         } catch (error: OrtException) {
-            throw EdgekitException("the model failed: ${error.message?.lines()?.first()}. At $position. Ask again.")
+            val why = "the model failed: ${error.message?.lines()?.first()}. At $position. Ask again."
+            throw EdgekitException(why, ErrorKind.DEVICE_FAILED)
         }
         position += count
         logits.rewind()
@@ -96,6 +114,7 @@ class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneMode
         (inputs.values + outputs.values + oneToken).toSet().forEach(OnnxTensor::close)
         session.close()
         options.close()
+        caches.forEach(OffHeap::close)
     }
 
     private companion object {
@@ -109,7 +128,5 @@ class OnnxStepModel(artifact: File, override val contextLength: Int) : PhoneMode
         fun direct(bytes: Int): ByteBuffer = ByteBuffer.allocateDirect(bytes).order(ByteOrder.nativeOrder())
 
         fun longs(count: Int): LongBuffer = direct(Long.SIZE_BYTES * count).asLongBuffer()
-
-        fun floats(count: Int): FloatBuffer = direct(Float.SIZE_BYTES * count).asFloatBuffer()
     }
 }

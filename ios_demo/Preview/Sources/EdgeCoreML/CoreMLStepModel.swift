@@ -3,7 +3,7 @@ import Foundation
 
 /// Stands in for the Core ML adapter where there is no Core ML: plays the logits that edgekit's simulator gave for the
 /// same bundle and prompt with the marker forbidden. Whatever was not recorded is refused.
-final class CoreMLStepModel: StepModel {
+public final class CoreMLStepModel: StepModel {
     /// What record.py wrote: rows of `vocabSize` little-endian float32, a case's one behind the other.
     private struct Recording: Decodable {
         struct Case: Decodable {
@@ -17,15 +17,15 @@ final class CoreMLStepModel: StepModel {
         let cases: [Case]
     }
 
-    let contextLength: Int
-    let runtime = RuntimeFacts(name: "recorded logits", version: "1")
+    public let contextLength: Int
+    public let runtime = RuntimeFacts(name: "recorded logits", version: "1")
     private let recording: Recording
     private let logits: Data
     private var current: Recording.Case?
     private var position = 0
 
     /// The recording lies in the folder that the environment's EDGEKIT_RECORDING names.
-    static func open(_ bundle: EdgeBundle) async throws -> sending CoreMLStepModel {
+    public static func open(_ bundle: EdgeBundle) async throws -> sending CoreMLStepModel {
         let folder = URL(fileURLWithPath: ProcessInfo.processInfo.environment["EDGEKIT_RECORDING"] ?? ".")
         let decoder = JSONDecoder()
         decoder.keyDecodingStrategy = .convertFromSnakeCase
@@ -44,16 +44,16 @@ final class CoreMLStepModel: StepModel {
         self.contextLength = contextLength
     }
 
-    func reset() {
+    public func reset() {
         (current, position) = (nil, 0)
     }
 
-    func prefill(_ tokenIds: [Int]) throws -> [Float] {
+    public func prefill(_ tokenIds: [Int]) throws -> [Float] {
         current = recording.cases.first { $0.promptTokenIds == tokenIds }
         return try row("prompt \(tokenIds)")
     }
 
-    func decode(_ tokenId: Int) throws -> [Float] {
+    public func decode(_ tokenId: Int) throws -> [Float] {
         if current?.tokenIds.dropFirst(position).first != tokenId { current = nil }
         position += 1
         return try row("token \(tokenId) at \(position)")

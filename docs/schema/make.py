@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from edgekit.bundle.conformance import ConformanceLine
 from edgekit.bundle.manifest import Manifest
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.turns import TurnFormat
 from edgekit.verify.device_report import DeviceReport
 
 HERE = Path(__file__).parent
@@ -21,6 +22,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "manifest": Manifest,
     "conformance": ConformanceLine,  # one line of conformance.jsonl
     "device_report": DeviceReport,
+    "turns": TurnFormat,
 }
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import owner_only
-from edgekit.cloud.client import Cloud
+from edgekit.cloud.client import Cloud, answer_all
 from edgekit.tasks.base import Problem, Task
 
 
@@ -47,11 +46,7 @@ class CloudLedger:
     def fetch(self, problems: Sequence[Problem], *, step: int | None = None) -> None:
         """Ask for those of ``problems`` that were not asked yet, as many at a time as the cloud takes."""
         wanted = list({problem.id: problem for problem in problems if problem.id not in self._answers}.values())
-        if not wanted:
-            return
-        with ThreadPoolExecutor(getattr(self._cloud, "at_once", 1)) as pool:
-            answers = list(pool.map(self._cloud.answer, wanted))
-        for problem, answer in zip(wanted, answers, strict=True):
+        for problem, answer in zip(wanted, answer_all(self._cloud, wanted), strict=True):
             self._note(problem, answer, step)
 
     def is_right(self, problem: Problem, *, step: int | None = None) -> bool:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgekit.cloud.answers import KeptCloud
+from edgekit.cloud.client import answer_all
 from edgekit.cloud.openai_client import final_answer
 from edgekit.cloud.request import CloudRequest, Message
 from edgekit.tasks.base import Problem
@@ -36,6 +38,11 @@ class CloudReferee:
     def answer(self, problem: Problem) -> str:
         """The cloud's answer."""
         return self.cloud.answer(problem)
+
+    def gather(self, problems: Sequence[Problem]) -> None:
+        """Have the cloud answer ``problems``, as many at a time as it takes."""
+        for _ in answer_all(self.cloud, problems):
+            pass
 
     def as_good(self, problem: Problem, answer: str, reference: str) -> bool:
         """Whether the judge finds ``answer`` as good as ``reference``, or better, wherever it stands."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from edgekit.cloud.client import Cloud
+from edgekit.cloud.client import Cloud, answer_all
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.metrics import EvalReport, check_calibration, expected_cloud, summarize
@@ -19,6 +19,7 @@ from edgekit.routing.replay import decision_at
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.step_model import StepModel
 from edgekit.routing.vocabulary import Vocabulary
+from edgekit.tasks.answered import gather_references
 from edgekit.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
@@ -149,10 +150,9 @@ def cloud_correct(
     if cloud is None:
         return [False] * len(decisions)
     asks_all = isinstance(cloud, OracleCloud)
-    return [
-        task.grade(problem, cloud.answer(problem)) if decision.called or asks_all else None
-        for decision, problem in zip(decisions, problems, strict=True)
-    ]
+    asked = [row for row, decision in enumerate(decisions) if decision.called or asks_all]
+    answers = dict(zip(asked, answer_all(cloud, [problems[row] for row in asked]), strict=True))
+    return [task.grade(p, answers[row]) if row in answers else None for row, p in enumerate(problems)]
 
 
 @dataclass(frozen=True)
@@ -191,6 +191,7 @@ def evaluate(
     routing = routing or source.routing
     prompts, bias = [problem.prompt for problem in problems], routing.marker_bias
     natural, solo = decide_both(source, prompts, bias, on_progress)
+    gather_references(task, problems)
     local = [task.grade(problem, decision.answer) for problem, decision in zip(problems, solo, strict=True)]
     there = cloud_correct(natural, problems, task, cloud)
     check = check_calibration(routing, sum(decision.called for decision in natural), len(natural))

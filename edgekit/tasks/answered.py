@@ -6,7 +6,7 @@ nothing else may ask a cloud by grading.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from edgekit.errors import EdgekitError
@@ -23,6 +23,9 @@ class Referee(Protocol):
 
     def answer(self, problem: Problem) -> str:
         """The reference. Raises :class:`EdgekitError` if it cannot be had."""
+
+    def gather(self, problems: Sequence[Problem]) -> None:
+        """Get the references of ``problems``, several at a time."""
 
     def as_good(self, problem: Problem, answer: str, reference: str) -> bool:
         """Whether ``answer`` serves as well as ``reference``. Raises :class:`EdgekitError` if it cannot be said."""
@@ -56,6 +59,10 @@ class Answered(Collection):
             return True
         return self.rule == JUDGE and self._referee().as_good(problem, answer, reference)
 
+    def gather(self, problems: Sequence[Problem]) -> None:
+        """Get the cloud's answers to ``problems`` before they are needed one by one."""
+        self._referee().gather(problems)
+
     def solve(self, problem: Problem) -> str:
         """The cloud's answer."""
         return self._referee().answer(problem)
@@ -72,6 +79,12 @@ class Answered(Collection):
 def equal(reference: str, answer: str) -> bool:
     """The same text, number or mathematical object."""
     return exact(reference, answer) or number(reference, answer) or math(reference, answer)
+
+
+def gather_references(task: Task, problems: Sequence[Problem]) -> None:
+    """Before ``problems`` are graded: a task without answers of its own gets theirs, several at a time."""
+    if isinstance(task, Answered):
+        task.gather(problems)
 
 
 def can_grade(task: Task) -> bool:

@@ -23,6 +23,7 @@ from edgekit.policy.device import open_device
 from edgekit.policy.grid import Grid
 from edgekit.rollout.response import Group
 from edgekit.tasks import get_task
+from edgekit.tasks.answered import gather_references
 from edgekit.tasks.base import Problem
 from edgekit.train.algorithms import Outcomes, Plan, algorithm_of
 from edgekit.train.batches import Sample, samples_of
@@ -179,6 +180,7 @@ class _Run:
         mine: list[tuple[Group, list[Outcome]]] | NotFinite | CloudError
         try:
             groups = self.responses.sample(step, share)
+            gather_references(self.task, share)
             routing = self.policy.routing
             mine = [(g, grade_group(self.task, problem, g, routing)) for problem, g in zip(share, groups, strict=True)]
         except (NotFinite, CloudError) as error:

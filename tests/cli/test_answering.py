@@ -139,5 +139,14 @@ def test_a_chat_remembers_where_the_policy_reads_turns(
     assert server.seen[1]["messages"][2] == {"role": "assistant", "content": SAID}
 
 
+def test_without_a_cloud_no_socket_is_opened(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    for name in ("connect", "connect_ex", "sendto", "bind"):
+        monkeypatch.setattr(f"socket.socket.{name}", lambda *_: pytest.fail("a socket was used"))
+    monkeypatch.setattr("socket.getaddrinfo", lambda *_, **__: pytest.fail("a name was looked up"))
+    for prompt in ("9 " * 200, "3 5 7 -> 22"):
+        assert run_command(["run", str(run_folder), prompt, "--cloud", "none", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["route"] == "local"
+
+
 def test_neither_model_steers_the_terminal() -> None:
     assert printable("\x1b[31mred\x07\r\n\tok é") == "\ufffd[31mred\ufffd\ufffd\n\tok é"

@@ -1,4 +1,6 @@
-"""CONTRIBUTING's guides, performed on a copy of the package as they are written: files, a line in a table, commands."""
+"""The guides of CONTRIBUTING and of docs/models.md, performed on a copy of the package as they are written: files, a
+line in a table, commands.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from family_cases import SIZES
 
 import edgekit
+from edgekit.policy.tokens import build_tokenizer
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
@@ -27,6 +32,27 @@ for arguments in json.loads(sys.argv[1]):
     code = run_command(arguments)
     if code:
         sys.exit(f"{arguments} ended with {code}")
+"""
+
+ADOPT = """
+import sys
+from pathlib import Path
+from edgekit.policy.adopt import adopt
+from edgekit.policy.checkpoint import save_policy
+folder = Path(sys.argv[2])
+folder.mkdir()
+save_policy(adopt(Path(sys.argv[1]), max_new_tokens=8), folder)
+"""
+COMPARE = """
+import sys, torch
+from pathlib import Path
+from transformers import AutoModelForCausalLM
+from edgekit.policy.checkpoint import load_model
+theirs, ours = AutoModelForCausalLM.from_pretrained(sys.argv[1]).eval(), load_model(Path(sys.argv[1]))
+with torch.inference_mode():
+    for length in (5, 200):
+        tokens = torch.randint(0, ours.config.vocab_size, (2, length))
+        print(float((ours(tokens) - theirs(tokens).logits).abs().max() / ours(tokens).abs().max()))
 """
 
 
@@ -54,11 +80,15 @@ class Clone:
 
     def run(self, *commands: list[str]) -> list[dict[str, Any]]:
         """Run ``edgekit`` commands with the changed package; returns what those with --json print."""
+        return [json.loads(line) for line in self.perform(RUN, json.dumps(commands)).splitlines() if line[:1] == "{"]
+
+    def perform(self, program: str, *arguments: str) -> str:
+        """What ``program`` prints, run with the changed package."""
         environment = {**os.environ, "PYTHONPATH": str(self.folder), "OMP_NUM_THREADS": "1"}
-        program = [sys.executable, "-W", "ignore", "-c", RUN, json.dumps(commands)]
-        done = subprocess.run(program, cwd=self.folder, env=environment, capture_output=True, text=True)
+        command = [sys.executable, "-W", "ignore", "-c", program, *arguments]
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return done.stdout
 
 
 @pytest.fixture
@@ -142,3 +172,30 @@ def test_a_recipe_added_as_written_exports_and_its_worth_is_verified(clone: Clon
     )  # fmt: skip
     assert export["recipe"] == "onnx_int4_down8"
     assert verify["quantization"]["decision_agreement"] > 0.5
+
+
+def test_a_family_added_as_written_computes_what_transformers_does_and_is_exported(
+    clone: Clone, tmp_path: Path
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/models.md").read_text(), re.DOTALL)
+    assert len(program.splitlines()) < 80
+    (clone.folder / "edgekit/policy/families/seed_oss.py").write_text(program)
+    table = clone.folder / "edgekit/policy/families/__init__.py"
+    table.write_text(table.read_text().replace("FAMILIES = (", 'FAMILIES = ("seed_oss", '))
+    model, policy, bundle = tmp_path / "model", str(tmp_path / "policy"), str(tmp_path / "bundle")
+    sizes = {**SIZES, "vocab_size": 1000, "head_dim": 16, "attention_out_bias": True}
+    theirs = transformers.SeedOssForCausalLM(transformers.SeedOssConfig(**sizes))
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    theirs.save_pretrained(model)
+    build_tokenizer().save(str(model / "tokenizer.json"))
+    assert all(float(share) < 1e-4 for share in clone.perform(COMPARE, str(model)).split())
+    clone.perform(ADOPT, str(model), policy)
+    export, verify = clone.run(
+        ["export", policy, "--target", "onnx", "--recipe", "onnx_fp32", "--out", bundle, "--task", "countdown",
+         "--cases", "4", "--no-calibrate", "--json"],
+        ["verify", bundle, "--reference", policy, "--n", "8", "--json"],
+    )  # fmt: skip
+    assert export["recipe"] == "onnx_fp32"
+    assert verify["outcome"] == "MATCH"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -17,6 +18,9 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # torch's loggers have handlers of their own, which write to stderr.
     os.environ.setdefault("TORCH_LOGS", "-all")
+    for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character is told of it, and nothing fails
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     from edgekit.cli.app import INTERRUPTED, run_command
 
     if listens:

@@ -9,12 +9,19 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 SHOWN = 20
+LONGEST = 4000
 
 
 def listed(faults: Sequence[str]) -> str:
     """The first :data:`SHOWN` of ``faults`` in one line, and how many more there are."""
     more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
     return "; ".join(faults[:SHOWN]) + more
+
+
+def one_line(message: str) -> str:
+    """``message`` without line breaks, and without the middle of what is too long: both come with what it quotes."""
+    line = " ".join(message.splitlines())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
 
 
 def install_hint(extra: str) -> str:
@@ -51,7 +58,7 @@ class EdgekitError(Exception):
     kind = ErrorKind.BAD_INPUT
 
     def __init__(self, message: str, kind: ErrorKind | None = None) -> None:
-        super().__init__(message)
+        super().__init__(one_line(message))
         if kind is not None:
             self.kind = kind
 

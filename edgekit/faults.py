@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 LONGEST_VALUE = 40
+SUGGESTED = 50
+"""Faults that are looked at for the key that was meant; comparing takes a while."""
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -44,18 +46,22 @@ class Fault:
 
 def faults_of(error: ValidationError, model: type[BaseModel]) -> list[Fault]:
     """Every fault of data that ``model`` refused, in its order."""
-    return [Fault(".".join(map(str, each["loc"])), what_is_wrong(each, model)) for each in error.errors()]
+    return [
+        Fault(".".join(map(str, each["loc"])), what_is_wrong(each, model, suggest=number < SUGGESTED))
+        for number, each in enumerate(error.errors())
+    ]
 
 
-def what_is_wrong(fault: ErrorDetails, model: type[BaseModel]) -> str:
+def what_is_wrong(fault: ErrorDetails, model: type[BaseModel], *, suggest: bool = True) -> str:
     """One of pydantic's faults in data for ``model``, in a line that does not say where."""
-    return " ".join(_what(fault, model).split())
+    return " ".join(_what(fault, model, suggest).split())
 
 
-def _what(fault: ErrorDetails, model: type[BaseModel]) -> str:
+def _what(fault: ErrorDetails, model: type[BaseModel], suggest: bool) -> str:
     kind, value, context = fault["type"], _shown(fault["input"]), fault.get("ctx", {})
     if kind == "extra_forbidden":
-        return unknown_key(str(fault["loc"][-1]), list(_keys_at(model, fault["loc"][:-1])))
+        key = str(fault["loc"][-1])
+        return unknown_key(key, list(_keys_at(model, fault["loc"][:-1]))) if suggest else "unknown key"
     if kind == "missing":
         return "is missing"
     if kind == "value_error":  # one of edgekit's own validators
@@ -83,7 +89,7 @@ def _what(fault: ErrorDetails, model: type[BaseModel]) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """What to say of a ``key`` that is none of ``known``."""
-    close = difflib.get_close_matches(key, known, n=1)
+    close = difflib.get_close_matches(key, known, n=1) if len(key) <= LONGEST_VALUE else []
     return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; there are {', '.join(known) or 'none'}"
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import IO
 
 DOCUMENT_BYTES = 4_000_000
 """The largest document that people write or edgekit makes: manifest, routing data, recipe, configuration."""
+TOKENIZER_BYTES = 128_000_000
+"""The largest tokenizer.json: several times that of 262,144 tokens."""
+RECORD_BYTES = 1_000_000_000
+"""The largest file of records, one a line: metrics, answers, recorded cases, a task's problems."""
 
 
-def open_plain(path: Path) -> IO[bytes]:
+def open_plain(path: Path) -> io.BufferedReader:
     """``path`` opened to be read. Raises OSError, or ValueError if it is a folder, pipe, device or the like."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe must not be waited for
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise ValueError("it is no plain file")
-    return os.fdopen(descriptor, "rb")
+    return open(descriptor, "rb")
 
 
 def read_bytes(path: Path, limit: int = DOCUMENT_BYTES) -> bytes:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, RootModel
 
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, TokenId, check_document, parse_json
+from edgekit.plain_file import RECORD_BYTES, read_bytes
 from edgekit.routing.decision_rule import largest_margin
 from edgekit.routing.decoder import Decision, Route
 from edgekit.routing.replay import decision_at
@@ -156,11 +157,13 @@ def conformance_text(cases: Sequence[AnyCase]) -> str:
 def read_conformance(path: Path) -> list[AnyCase]:
     """Read ``path``, one JSON object a line, blank lines aside. Raises :class:`BundleError` naming the first bad."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_bytes(path, RECORD_BYTES).split(b"\n")
     except OSError as error:
         raise BundleError(
             f"unreadable conformance cases: {path}. {error.strerror}. Export the bundle again.", ErrorKind.ABSENT
         ) from None
+    except ValueError as error:
+        raise BundleError(f"unreadable conformance cases: {path}. {error}. Export the bundle again.") from None
     cases: list[AnyCase] = []
     for number, line in enumerate(lines, start=1):
         if not line.strip(b" \t\r"):

@@ -15,7 +15,8 @@ from edgekit.bundle.conformance import CONFORMANCE, AnyCase, read_conformance
 from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
 from edgekit.errors import BundleError, ErrorKind, listed
 from edgekit.routing.decoder import Decision
-from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
+from edgekit.routing.prompt_encoder import PromptEncoder, encoder_of
+from edgekit.routing.prompt_tokens import read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.turns import TurnFormat, load_turns
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
@@ -47,9 +48,9 @@ class Bundle:
         return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.delimiters)
 
     @cached_property
-    def prompt_tokenizer(self) -> PromptTokenizer:
+    def prompt_tokenizer(self) -> PromptEncoder:
         """``tokenizer`` for prompts, in which user text is data."""
-        return PromptTokenizer(self.tokenizer)
+        return encoder_of(self.tokenizer)
 
     def conformance(self) -> list[AnyCase]:
         """The recorded cases."""

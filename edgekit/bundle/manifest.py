@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, check_document, first_faults
+from edgekit.plain_file import open_plain, read_bytes
 from edgekit.recipes.export_recipe import ExportRecipe
 from edgekit.recipes.targets import TargetName
 
@@ -122,7 +123,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read a bundle's manifest. Raises :class:`BundleError`: absent, newer, or wrong (every fault named)."""
     path = folder / MANIFEST
     try:
-        manifest = check_document(path.read_bytes(), Manifest, newest=BUNDLE_VERSION, document_format=BUNDLE_FORMAT)
+        manifest = check_document(read_bytes(path), Manifest, newest=BUNDLE_VERSION, document_format=BUNDLE_FORMAT)
     except (FileNotFoundError, NotADirectoryError):
         why = f"It has no {MANIFEST}. Check the path."
         raise BundleError(f"not a bundle: {folder}. {why}", ErrorKind.ABSENT) from None
@@ -130,6 +131,8 @@ def read_manifest(folder: Path) -> Manifest:
         raise BundleError(f"unreadable manifest: {path}. {error.strerror}. Export the bundle again.") from None
     except DocumentFault as fault:
         raise BundleError(_TOLD[fault.kind].format(folder=folder, path=path, fault=fault), fault.kind) from None
+    except ValueError as error:  # no plain file, or too large
+        raise BundleError(f"unreadable manifest: {path}. {error}. Export the bundle again.") from None
     outside = [name for name in [*manifest.files, manifest.artifact] if not is_inside(name)]
     if outside:
         raise BundleError(
@@ -154,6 +157,6 @@ def describe_files(folder: Path) -> dict[str, FileEntry]:
 
 def describe_file(path: Path) -> FileEntry:
     """Size and sha256 of one file, read in pieces."""
-    with open(path, "rb") as file:
+    with open_plain(path) as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return FileEntry(sha256=digest, size=path.stat().st_size)

@@ -71,7 +71,9 @@ def pack(
         if (policy_folder / name).exists():
             shutil.copyfile(policy_folder / name, folder / name)
     routing.save(folder / ROUTING)
-    write_file(folder / CONFORMANCE, conformance_text(cases))
+    # Problems of a task that is not edgekit's own are nobody else's to read, until somebody ships the bundle.
+    private = "@" in facts.provenance.get("task", "")
+    write_file(folder / CONFORMANCE, conformance_text(cases), private=private)
     readme = README.format(
         target=facts.target,
         precision=facts.precision,

@@ -30,11 +30,15 @@ from edgekit.cli import (
     verify,
 )
 from edgekit.cli.command_log import CommandLog, new_log_file
-from edgekit.errors import EdgekitError, FailedElsewhere
+from edgekit.cli.harmless import harmless
+from edgekit.errors import EdgekitError, FailedElsewhere, one_line
 from edgekit.version import __version__
 
 LOG_VARIABLE = "EDGEKIT_LOG"
-UNUSABLE = (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+UNUSABLE = (
+    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EMFILE,
+    errno.ENFILE, errno.ENXIO, errno.EBUSY,
+)  # fmt: skip
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = EdgekitError.exit_code, 130, 141
 
 app = typer.Typer(name="edgekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -116,7 +120,7 @@ def _environment_fault(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space."
     if isinstance(error, OSError) and error.errno in UNUSABLE:
-        return f"cannot write or read: {error.filename}. {error.strerror}. Choose another path."
+        return one_line(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.")
     if isinstance(error, MemoryError):
         return f"out of memory: {error or 'this host'}. The work needs more than there is. Close others or choose less."
     return None
@@ -138,5 +142,5 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + " ".join(message.split()), file=sys.stderr)
+    print("error: " + harmless(" ".join(message.split())), file=sys.stderr)
     return code

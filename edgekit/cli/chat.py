@@ -33,9 +33,7 @@ def chat(
     with stages("opening"):
         conversation = Conversation(open_answering(source, task=task, cloud=cloud).session)
     behind = conversation.session.cloud
-    err.print(
-        f"cloud: {'none' if behind is None else f'{behind.model} at {behind.server}'}", markup=False, soft_wrap=True
-    )
+    err.print(f"cloud: {'none' if behind is None else f'{behind.model} at {behind.server}'}", soft_wrap=True)
     if not conversation.remembers:
         err.print(
             "This policy has no chat template of several turns: it is asked each question by itself.", soft_wrap=True

@@ -37,7 +37,7 @@ def demo(
     out.print(f"{placed.files} files checked; {placement.runtime}{version} reads them", soft_wrap=True)
     out.print(f"placed: {placement.folder}" + (f"; on the phone: {pushed}" if pushed else ""), soft_wrap=True)
     for number, step in enumerate(steps, start=1):
-        out.print(f"{number}. {step}", soft_wrap=True, markup=False)
+        out.print(f"{number}. {step}", soft_wrap=True)
 
 
 def _android_steps(project: Path, bundle: Path, pushed: str | None) -> list[str]:

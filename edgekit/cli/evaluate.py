@@ -60,6 +60,6 @@ def eval_command(
             table.add_row(key, "-" if value is None else f"{value:.4g}")
     out.print(table)
     if report.calibration is not None:
-        out.print(report.calibration.sentence(report.call_fraction), markup=False)
+        out.print(report.calibration.sentence(report.call_fraction))
     if evaluated.judge is not None:
-        out.print(evaluated.judge.sentence(), soft_wrap=True, markup=False)
+        out.print(evaluated.judge.sentence(), soft_wrap=True)

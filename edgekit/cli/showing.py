@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
+from edgekit.cli.harmless import harmless
+from edgekit.cli.terminal import PlainConsole
 from edgekit.progress import Progress, Say
 
 log = logging.getLogger(__name__)
@@ -47,10 +49,11 @@ def stages(description: str, *, shown: bool = True) -> Iterator[Say]:
 
 @contextmanager
 def _bar(description: str, shown: bool) -> Iterator[Progress]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    text, note = (TextColumn(f"{{task.{each}}}", markup=False) for each in ("description", "fields[note]"))
+    columns = (text, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     # The stream of now: what libraries print is sent elsewhere while they work.
-    console = Console(file=sys.stderr, highlight=False)
-    bars = Bars(*columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=console, disable=not shown)
+    console = PlainConsole(file=sys.stderr)
+    bars = Bars(*columns, TimeRemainingColumn(), note, console=console, disable=not shown)
     task = bars.add_task(description, total=None, note="")
 
     def update(done: int, total: int, note: str = "", /) -> None:
@@ -66,8 +69,8 @@ def _bar(description: str, shown: bool) -> Iterator[Progress]:
 
 @contextmanager
 def _status(description: str, shown: bool) -> Iterator[Say]:
-    with Console(file=sys.stderr, highlight=False, quiet=not shown).status(description) as status:
-        yield lambda stage: status.update(stage)
+    with PlainConsole(file=sys.stderr, quiet=not shown).status(description) as status:
+        yield lambda stage: status.update(Text(stage))
 
 
 @contextmanager
@@ -92,7 +95,7 @@ def _lines(description: str, shown: bool) -> Iterator[Say]:
         while not over.wait(EVERY_S):
             minutes, seconds = divmod(int(time.monotonic() - begin), 60)
             line = f"{description} for {minutes} min {seconds:02d} s: {said[0]}"
-            print(" ".join(line.split()), file=stream, flush=True)
+            print(harmless(" ".join(line.split())), file=stream, flush=True)
 
     thread = threading.Thread(target=repeat, daemon=True)
     if shown:

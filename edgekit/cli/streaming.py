@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 
+from edgekit.cli.harmless import harmless
 from edgekit.hybrid.events import CloudText, DeviceText, Event, HandOff, HybridAnswer, Restart
 
 REASONS = {
@@ -21,7 +21,7 @@ REASONS = {
 
 def printable(text: str) -> str:
     """``text`` without what would steer a terminal; both models' words are data."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return "".join(c if harmless(c) == c else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 class Screen:

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 
+from edgekit.cli.harmless import harmless
 from edgekit.errors import EdgekitError
 
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+
+class PlainConsole(Console):
+    """Shows text as what it is: nothing in it is markup, and no character in it moves the cursor or rings a bell.
+
+    Names, paths, answers and replies come from outside; whatever is printed goes through here.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(highlight=False, markup=False, emoji=False, **settings)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """See rich: every piece of text made harmless, styles kept."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(harmless(segment.text), segment.style)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 TaskOption = Annotated[
@@ -36,7 +54,7 @@ PricesOption = Annotated[
 
 def tell_bill(sentence: str) -> None:
     """Say before work starts what a real cloud may be asked."""
-    err.print(f"cloud: {sentence}", soft_wrap=True, markup=False)
+    err.print(f"cloud: {sentence}", soft_wrap=True)
 
 
 def print_json(data: dict[str, Any]) -> None:
@@ -65,4 +83,4 @@ def refuse_idle(context: typer.Context, why: str, *names: str) -> None:
 def print_fallbacks(recipe: str, fallbacks: Sequence[Fallback]) -> None:
     """One line for each kind of weight that ``recipe``'s groups do not divide: what it got instead."""
     for fallback in fallbacks:
-        out.print(f"{recipe} does not divide {fallback}", soft_wrap=True, markup=False)
+        out.print(f"{recipe} does not divide {fallback}", soft_wrap=True)

@@ -38,7 +38,7 @@ def train(
     from edgekit.workflows.train import train as run_training
 
     def warn(text: str) -> None:
-        err.print(f"warning: {text}", soft_wrap=True, markup=False)
+        err.print(f"warning: {text}", soft_wrap=True)
 
     def tell() -> None:
         steps = read_metrics(out)
@@ -51,7 +51,7 @@ def train(
             told = {"run": str(out), "policy": policy, "report": report, "what_happened": what_happened(steps)}
             print_json({**told, "learned": not learned_nothing(steps), "warnings": warnings, "last_step": steps[-1]})
         else:
-            err.print(what_happened(steps), soft_wrap=True, markup=False)
+            err.print(what_happened(steps), soft_wrap=True)
             err.print(f"policy: {out / 'policy'}   curves: {out / 'report' / 'index.md'}", soft_wrap=True)
 
     first = is_first(os.environ)

@@ -14,6 +14,8 @@ from typing import Any
 
 from edgekit.atomic_write import owner_only
 from edgekit.cloud.client import Cloud, answer_all
+from edgekit.errors import EdgekitError
+from edgekit.plain_file import RECORD_BYTES, read_bytes
 from edgekit.tasks.base import Problem, Task
 
 
@@ -30,11 +32,10 @@ class CloudLedger:
         self._answers: dict[str, str] = {}
         self._right: dict[str, bool] = {}
         self._asked: Counter[int | None] = Counter()
-        for line in file.read_bytes().splitlines() if file.exists() else []:
+        for line in _lines(file):
             try:
-                record = json.loads(line)
-                self._enter(record["id"], record["answer"], record.get("correct"), record.get("step"))
-            except (ValueError, KeyError, TypeError):
+                self._enter(*_read(json.loads(line)))
+            except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
                 continue
 
     def answer(self, problem: Problem, *, step: int | None = None) -> str:
@@ -88,3 +89,20 @@ class CloudLedger:
             file.seek(max(0, end - 1))
             torn = file.read(1) not in (b"", b"\n")
             file.write((b"\n" if torn else b"") + json.dumps(record).encode() + b"\n")
+
+
+def _lines(file: Path) -> list[bytes]:
+    try:
+        return read_bytes(file, RECORD_BYTES).splitlines()
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise EdgekitError(f"cannot read the cloud's answers: {file}. {error}. Move it away.") from None
+
+
+def _read(record: dict[str, Any]) -> tuple[str, str, bool | None, int | None]:
+    """Problem, answer, whether it is right, and the step. Raises KeyError or TypeError for what is none."""
+    key, answer, right, step = record["id"], record["answer"], record.get("correct"), record.get("step")
+    if not (isinstance(key, str) and isinstance(answer, str) and isinstance(right, bool | None)):
+        raise TypeError
+    return key, answer, right, step if isinstance(step, int) else None

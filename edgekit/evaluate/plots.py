@@ -44,7 +44,7 @@ def draw_curve(evaluation: Evaluation, cloud: str) -> bytes:
     label = f"this policy: {report.overall_accuracy:.1%} at {report.call_fraction:.1%} calls"
     axes.plot([report.call_fraction], [report.overall_accuracy], "o", color=BLUE, ms=8, label=label)
     axes.set(xlabel="share of prompts handed to the cloud", ylabel="overall accuracy", xlim=(0, 1))
-    axes.set_title(f"{report.n} held-out problems, cloud: {cloud}", fontsize=10)
+    axes.set_title(f"{report.n} held-out problems, cloud: {cloud}", fontsize=10, parse_math=False)
     axes.legend(fontsize=8, loc="lower right")
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

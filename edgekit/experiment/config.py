@@ -15,9 +15,10 @@ from edgekit.experiment.routers import ROUTERS
 from edgekit.faults import faults_of
 from edgekit.settings import Settings
 from edgekit.tasks import resolve_task
-from edgekit.train.config import TrainConfig, read_mapping, without_idle
+from edgekit.train.config import LONGEST_SHOWN, TrainConfig, read_mapping, without_idle
 from edgekit.train.config import load_config as load_train_config
 from edgekit.warm_start.bases import absolute_base
+from edgekit.yaml_document import parse_yaml
 
 PRESETS = Path(__file__).parent / "presets"
 FILE = "experiment.yaml"
@@ -232,9 +233,9 @@ def _set(data: dict[str, Any], override: str) -> list[str]:
             data = data.setdefault(key, {})
             if not isinstance(data, dict):
                 raise ValueError(f"{key} holds no keys")
-        data[last] = yaml.safe_load(value)
-    except (ValueError, yaml.YAMLError) as error:
-        return [f"--set {override}: {' '.join(str(error).split())}"]
+        data[last] = parse_yaml(value)
+    except ValueError as error:
+        return [f"--set {override[:LONGEST_SHOWN]}: {' '.join(str(error).split())}"]
     return []
 
 

@@ -31,11 +31,13 @@ from edgekit.experiment.methods import run_of
 from edgekit.folder_lock import claim
 from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
+from edgekit.record_lines import read_records
 from edgekit.tasks import get_task
 from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.run_directory import read_run_config
 from edgekit.train.start import start_of
+from edgekit.train.task_file import check_task
 from edgekit.warm_start.bases import is_pretrained
 
 STEPS_PER_VERDICT = 10
@@ -200,6 +202,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
             f"{key}: {wanted[key]!r}, the run has {saved[key]!r}" for key in saved if saved[key] != wanted[key]
         ]:
             raise ConfigError(f"cannot go on with {run_dir}", changed)
+        check_task(run_dir, settings.task)
     else:
         tracker.tell("starting")
         if is_pretrained(settings.base):
@@ -218,8 +221,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
 
 
 def _training_calls(run_dir: Path) -> int:
-    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return sum(json.loads(line)["cloud_calls"] for line in lines)
+    return sum(record["cloud_calls"] for _, record in read_records(run_dir / "metrics.jsonl", "cloud_calls"))
 
 
 def _result(

@@ -85,7 +85,9 @@ def draw_frontier(points: Sequence[Point], target: str) -> bytes:
         for point, x, y in zip(group, xs, ys, strict=True):
             speed = f", {point.tokens_per_s:.0f} tokens/s" if point.tokens_per_s else ""
             name = point.recipe.name.removeprefix(f"{target}_")
-            axes.annotate(f"{name}{speed}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7)
+            axes.annotate(
+                f"{name}{speed}", (x, y), xytext=(5, -11), textcoords="offset points", fontsize=7, parse_math=False
+            )
     axes.set(xlabel="artifact, MB", ylabel="same decision as the float policy, %")
     axes.set_title(f"{target}, {points[0].n} held-out prompts", fontsize=10)
     axes.legend(fontsize=8, loc="lower right")

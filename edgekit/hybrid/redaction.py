@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
+from edgekit.plain_file import read_text
 
 Span = tuple[int, int, str]
 """(start, end, kind) of something to replace."""
@@ -127,8 +128,8 @@ class Redactor:
 def read_names(path: Path) -> list[str]:
     """Names, one a line; lines that begin with # are skipped. Raises :class:`EdgekitError` if it cannot be read."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(path).splitlines()
+    except (OSError, ValueError) as error:
         raise EdgekitError(f"cannot read names: {path}. {error}. Give a text file, one name a line.") from None
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 

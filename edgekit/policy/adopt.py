@@ -17,12 +17,13 @@ import torch
 from torch import Tensor
 
 from edgekit.errors import BundleError, ErrorKind
+from edgekit.plain_file import TOKENIZER_BYTES
 from edgekit.policy.chat import ChatFormat, begin_of_text, chat_format, token_text
 from edgekit.policy.checkpoint import EMBEDDING, HEAD, Policy, load_model, model_of
 from edgekit.policy.json_file import read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
-from edgekit.routing.prompt_tokens import tokenizer_of
+from edgekit.routing.prompt_tokens import read_tokenizer, tokenizer_of
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
 from edgekit.routing.tokenizer_kinds import require_kind
 from edgekit.routing.vocabulary import Vocabulary
@@ -33,6 +34,7 @@ _RESERVED = re.compile(
     r"<\|reserved_special_token_\d+\|>|\[control_\d+\]|<unused\d+>|<jupyter_(?:code|output|script)>|<empty_output>"
 )
 ROW_MULTIPLE = 32
+MOST_NEW_ROWS = 2**16
 
 
 def adopt(
@@ -52,14 +54,17 @@ def adopt(
     """
     tokenizer_path = folder / "tokenizer.json"
     _require_tokenizer(folder)
-    data = read_json(tokenizer_path)
+    data = read_json(tokenizer_path, TOKENIZER_BYTES)
     require_kind(data, tokenizer_path)
     model = load_model(folder)
-    plain = tokenizer_of(json.dumps(data))
+    plain = read_tokenizer(tokenizer_path)
     ids = place_tokens(data, NEW_TOKENS)
     model = with_rows(model, _token_ids(data))
     _spell(model, {token_id: plain.encode(text, add_special_tokens=False).ids for text, token_id in ids.items()})
-    tokenizer = tokenizer_of(json.dumps(data))
+    try:
+        tokenizer = tokenizer_of(json.dumps(data))
+    except ValueError as error:
+        raise BundleError(f"unusable tokenizer: {tokenizer_path}. With the marker: {error}. Take another.") from None
     if prompt_template is None:
         form = chat_format(folder, tokenizer, instruction, template_arguments)
     else:
@@ -105,10 +110,16 @@ def with_rows(model: PolicyModel, token_ids: set[int]) -> PolicyModel:
     """``model`` itself if it has a row for each of ``token_ids``, else one grown to the next multiple of 32 above.
 
     A token that had no row starts as the mean of all rows; rows that no token has are 0.
+    Raises :class:`BundleError` for ids so far beyond the rows that they are another model's.
     """
     config, rows = model.config, max(token_ids) + 1
     if rows <= config.vocab_size:
         return model
+    if rows > config.vocab_size + MOST_NEW_ROWS:
+        raise BundleError(
+            f"bad tokenizer: token {rows - 1}, but the model has {config.vocab_size} rows. It is not this model's. "
+            "Give the model's own tokenizer.json."
+        )
     size = -(-rows // ROW_MULTIPLE) * ROW_MULTIPLE
     new = torch.tensor(sorted(each for each in token_ids if each >= config.vocab_size))
     tensors = dict(model.state_dict())
@@ -148,10 +159,11 @@ def stop_tokens(folder: Path, data: dict[str, Any], end_of_turn: str | None) -> 
     settings = folder / "tokenizer_config.json"
     if settings.is_file():
         found.append(added.get(token_text(read_json(settings).get("eos_token")) or ""))
-    ids = tuple(dict.fromkeys(token_id for token_id in found if token_id is not None))
-    strange = [each for each in ids if isinstance(each, bool) or not isinstance(each, int) or each < 0]
+    named = [token_id for token_id in found if token_id is not None]
+    strange = [each for each in named if isinstance(each, bool) or not isinstance(each, int) or each < 0]
     if strange:
-        raise BundleError(f"bad stop token: {strange[0]!r} in {folder}. eos_token_id is a token's id. Correct it.")
+        raise BundleError(f"bad stop token: {strange[0]!r:.60} in {folder}. eos_token_id is a token's id. Correct it.")
+    ids = tuple(dict.fromkeys(named))
     if not ids:
         raise BundleError(f"no stop token: {folder}. config.json has no eos_token_id. Add it.")
     return ids

@@ -10,8 +10,10 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from edgekit.errors import BundleError
-from edgekit.policy.chat_template import TODAY, ChatTemplate, Message
+from edgekit.plain_file import read_text
+from edgekit.policy.chat_template import TODAY, Message
 from edgekit.policy.json_file import read_json
+from edgekit.policy.template_process import BoundedTemplate
 from edgekit.policy.turns import PROBES, SPACED, turn_format
 from edgekit.routing.spec import PROMPT, TRIMS, Trim, trimmed
 from edgekit.routing.turns import TurnFormat
@@ -67,7 +69,7 @@ def chat_format(
             )
         return _known_format(tokenizer, instruction)
     try:
-        template = ChatTemplate(source, _special_tokens(folder) | dict(arguments or {}))
+        template = BoundedTemplate(source, _special_tokens(folder) | dict(arguments or {}))
     except ValueError as error:
         raise _unusable(folder, str(error)) from None
     reason = "it drops the prompt"
@@ -93,7 +95,7 @@ def _askings(instruction: str | None) -> list[list[Message]]:
     ]
 
 
-def _format_around(template: ChatTemplate, messages: Sequence[Message]) -> ChatFormat:
+def _format_around(template: BoundedTemplate, messages: Sequence[Message]) -> ChatFormat:
     """The format of ``messages``. Raises ValueError for a template that does more to a prompt than to trim it."""
 
     def render(prompt: str) -> str:
@@ -116,7 +118,7 @@ def _format_around(template: ChatTemplate, messages: Sequence[Message]) -> ChatF
     return ChatFormat(text, trim, end, f"{TODAY:%Y-%m-%d}" if template.tells_date else None, turns)
 
 
-def _end_of_turn(template: ChatTemplate, messages: Sequence[Message]) -> str | None:
+def _end_of_turn(template: BoundedTemplate, messages: Sequence[Message]) -> str | None:
     """What the template writes after an answer, up to a white space."""
     try:
         text = template.render([*messages, {"role": "assistant", "content": ANSWER}], add_generation_prompt=False)
@@ -147,8 +149,8 @@ def _own_template(folder: Path) -> str | None:
     path = folder / "chat_template.jinja"
     if path.is_file():
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path)
+        except (OSError, ValueError) as error:
             raise _unusable(folder, f"{path.name} cannot be read ({error})") from None
     found = _settings(folder).get("chat_template")
     if isinstance(found, list):  # several, by name

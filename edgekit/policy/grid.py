@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError
 from edgekit.faults import faults_of
+from edgekit.plain_file import read_text
 from edgekit.recipes.quant_recipe import QuantRecipe
 
 GRID_FILE = "grid.json"
@@ -37,7 +38,7 @@ def load_grid(folder: Path) -> Grid | None:
     """The grid of the policy in ``folder``; None if it was trained in floats. Raises :class:`BundleError`."""
     path = folder / GRID_FILE
     try:
-        return Grid.model_validate(json.loads(path.read_text()))
+        return Grid.model_validate(json.loads(read_text(path)))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from edgekit.policy.gguf_package import GgufPackage, package_folder, read_gguf
+from edgekit.policy.tensor_file import save_tensors
 
 _LAYER_NAMES = {
     "attn_norm": "input_layernorm",
@@ -44,7 +44,7 @@ def convert(gguf: Path, folder: Path) -> None:
             tensors[name] = unpermute(tensor, int(heads[kind])) if kind in heads else tensor
         else:
             tensors[_NAMES[stored]] = tensor
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
     vocabulary = {name: facts[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "merges")}
     stop = int(facts["tokenizer.ggml.eos_token_id"])
     tokenizer = build_tokenizer(vocabulary)

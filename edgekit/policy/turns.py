@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import product
 
-from edgekit.policy.chat_template import ChatTemplate, Message
+from edgekit.policy.chat_template import Message
+from edgekit.policy.template_process import BoundedTemplate
 from edgekit.routing.spec import PROMPT, TRIMS, Trim
 from edgekit.routing.turns import Turn, TurnFormat
 
@@ -15,7 +16,7 @@ PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", 
 THOUGHT = "<think>\nso\n</think>\n\n\nthen "
 
 
-def turn_format(template: ChatTemplate, asking: Sequence[Message], trim: Trim) -> TurnFormat | None:
+def turn_format(template: BoundedTemplate, asking: Sequence[Message], trim: Trim) -> TurnFormat | None:
     """How ``template`` writes turns; None if its words around them depend on more than who speaks.
 
     ``asking``: the conversation before a first response, the user's prompt in it as ``{prompt}``, trimmed as ``trim``
@@ -30,7 +31,7 @@ def turn_format(template: ChatTemplate, asking: Sequence[Message], trim: Trim) -
     return next((each for each in found if all(_text(each, turns) == text for turns, text in probes)), None)
 
 
-def _read_off(template: ChatTemplate, asking: Sequence[Message], trim: Trim) -> list[TurnFormat]:
+def _read_off(template: BoundedTemplate, asking: Sequence[Message], trim: Trim) -> list[TurnFormat]:
     """The formats that may be ``template``'s. Raises ValueError if none can."""
     begin, _, reply = _render(template, asking, [Turn("user", FIRST)]).partition(FIRST)
     text = _render(template, asking, [Turn("user", FIRST), Turn("assistant", ANSWER), Turn("user", SECOND)])
@@ -73,7 +74,7 @@ def _conversations(*, with_system: bool) -> Iterator[list[Turn]]:
             yield [Turn("system", second), *turns]
 
 
-def _render(template: ChatTemplate, asking: Sequence[Message], turns: Sequence[Turn]) -> str:
+def _render(template: BoundedTemplate, asking: Sequence[Message], turns: Sequence[Turn]) -> str:
     """``turns`` as ``template`` writes them, after what ``asking`` holds besides the prompt."""
     said = [turn for turn in turns if turn.role != "system"]
     given = next((turn.content for turn in turns if turn.role == "system"), None)

@@ -18,6 +18,9 @@ from edgekit.policy.json_file import read_json
 
 SINGLE, BIN = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"
+INDEX_BYTES = 64_000_000
+UNREADABLE = (OSError, SafetensorError, RuntimeError, AttributeError, EOFError, LookupError, TypeError, ValueError)
+"""What reading weights that are damaged, or are none, may raise."""
 PRECEDENCE = (SINGLE, SINGLE + INDEX, BIN, BIN + INDEX)
 """The first of these that a folder has says where its weights are; others beside it are not read."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
@@ -57,10 +60,10 @@ def find_weights(folder: Path) -> WeightFiles:
         raise BundleError(_no_weights(folder))
     if not source.name.endswith(INDEX):
         return WeightFiles(source, (source,), None)
-    entries = read_json(source).get("weight_map")
+    entries = read_json(source, INDEX_BYTES).get("weight_map")
     if not isinstance(entries, dict) or not all(isinstance(name, str) for name in entries.values()):
         raise BundleError(f"unreadable weights: {source}. It has no weight_map. Download the folder again.")
-    if any(Path(name).name != name for name in entries.values()):
+    if any(Path(name).name != name or not name or len(name) > 255 for name in entries.values()):
         raise BundleError(f"unreadable weights: {source}. It names files outside its folder. Check where it is from.")
     where = {tensor: folder / name for tensor, name in entries.items()}
     shards = tuple(sorted(set(where.values())))
@@ -110,6 +113,8 @@ def _fault(tensor: Tensor, shape: torch.Size) -> str | None:
         return f"is {str(tensor.dtype).removeprefix('torch.')}, quantized already"
     if tensor.shape != shape:
         return f"is {tuple(tensor.shape)} instead of {tuple(shape)}"
+    if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
+        return "has not all the numbers that its shape says"
     return None if is_finite(tensor) else "holds numbers that are not finite"
 
 
@@ -124,7 +129,7 @@ def _stored_tensors(files: WeightFiles) -> Iterator[tuple[str, Tensor]]:
         try:
             if shard.suffix == ".bin":
                 stored = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
-                names = [name for name, value in stored.items() if isinstance(value, Tensor)]
+                names = [name for name, value in stored.items() if isinstance(name, str) and isinstance(value, Tensor)]
                 yield from ((name, stored[name]) for name in names if _is_here(files, name, shard))
             else:
                 with safe_open(shard, "pt") as reader:
@@ -134,7 +139,7 @@ def _stored_tensors(files: WeightFiles) -> Iterator[tuple[str, Tensor]]:
             raise BundleError(
                 f"unsafe weights: {shard}. Reading it would run code. Save the model as safetensors where you trust it."
             ) from None
-        except (OSError, SafetensorError, RuntimeError, AttributeError, EOFError) as error:
+        except UNREADABLE as error:
             reason = " ".join(str(error).split())[:160].rstrip(".")
             raise BundleError(f"unreadable weights: {shard}. {reason}. Download the file again.") from None
 

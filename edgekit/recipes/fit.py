@@ -77,7 +77,9 @@ def _matches(quantize: QuantRecipe, shapes: Mapping[str, Shape]) -> Iterator[tup
     for rule in quantize.rules:
         matched = [name for name in left if fnmatch.fnmatchcase(name, rule.match)]
         yield rule, matched, left
-        left = [name for name in left if name not in set(matched)]
+        if matched:
+            taken = set(matched)
+            left = [name for name in left if name not in taken]
 
 
 def _setting_problems(recipe: ExportRecipe, target: Target) -> list[str]:

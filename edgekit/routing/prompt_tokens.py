@@ -14,24 +14,31 @@ from pathlib import Path
 from tokenizers import PreTokenizedString, Tokenizer
 
 from edgekit.errors import BundleError, EdgekitError, ErrorKind
+from edgekit.plain_file import TOKENIZER_BYTES, read_text
 from edgekit.routing.added_tokens import AddedTokens
+from edgekit.routing.tokenizer_bounds import growth_fault
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
     """The tokenizer in ``path``, which neither cuts nor pads. Raises :class:`BundleError`."""
     try:
-        return tokenizer_of(path.read_text(encoding="utf-8"))
+        tokenizer = tokenizer_of(read_text(path, TOKENIZER_BYTES))
     except FileNotFoundError:
         raise BundleError(f"no tokenizer: {path}. There is no such file. Check the path.", ErrorKind.ABSENT) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
+    if fault := growth_fault(tokenizer):
+        raise BundleError(f"unusable tokenizer: {path}. {fault[0].upper()}{fault[1:]}. Take another model's.")
+    return tokenizer
 
 
 def tokenizer_of(text: str) -> Tokenizer:
     """The same of a tokenizer.json's text. Raises ValueError."""
     try:
         tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # tokenizers raises bare Exception
+    except BaseException as error:  # tokenizers raises bare Exception, and a panic of its own is none
+        if isinstance(error, KeyboardInterrupt | SystemExit):
+            raise
         raise ValueError(" ".join(str(error).split())) from None
     # What its maker set for batches; transformers drops both on reading.
     tokenizer.no_truncation()

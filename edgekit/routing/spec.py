@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, TokenId, check_document
+from edgekit.plain_file import read_bytes
 from edgekit.routing.prompt_tokens import Part
 
 ROUTING_VERSION = 2
@@ -116,7 +117,7 @@ def trimmed(prompt: str, trim: Trim) -> str:
 def load_routing(path: Path) -> RoutingSpec:
     """Read routing.json. Raises :class:`BundleError` naming its faults."""
     try:
-        return check_document(path.read_bytes(), RoutingSpec, newest=ROUTING_VERSION)
+        return check_document(read_bytes(path), RoutingSpec, newest=ROUTING_VERSION)
     except FileNotFoundError:
         why = "Not an edgekit policy or bundle. Check the path."
         raise BundleError(f"no routing.json: {path}. {why}", ErrorKind.ABSENT) from None
@@ -125,3 +126,5 @@ def load_routing(path: Path) -> RoutingSpec:
     except DocumentFault as fault:
         advice = "Update edgekit" if fault.kind is ErrorKind.NEWER else "Export the bundle again"
         raise BundleError(f"bad routing.json: {path}. {fault}. {advice}.", fault.kind) from None
+    except ValueError as error:  # no plain file, or too large
+        raise BundleError(f"unreadable routing.json: {path}. {error}. Check the path.") from None

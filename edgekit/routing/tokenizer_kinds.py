@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault
+from edgekit.plain_file import TOKENIZER_BYTES, read_text
 
 Kind = Literal["byte-level BPE", "SentencePiece BPE"]
 READS = "edgekit reads byte-level BPE and SentencePiece BPE with byte fallback"
@@ -83,10 +84,10 @@ def check_phones_read(data: Any) -> None:
 def phones_lack(path: Path) -> str | None:
     """What in the tokenizer.json ``path`` the phone cores do not read; None if they read it. Raises BundleError."""
     try:
-        check_phones_read(json.loads(path.read_text(encoding="utf-8")))
+        check_phones_read(json.loads(read_text(path, TOKENIZER_BYTES)))
     except DocumentFault as fault:
         return str(fault)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
     return None
 

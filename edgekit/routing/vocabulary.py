@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BundleError
+from edgekit.plain_file import TOKENIZER_BYTES, read_text
 from edgekit.routing.spec import RoutingSpec
 
 
@@ -66,8 +67,8 @@ class Vocabulary:
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
         """Read ``path``. Raises :class:`BundleError` if it is no BPE tokenizer."""
         try:
-            return cls.from_tokenizer_data(json.loads(path.read_text(encoding="utf-8")), visible=visible)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            return cls.from_tokenizer_data(json.loads(read_text(path, TOKENIZER_BYTES)), visible=visible)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
 
     @classmethod

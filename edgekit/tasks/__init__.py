@@ -38,7 +38,7 @@ _named: set[str] = set()
 """Resolved names that the user of this process gave."""
 
 __all__ = [
-    "DATA_SETS", "TASKS", "Problem", "Split", "Task", "from_copy", "get_task", "jsonl_file", "name_task",
+    "DATA_SETS", "TASKS", "Problem", "Split", "Task", "from_copy", "get_task", "is_remote", "jsonl_file", "name_task",
     "resolve_task", "task_content", "task_label",
 ]  # fmt: skip
 
@@ -61,6 +61,11 @@ def resolve_task(name: str) -> str:
             raise EdgekitError(f"no data set folder: {folder}. There is no such folder. Check the path.")
         return name
     return f"{Path(place).expanduser().resolve()}{suffix}"
+
+
+def is_remote(name: str) -> bool:
+    """Whether a resolved name means a data set of a stranger's on the hub: neither in a folder, nor a known one."""
+    return name.startswith("hub:") and not name.startswith("hub:/")
 
 
 def name_task(given: str) -> str:

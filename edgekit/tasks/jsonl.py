@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError
+from edgekit.plain_file import RECORD_BYTES, read_bytes
 from edgekit.tasks.base import Problem, Split
 from edgekit.tasks.collection import Collection, Row, prompt_id, read_row
 from edgekit.tasks.splits import SPLITS, split_of
@@ -24,9 +25,10 @@ def read_jsonl(path: Path, rule: str | None) -> dict[Split, list[Problem]]:
     ``rule`` None: prompts alone, without answers.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        lines = read_bytes(path, RECORD_BYTES).decode("utf-8-sig").split("\n")
+    except (OSError, ValueError) as error:
+        is_text = isinstance(error, UnicodeDecodeError)
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8" if is_text else error
         raise EdgekitError(f"task file cannot be read: {path}. {why}. Check the path.") from None
     splits: dict[Split, list[Problem]] = {split: [] for split in SPLITS}
     seen: dict[str, int] = {}
@@ -51,7 +53,7 @@ def read_jsonl(path: Path, rule: str | None) -> dict[Split, list[Problem]]:
 def _read_line(line: str, rule: str | None) -> Row | str:
     try:
         data: Any = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return "it is not JSON"
     if not isinstance(data, dict):
         return "it is not a JSON object"

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from edgekit.atomic_write import new_directory
 from edgekit.errors import BundleError
+from edgekit.plain_file import read_text
 from edgekit.policy.model import PolicyModel
+from edgekit.policy.tensor_file import save_tensors
 
 KEEP = 2
 VERSION = 1
@@ -35,8 +37,8 @@ def save_checkpoint(
             moments[f"{name}:{key}"] = value.detach().contiguous()
     weights = {name: parameter.detach().contiguous() for name, parameter in trained.items()}
     with new_directory(folder / f"step_{step}", marker_file="state.json") as new:
-        save_file(weights, new / "weights.safetensors")
-        save_file(moments, new / "optimizer.safetensors")
+        save_tensors(weights, new / "weights.safetensors")
+        save_tensors(moments, new / "optimizer.safetensors")
         (new / "state.json").write_text(json.dumps({"version": VERSION, "step": step, "call_price": call_price}) + "\n")
     for old in checkpoint_steps(folder)[:-KEEP]:
         # Its state goes first: without it the directory no longer counts as a checkpoint.
@@ -51,7 +53,7 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
     """
     path = folder / f"step_{step}"
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = json.loads(read_text(path / "state.json"))
         weights = load_file(path / "weights.safetensors")
         moments = load_file(path / "optimizer.safetensors")
         if state["version"] > VERSION:
@@ -65,7 +67,7 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
                     keys = ("step", "exp_avg", "exp_avg_sq")
                     optimizer.state[parameter] = {key: moments[f"{name}:{key}"].to(parameter.device) for key in keys}
         return float(state.get("call_price", 0.0))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             f"unreadable checkpoint: {path}. {reason}. Remove it to resume from the one before."

@@ -23,9 +23,11 @@ from edgekit.train.on_grid import quantize_problems
 from edgekit.train.reward import reward_problems
 from edgekit.warm_start.bases import absolute_base, is_language_model, is_pretrained
 from edgekit.warm_start.kinds import WarmStart, start_problems
-from edgekit.yaml_document import read_yaml
+from edgekit.yaml_document import parse_yaml, read_yaml
 
 PRESETS = Path(__file__).parent / "presets"
+LONGEST_SHOWN = 80
+"""Characters of a wrong setting that are repeated."""
 KEPT_TASK = "task"
 """The folder in a run that keeps a copy of its JSONL task, so that the run is whole on another machine."""
 
@@ -202,6 +204,12 @@ def without_idle(data: Mapping[str, Any], given: Collection[str] = ()) -> dict[s
 
 
 def _idle_in(data: Mapping[str, Any]) -> dict[str, str]:
+    """What does nothing in ``data``, where each setting by itself may be what it says."""
+    try:
+        TrainConfig.model_validate(data)
+    except ValidationError as error:
+        wrong = {fault["loc"][0] for fault in error.errors() if fault["loc"]}
+        data = {key: value for key, value in data.items() if key not in wrong}
     return idle_settings(dict(TrainConfig.model_construct(**data)))
 
 
@@ -276,9 +284,9 @@ def _read_overrides(overrides: Mapping[str, Any] | Sequence[str]) -> tuple[dict[
         try:
             if not equals:
                 raise ValueError("not key=value")
-            given[key.strip()] = yaml.safe_load(value)
-        except (ValueError, yaml.YAMLError) as error:
-            problems.append(f"--set {override}: {' '.join(str(error).split())}")
+            given[key.strip()] = parse_yaml(value)
+        except ValueError as error:
+            problems.append(f"--set {override[:LONGEST_SHOWN]}: {' '.join(str(error).split())}")
     return given, problems
 
 

@@ -9,8 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import write_file
+from edgekit.record_lines import read_records
 from edgekit.train.algorithms import Outcomes, Plan
 from edgekit.train.update import UpdateReport
+
+ALWAYS = (
+    "step", "reward", "local_accuracy", "kept_accuracy", "call_fraction", "d1", "d2", "mean_tokens", "grad_norm",
+)  # fmt: skip
+"""What every version has written of a step."""
 
 
 @dataclass(frozen=True)
@@ -106,17 +112,14 @@ def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
     """Cut a file of lines with a ``step`` key back to ``last_step``; returns the records kept."""
     if not path.exists():
         return []
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
-        record = json.loads(line)
-        if record["step"] <= last_step:
-            kept.append((line, record))
+    kept = [(line, record) for line, record in read_records(path, "step") if record["step"] <= last_step]
     write_file(path, "".join(line for line, _ in kept))
     return [record for _, record in kept]
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
     """The steps of the run in ``run_dir``."""
-    return [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [
+        {key: value for key, value in record.items() if isinstance(value, int | float)}
+        for _, record in read_records(run_dir / "metrics.jsonl", *ALWAYS)
+    ]

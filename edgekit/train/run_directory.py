@@ -1,5 +1,7 @@
 """A run's directory: config.yaml, metrics.jsonl, timings.jsonl, checkpoints/, and policy/ at the end.
 
+A run whose task is a file has its hash in task.txt.
+
 What is recorded of a step is on disk before the next begins, and going on cuts the files back to the checkpoint it
 goes on from: a run that was killed leaves what an uninterrupted one does.
 """
@@ -24,6 +26,7 @@ from edgekit.train.config import KEPT_TASK, TrainConfig, load_run_config
 from edgekit.train.metrics import StepMetrics, append_line, append_metrics, truncate_lines
 from edgekit.train.parallel import check_shares
 from edgekit.train.responses import SERVED
+from edgekit.train.task_file import check_task, keep_task
 from edgekit.train.update import PolicyUpdate
 
 CHANGEABLE = ("learning_rate", "grad_clip", "bfloat16", "importance_cap")
@@ -63,6 +66,7 @@ class RunDirectory:
             ]
             if changed:
                 raise ConfigError(f"cannot resume {self.path} with another config", changed)
+            check_task(self.path, config.task)
         elif not self.path.is_dir() or any(self.path.iterdir()):
             what = "a run" if (self.path / "config.yaml").exists() else "something else"
             raise EdgekitError(f"output exists: {self.path}. It holds {what}. Use --resume to go on, or another --out.")
@@ -76,9 +80,11 @@ class RunDirectory:
         a JSONL task."""
         if grid is not None:
             grid.save(self.path)
+        if not (self.path / "config.yaml").is_file():
+            keep_task(self.path, config.task)
         task_file = jsonl_file(config.task)
         if task_file is not None and not (self.path / KEPT_TASK / task_file.name).is_file():
-            write_file(self.path / KEPT_TASK / task_file.name, task_file.read_bytes())
+            write_file(self.path / KEPT_TASK / task_file.name, task_file.read_bytes(), private=True)
         file, text = self.path / "config.yaml", config.to_yaml()
         if not file.is_file() or file.read_text() != text:
             write_file(file, text)

@@ -12,6 +12,7 @@ from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import MANIFEST
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.json_document import DocumentFault, TokenId, check_document
+from edgekit.plain_file import RECORD_BYTES, read_bytes
 from edgekit.routing.decoder import Decision, Route
 
 REPORT_FORMAT = "edgekit-device-report"
@@ -99,7 +100,8 @@ def read_device_report(path: Path) -> DeviceReport:
     """Read ``path``. Raises :class:`BundleError`: absent, no report, newer, or wrong (every fault named, up to 3)."""
     again = "Run the app's self-test again and export its report."
     try:
-        report = check_document(path.read_bytes(), DeviceReport, newest=REPORT_VERSION, document_format=REPORT_FORMAT)
+        data = read_bytes(path, RECORD_BYTES)
+        report = check_document(data, DeviceReport, newest=REPORT_VERSION, document_format=REPORT_FORMAT)
     except FileNotFoundError:
         why = "There is no such file. Check the path."
         raise BundleError(f"no device report: {path}. {why}", ErrorKind.ABSENT) from None
@@ -107,6 +109,8 @@ def read_device_report(path: Path) -> DeviceReport:
         raise BundleError(f"unreadable device report: {path}. {error.strerror}. {again}") from None
     except DocumentFault as fault:
         raise BundleError(_TOLD[fault.kind].format(path=path, fault=fault, again=again), fault.kind) from None
+    except ValueError as error:  # no plain file, or too large
+        raise BundleError(f"unreadable device report: {path}. {error}. {again}") from None
     matched = sum(case.outcome == "MATCH" for case in report.cases)
     if (report.matched, report.mismatched) != (matched, len(report.cases) - matched):
         counted = f"It counts {report.matched} and {report.mismatched}, its cases are {matched} MATCH"

@@ -70,7 +70,7 @@ def is_language_model(base: str) -> bool:
         return True
     try:
         size = json.loads((Path(base) / "config.json").read_text(encoding="utf-8")).get("vocab_size")
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return False
     return isinstance(size, int) and size >= LARGE_VOCABULARY
 

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from edgekit.atomic_write import new_directory, sweep, write_file
 from edgekit.folder_lock import lock_folder
+from edgekit.policy.tensor_file import save_tensors
 
 T = TypeVar("T")
 STATE = "state.json"
@@ -38,8 +39,8 @@ class Checkpoints:
             for key, value in optimizer.state.get(parameter, {}).items()
         }
         with new_directory(self.folder, marker_file=STATE) as new:
-            save_file(weights, new / "weights.safetensors")
-            save_file(moments, new / "optimizer.safetensors")
+            save_tensors(weights, new / "weights.safetensors")
+            save_tensors(moments, new / "optimizer.safetensors")
             (new / STATE).write_text(json.dumps({"done": done}) + "\n")
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
@@ -86,7 +87,7 @@ def unfinished(folder: Path) -> Iterator[Work]:
 
     Raises :class:`EdgekitError` if another process is at it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with lock_folder(folder):
         sweep(folder)
         yield Work(folder)

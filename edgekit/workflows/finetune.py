@@ -17,6 +17,7 @@ from edgekit.quantize.qat import QatConfig
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
+from edgekit.train.task_file import FILE as TASK_FILE
 from edgekit.verify.parity import Hop, compare
 from edgekit.workflows.source import AnyPath, task_of
 
@@ -72,6 +73,8 @@ def finetune(
         write_file(new / "quantize.json", grid.model_dump_json(indent=2) + "\n")
         if (folder.parent / "config.yaml").is_file():  # says which task the policy is for
             shutil.copyfile(folder.parent / "config.yaml", new / "config.yaml")
+            if (folder.parent / TASK_FILE).is_file():
+                shutil.copyfile(folder.parent / TASK_FILE, new / TASK_FILE)
     held_out = [problem.prompt for problem in problems.problems("validation", HELD_OUT, seed=0)]
     before, after = (PolicyDecider(p).decide(held_out) for p in (policy, tuned))
     length = max(len(ids) for ids in policy.routing.marker.token_ids)

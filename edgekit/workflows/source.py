@@ -43,7 +43,8 @@ def task_of(source: Path, given: str | None) -> str:
     """``given``, or the task that a bundle, a run, or the run around a policy folder names, or the default.
 
     A path in ``given`` is made absolute, so that what is written with it is understood from every directory. What a
-    bundle names is a label: it means a task of edgekit's own, or nothing. Raises :class:`EdgekitError` for nothing.
+    bundle names is a label: it means a task of edgekit's own, or nothing. Raises :class:`EdgekitError` for nothing,
+    for a run whose task is a file with another content by now, and for one whose task lies on a network.
     """
     from edgekit.tasks import name_task
 
@@ -61,9 +62,17 @@ def task_of(source: Path, given: str | None) -> str:
     configs = [folder / "config.yaml" for folder in (source, source.parent) if (folder / "config.yaml").is_file()]
     if not configs:
         return DEFAULT_TASK
+    from edgekit.tasks import is_remote
     from edgekit.train.config import load_run_config
+    from edgekit.train.task_file import check_task
 
-    return load_run_config(configs[0]).task
+    task = load_run_config(configs[0]).task
+    check_task(configs[0].parent, task)
+    if is_remote(task):
+        raise EdgekitError(
+            f"task not named: {task}. It lies on a network, and only the run {source} names it. Name it: --task {task}."
+        )
+    return task
 
 
 def task_for(source: AnyPath | Policy | Bundle, given: str | None) -> Task | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import random
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hostile.counting import Count, Survives
+from hostile.generators import damaged
 
 from edgekit.bundle.load import file_faults, open_bundle
 from edgekit.bundle.manifest import read_manifest
@@ -17,25 +17,6 @@ from edgekit.simulate.onnx_check import check_model
 from edgekit.simulate.pte_check import check_program
 
 TRIED = 400
-
-
-def damaged(data: bytes, number: int) -> bytes:
-    """The ``number``-th way to damage ``data``: bytes changed, cut off, put in, or said to be longer."""
-    chance, broken = random.Random(number), bytearray(data)
-    for _ in range(chance.choice((1, 1, 3, 20))):
-        at = chance.randrange(len(broken))
-        kind = chance.randrange(4)
-        if kind == 0:
-            broken[at] ^= 1 << chance.randrange(8)
-        elif kind == 1:
-            del broken[at : at + chance.choice((1, 7, len(broken)))]
-        elif kind == 2:
-            broken[at:at] = bytes(chance.choices(range(256), k=chance.choice((1, 9))))
-        else:
-            broken[at : at + 4] = b"\xff\xff\xff\x7f"
-        if not broken:
-            break
-    return bytes(broken)
 
 
 def refusal(model: Path) -> str | None:
@@ -48,7 +29,7 @@ def refusal(model: Path) -> str | None:
 
 
 def test_a_damaged_model_is_taken_or_refused_in_one_line(
-    tiny_bundle_folder: Path, tmp_path: Path, record_property: Callable[[str, object], None]
+    tiny_bundle_folder: Path, tmp_path: Path, survives: Survives
 ) -> None:
     source = (tiny_bundle_folder / "model.onnx").read_bytes()
     told = []
@@ -56,19 +37,20 @@ def test_a_damaged_model_is_taken_or_refused_in_one_line(
         (tmp_path / "model.onnx").write_bytes(damaged(source, number))
         told.append(refusal(tmp_path / "model.onnx"))
     refused = [why for why in told if why is not None]
-    record_property("tried", TRIED)
-    record_property("refused", len(refused))
+    survives.add("artifact: model.onnx", Count(len(told), len(refused)))
     assert len(refused) > TRIED / 4
     assert not any("\n" in why for why in refused)
     (tmp_path / "model.onnx").write_bytes(source)
     assert refusal(tmp_path / "model.onnx") is None
 
 
-def test_what_is_no_program_is_refused(tmp_path: Path) -> None:
-    for number in range(50):
+def test_what_is_no_program_is_refused(tmp_path: Path, survives: Survives) -> None:
+    def attempt(number: int) -> None:
         (tmp_path / "model.pte").write_bytes(damaged(b"\x20\0\0\0ET12eh00" + bytes(64), number))
         with pytest.raises(BundleError, match="cannot load"):
             check_program(tmp_path / "model.pte")
+
+    survives("artifact: model.pte", range(100), attempt)
 
 
 def odd_things(folder: Path) -> dict[str, Path]:

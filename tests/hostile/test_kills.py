@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hostile.counting import Count, Survives
+from hostile.kill_at import run_until
 
 from edgekit import atomic_write
 from edgekit.atomic_write import link_or_copy, new_directory
@@ -16,14 +17,6 @@ from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.folder_lock import PREFIX
-
-_spec = importlib.util.spec_from_file_location("kill_at", Path(__file__).with_name("kill_at.py"))
-assert _spec is not None
-assert _spec.loader is not None
-kill_at = importlib.util.module_from_spec(_spec)
-sys.modules["kill_at"] = kill_at  # dataclasses look their module up
-_spec.loader.exec_module(kill_at)
-run_until = kill_at.run_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc")
 OLD, NEW = 0.0, 3.5
@@ -44,7 +37,7 @@ def place(folder: Path) -> None:
 @pytest.mark.parametrize("way", ["exchange", "two steps"])
 @pytest.mark.parametrize("work", [calibrate, place])
 def test_a_bundle_is_the_old_one_or_the_new_one(
-    work: Callable[[Path], None], way: str, tiny_bundle_folder: Path, tmp_path: Path, monkeypatch, record_property
+    work: Callable[[Path], None], way: str, tiny_bundle_folder: Path, tmp_path: Path, monkeypatch, survives: Survives
 ) -> None:
     if way == "two steps":
         monkeypatch.setattr(atomic_write, "exchange", lambda *_: False)
@@ -70,4 +63,4 @@ def test_a_bundle_is_the_old_one_or_the_new_one(
         work(folder)
         assert open_bundle(folder).routing.marker_bias == NEW
         assert not [path.name for path in root.iterdir() if path.name.startswith(PREFIX)], whole.events[last - 1]
-    record_property("kills", len(whole.events))
+    survives.add(f"kill: {work.__name__}", Count(len(whole.events)))

@@ -58,7 +58,8 @@ def relabel(bundle: Path, label: str) -> None:
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[2:]))
 def test_a_bundle_s_task_is_a_label(bundle: Path, command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    for label in LABELS:
+    slow = command[0] in ("run", "verify")  # each starts the artifact's process
+    for label in LABELS[::3] if slow else LABELS:
         relabel(bundle, label)
         code = run_command([part.format(bundle=bundle) for part in command])
         assert code in (0, 2), label

@@ -13,16 +13,16 @@ import edgekit
 PACKAGE = Path(edgekit.__file__).parent
 FOUNDATION = {
     "atomic_write", "cache", "chatter", "errors", "exchange", "faults", "folder_lock", "json_document", "plain_file",
-    "progress", "settings", "version", "yaml_document",
+    "progress", "record_lines", "settings", "version", "yaml_document",
 }  # fmt: skip
 
 # Each room, and the rooms it may import besides itself and the foundation.
 ALLOWED = {
     "isolation": set(),
-    "routing": set(),
+    "routing": {"isolation"},
     "tasks": set(),
     "cloud": {"tasks"},
-    "policy": {"recipes", "routing"},
+    "policy": {"isolation", "recipes", "routing"},
     "recipes": set(),
     "quantize": {"recipes", "policy", "routing"},
     "rollout": {"policy", "routing"},

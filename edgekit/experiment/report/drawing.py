@@ -26,6 +26,7 @@ COLOUR_NAMES = {
 
 _SETTINGS: Any = {
     "font.family": "DejaVu Sans", "font.size": 9, "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED,
+    "text.parse_math": False,  # methods are called what a user calls them
     "axes.titlesize": 9.5, "axes.titleweight": "bold", "axes.titlelocation": "left", "axes.labelsize": 9,
     "xtick.color": MUTED, "ytick.color": MUTED, "xtick.labelcolor": INK, "ytick.labelcolor": INK,
     "xtick.labelsize": 8.5, "ytick.labelsize": 8.5, "grid.color": GRID, "grid.linewidth": 0.8, "axes.grid": True,

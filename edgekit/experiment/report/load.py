@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from edgekit.errors import EdgekitError
+from edgekit.plain_file import RECORD_BYTES, read_text
+from edgekit.record_lines import read_records
+from edgekit.yaml_document import read_yaml
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -110,13 +112,17 @@ def load_experiment(folder: Path) -> Experiment:
             )
         methods.setdefault(result.method, {})[result.seed] = result
     config = folder / "experiment.yaml"
-    settings = yaml.safe_load(config.read_text(encoding="utf-8")) if config.exists() else {}
-    return Experiment(folder.resolve().name, settings or {}, methods, _read_runs(folder / "runs"))
+    try:
+        settings = read_yaml(config) if config.exists() else {}
+    except (OSError, ValueError) as error:
+        raise EdgekitError(f"bad configuration: {config}. {error}. Restore it.") from None
+    settings = settings if isinstance(settings, dict) else {}
+    return Experiment(folder.resolve().name, settings, methods, _read_runs(folder / "runs"))
 
 
 def _read_result(file: Path) -> Result:
     try:
-        data = json.loads(file.read_text(encoding="utf-8"))
+        data = json.loads(read_text(file, RECORD_BYTES))
         test = data["test"]
         n = len(test["ids"])
         result = Result(
@@ -140,7 +146,7 @@ def _read_result(file: Path) -> Result:
         lengths = {n, len(result.difficulty), len(result.local_correct), len(result.cloud_correct), len(result.scores)}
         if lengths != {n} or n == 0 or not result.budgets or np.isnan(result.scores).any():
             raise ValueError(f"lengths {sorted(lengths)}, {len(result.budgets)} call fractions")
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError) as error:
         raise EdgekitError(f"bad result: {file}. {error!r}. Delete it and run the experiment again.") from error
     return result
 
@@ -159,7 +165,7 @@ def _read_runs(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:
     runs: dict[str, dict[int, list[dict[str, Any]]]] = {}
     for file in sorted(folder.glob("*-seed*/metrics.jsonl")):
         match = re.fullmatch(r"(.+)-seed(\d+)", file.parent.name)
-        steps = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+        steps = [record for _, record in read_records(file, "step")]
         if match and steps:
             runs.setdefault(match[1], {})[int(match[2])] = steps
     return {algorithm: dict(sorted(seeds.items())) for algorithm, seeds in sorted(runs.items())}

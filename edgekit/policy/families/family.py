@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from edgekit.policy.families.rope_settings import one_rope, rope_settings
-from edgekit.policy.families.settings import Settings
+from edgekit.policy.families.settings import TABLE_CELLS, Settings
 from edgekit.policy.rope import Rope
 from edgekit.policy.traits import Activation, LayerTraits, ModelConfig
 
@@ -81,6 +81,9 @@ class Family:
         head_dim = settings.size("head_dim", max(1, sizes["hidden_size"] // heads))
         if heads % kv_heads:
             settings.fault(f"num_key_value_heads {kv_heads} does not divide num_attention_heads {heads}")
+        if sizes["max_position_embeddings"] * head_dim > TABLE_CELLS:
+            settings.fault(f"max_position_embeddings {sizes['max_position_embeddings']} is too many for heads so wide")
+            sizes["max_position_embeddings"] = 1
         fields = {
             **sizes,
             "num_key_value_heads": kv_heads,

@@ -52,6 +52,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 QUANTIZED = ("quantization_config", "compression_config")
 LARGEST = 2**24
 """No size in a config.json may be larger: a damaged file must not make edgekit reserve the machine's memory."""
+LARGEST_OF = {"num_hidden_layers": 2**10, "num_attention_heads": 2**12, "num_key_value_heads": 2**12, "head_dim": 2**13}
+"""Sizes that no model comes near, though they are smaller."""
+TABLE_CELLS = 2**27
+"""A rotary table may have so many, which is a million positions of 128 channels."""
 
 
 class Settings:
@@ -76,8 +80,11 @@ class Settings:
         """A whole number from 1 on; ``default`` if the key is absent or null."""
         value = self.get(key)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             self.fault(f"{key} {_shown(value)} is not a size" if key in self.data else f"it lacks {key}")
+            return 1
+        if value > LARGEST_OF.get(key, LARGEST):
+            self.fault(f"{key} {_shown(value)} is not a size up to {LARGEST_OF.get(key, LARGEST):,}")
             return 1
         return value
 
@@ -148,6 +155,8 @@ def _same(value: Any, other: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:
+        return f"a number of {value.bit_length()} bits"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

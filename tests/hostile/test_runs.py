@@ -1,0 +1,208 @@
+"""What a run keeps, damaged: checkpoints, metrics, answers, results, reports from phones, budgets, task files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hostile.counting import Survives
+from hostile.generators import damaged, json_variants, line_variants, yaml_variants
+
+from edgekit.cloud.ledger import CloudLedger
+from edgekit.cloud.oracle import OracleCloud
+from edgekit.errors import EdgekitError
+from edgekit.experiment.report.load import load_experiment
+from edgekit.hybrid.audit import AuditLog
+from edgekit.hybrid.budget import Budget, parse_limits
+from edgekit.policy.checkpoint import load_policy
+from edgekit.tasks import get_task, name_task
+from edgekit.tasks.jsonl import read_jsonl
+from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from edgekit.train.health import findings_at_end
+from edgekit.train.metrics import read_metrics, truncate_lines
+from edgekit.train.plots import write_report
+from edgekit.train.run_directory import read_run_config
+from edgekit.train.task_file import check_task, keep_task
+from edgekit.verify.device_report import read_device_report
+from edgekit.workflows.source import task_of
+
+STEP = {
+    "step": 1, "reward": 0.5, "local_accuracy": 0.5, "kept_accuracy": 0.5, "call_fraction": 0.2, "d1": 2, "d2": 1,
+    "d2_candidates": 1, "prompts_kept": 3, "mean_tokens": 7.0, "loss": 0.1, "grad_norm": 1.0, "clipped": False,
+    "learning_rate": 1e-3, "cloud_calls": 2,
+}  # fmt: skip
+REPORT = {
+    "format": "edgekit-device-report", "version": 1,
+    "bundle": {"manifest_sha256": "0" * 64, "target": "onnx", "recipe": "onnx_fp32"},
+    "device": {"model": "Pixel 8", "os": "Android 15"}, "app": {"name": "edgekit demo", "version": "1.0"},
+    "runtime": {"name": "onnxruntime-android", "version": "1.23.0"}, "matched": 1, "mismatched": 0,
+    "cases": [
+        {
+            "id": "0", "prompt_token_ids": [1, 2], "token_ids": [3], "route": "local", "reason": "answer", "text": "x",
+            "answer": "x", "marker_margin": -1.5, "marker_bias": 0.0, "outcome": "MATCH", "prefill_ms": 1.5,
+            "decode_ms": 0.0,
+        }
+    ],
+}  # fmt: skip
+COUNTDOWN = get_task("countdown")
+
+
+def test_metrics_are_read_or_the_line_is_named(tmp_path: Path, survives: Survives) -> None:
+    lines = b"".join(json.dumps(STEP | {"step": n}).encode() + b"\n" for n in range(1, 7))
+    path = tmp_path / "metrics.jsonl"
+
+    def attempt(data: bytes) -> None:
+        path.write_bytes(data)
+        findings_at_end(read_metrics(tmp_path), "gapg")
+        truncate_lines(path, 3)
+
+    survives("run: metrics", line_variants(lines, 150), attempt)
+
+    def draw(data: bytes) -> None:
+        path.write_bytes(data)
+        write_report(tmp_path)
+
+    survives("run: metrics drawn", line_variants(lines, 12, seed=300), draw)
+
+
+def test_answers_of_a_cloud_are_taken_or_asked_for_again(tmp_path: Path, survives: Survives) -> None:
+    problems = COUNTDOWN.problems("train", 6, 0)
+    honest = CloudLedger(OracleCloud(COUNTDOWN), COUNTDOWN, tmp_path / "honest.jsonl")
+    honest.are_right(problems)
+    assert stat.S_IMODE((tmp_path / "honest.jsonl").stat().st_mode) == 0o600
+    source = (tmp_path / "honest.jsonl").read_bytes()
+
+    def attempt(data: bytes) -> None:
+        (tmp_path / "answers.jsonl").write_bytes(data)
+        ledger = CloudLedger(OracleCloud(COUNTDOWN), COUNTDOWN, tmp_path / "answers.jsonl")
+        assert all(isinstance(right, bool) for right in ledger.are_right(problems))
+        assert len(CloudLedger(OracleCloud(COUNTDOWN), COUNTDOWN, tmp_path / "answers.jsonl").are_right(problems)) == 6
+
+    survives("run: the cloud's answers", line_variants(source, 120), attempt)
+
+
+@pytest.fixture
+def checkpointed(tiny_policy_folder: Path, tmp_path: Path) -> Any:
+    """A model, its optimizer, and the folder of a checkpoint of both."""
+    model = load_policy(tiny_policy_folder).model.requires_grad_(True)
+    optimizer = torch.optim.Adam(model.parameters())
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    save_checkpoint(tmp_path / "checkpoints", 3, model, optimizer, 0.5)
+    return model, optimizer, tmp_path / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["state.json", "weights.safetensors", "optimizer.safetensors"])
+def test_checkpoints_are_restored_or_refused(name: str, checkpointed: Any, survives: Survives) -> None:
+    model, optimizer, folder = checkpointed
+    path = folder / "step_3" / name
+    source = path.read_bytes()
+    variants = json_variants(source, 60) if name == "state.json" else (damaged(source[:3000], n) for n in range(40))
+
+    def attempt(data: bytes) -> None:
+        path.write_bytes(data if name == "state.json" else data + source[3000:])
+        assert checkpoint_steps(folder) == [3]
+        load_checkpoint(folder, 3, model, optimizer)
+
+    survives(f"run: checkpoint's {name}", variants, attempt)
+
+
+def test_a_run_s_configuration_is_used_or_refused(tmp_path: Path, survives: Survives) -> None:
+    from edgekit.train.config import load_config
+
+    source = load_config("quick").to_yaml().encode()
+
+    def attempt(data: bytes) -> None:
+        (tmp_path / "config.yaml").write_bytes(data)
+        read_run_config(tmp_path)
+        task_of(tmp_path, None)
+
+    survives("run: config.yaml", yaml_variants(source, 60, seed=700), attempt)
+
+
+def test_results_of_an_experiment_are_reported_or_refused(tmp_path: Path, survives: Survives) -> None:
+    flags = [True, False, True]
+    budget = {"call_fraction": 0.3, "calls": flags, "correct": flags, "device_tokens": [3, 4, 5]}
+    result = {
+        "method": "gapg", "seed": 0, "algorithm": "gapg", "task": "countdown", "n_validation": 3, "n_test": 3,
+        "cloud_calls_in_training": 2, "training_prompts": 4, "budgets": [budget], "natural": budget, "notes": "",
+        "test": {
+            "ids": ["a", "b", "c"], "difficulty": ["1", "2", "2"], "local_correct": flags, "cloud_correct": flags,
+            "scores": [0.1, None, 0.3],
+        },
+    }  # fmt: skip
+    (tmp_path / "results").mkdir()
+
+    def attempt(data: bytes) -> None:
+        (tmp_path / "results" / "gapg-seed0.json").write_bytes(data)
+        load_experiment(tmp_path)
+
+    survives("run: results", json_variants(json.dumps(result).encode(), 120), attempt)
+
+
+def test_a_phone_s_report_is_read_or_refused(tmp_path: Path, survives: Survives) -> None:
+    text = json.dumps(REPORT).encode()
+    (tmp_path / "report.json").write_bytes(text)
+    assert read_device_report(tmp_path / "report.json").matched == 1
+
+    def attempt(data: bytes) -> None:
+        (tmp_path / "report.json").write_bytes(data)
+        read_device_report(tmp_path / "report.json")
+
+    survives("run: a phone's report", json_variants(text, 100), attempt)
+
+
+def test_a_task_s_problems_are_read_or_the_line_is_named(tmp_path: Path, survives: Survives) -> None:
+    lines = b"".join(json.dumps({"prompt": f"{n} + 1 =", "answer": str(n + 1)}).encode() + b"\n" for n in range(8))
+
+    def attempt(data: bytes) -> None:
+        (tmp_path / "task.jsonl").write_bytes(data)
+        read_jsonl(tmp_path / "task.jsonl", "number")
+
+    survives("run: a task's problems", line_variants(lines, 100), attempt)
+
+
+def test_a_budget_and_a_log_that_are_damaged_are_told(tmp_path: Path, survives: Survives) -> None:
+    Budget(tmp_path / "honest.sqlite", parse_limits(["9/total"])).reserve("x")
+    source = (tmp_path / "honest.sqlite").read_bytes()
+
+    def spend(number: int) -> None:
+        (tmp_path / "budget.sqlite").write_bytes(damaged(source[:600], number) + source[600:])
+        budget = Budget(tmp_path / "budget.sqlite", parse_limits(["9/total"]))
+        budget.reserve("x")
+        budget.left()
+
+    def log(number: int) -> None:
+        (tmp_path / "audit.jsonl").write_bytes(damaged(b'{"a": 1}\n{"b": 2}\n', number))
+        audit = AuditLog(tmp_path / "audit.jsonl")
+        audit.append({"c": "\ud800\x1b"})
+        assert audit.last(1) == [{"c": "\ud800\x1b"}]
+
+    survives("run: budget", range(40), spend)
+    survives("run: log of what was sent", range(40), log)
+
+
+def test_a_run_goes_on_with_no_other_file_of_its_task_s_name(tmp_path: Path) -> None:
+    task = tmp_path / "mine.jsonl"
+    task.write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+    name = name_task(f"{task}#number")
+    run = tmp_path / "run"
+    run.mkdir()
+    keep_task(run, name)
+    (run / "config.yaml").write_text(f"task: {name}\n")
+    check_task(run, name)
+    assert task_of(run, None) == name
+    task.write_text('{"prompt": "1 + 1 =", "answer": "3"}\n')
+    for look in (lambda: check_task(run, name), lambda: task_of(run, None)):
+        with pytest.raises(EdgekitError, match="another task"):
+            look()
+    assert task_of(run, str(task)) == str(task)  # who names it means it
+    keep_task(run / "none", "countdown")
+    assert not (run / "none").exists()
+    shutil.rmtree(run)

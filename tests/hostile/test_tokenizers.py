@@ -1,0 +1,81 @@
+"""Tokenizers made to take time or memory without end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile.counting import Survives
+
+from edgekit.errors import BundleError, EdgekitError
+from edgekit.policy.tokens import build_tokenizer
+from edgekit.routing import prompt_encoder
+from edgekit.routing.prompt_encoder import encoder_of
+from edgekit.routing.prompt_tokens import Part, PromptTokenizer, read_tokenizer
+from edgekit.routing.tokenizer_bounds import KNOWN, is_linear
+
+EXPRESSIONS = (
+    "(a|aa)+$", "(a*)*c", "(a+)+c", "(a|a)*c", ".*.*.*.*.*c", "a*a*a*a*a*a*c", "(?=(a+))\\1*c",
+    "(.*)\\1\\1\\1c", "((a{1,90}){1,90}){1,90}c",
+    "(?<!a{1,100})c", "",
+)  # fmt: skip
+MULTIPLY = {"type": "Replace", "pattern": {"String": "a"}, "content": "aa"}
+NORMALIZERS: tuple[Any, ...] = (
+    {"type": "Sequence", "normalizers": [MULTIPLY] * 40},
+    {"type": "Sequence", "normalizers": [MULTIPLY] * 31},
+    {"type": "Replace", "pattern": {"String": "a"}, "content": "b" * 1_000_000},
+    {"type": "Replace", "pattern": {"Regex": ""}, "content": "b" * 1_000_000},
+    {"type": "Replace", "pattern": {"String": ""}, "content": "b" * 1_000_000},
+    {"type": "Prepend", "prepend": "b" * 1_000_000},
+    {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "NFKC"}]},
+    {"type": "Sequence", "normalizers": [{"type": "NFC"}] * 33},
+    {"type": "Precompiled", "precompiled_charsmap": "AAAA"},
+)
+PARTS = [Part("a" * 3000 + "b", is_user=True)]
+
+
+def with_step(path: Path, name: str, step: Any) -> Path:
+    data = json.loads(build_tokenizer().to_str())
+    before = data[name]
+    data[name] = {"type": "Sequence", f"{name.replace('_', '')}s": [step, *([before] if before else [])]}
+    path.write_text(json.dumps(data))
+    return path
+
+
+def test_a_tokenizer_that_multiplies_a_text_is_refused(tmp_path: Path, survives: Survives) -> None:
+    def attempt(step: Any) -> None:
+        with pytest.raises(BundleError):
+            read_tokenizer(with_step(tmp_path / "tokenizer.json", "normalizer", step))
+
+    survives("tokenizer: makes more of a text", NORMALIZERS, attempt)
+
+
+def test_known_tokenizers_are_used_here_and_others_elsewhere_with_the_same_ids(tmp_path: Path) -> None:
+    assert is_linear(build_tokenizer())
+    for expression in [*KNOWN, "[a-z]+|\\s"]:
+        split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+        tokenizer = read_tokenizer(with_step(tmp_path / "tokenizer.json", "pre_tokenizer", split))
+        assert is_linear(tokenizer) == (expression in KNOWN)
+        parts = [Part("3 + 5\n", is_user=False), Part("3 5 7 -> 22 \u00e9 <answer>", is_user=True)]
+        ids = PromptTokenizer(tokenizer).encode(parts, ("<answer>",))
+        if expression not in KNOWN:
+            encoder = encoder_of(tokenizer)
+            assert encoder.encode(parts, ("<answer>",)) == ids
+            with pytest.raises(EdgekitError, match="bad prompt"):
+                encoder.encode([Part("\ud800", is_user=True)])
+
+
+@pytest.mark.slow
+def test_an_expression_without_end_is_one_line(
+    tmp_path: Path, survives: Survives, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(prompt_encoder, "SECONDS", 3.0)
+
+    def attempt(expression: str) -> None:
+        split = {"type": "Split", "pattern": {"Regex": expression}, "behavior": "Isolated", "invert": False}
+        encoder_of(read_tokenizer(with_step(tmp_path / "tokenizer.json", "pre_tokenizer", split))).encode(PARTS)
+
+    survives("tokenizer: expressions", EXPRESSIONS, attempt)
+    assert capfd.readouterr().err == ""  # a panic's backtrace is not the user's

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import CloudOption, JsonOption, PricesOption, TaskOption, out, print_json, tell_bill
+from edgekit.cli.terminal import CloudOption, JsonOption, PricesOption, TaskOption, err, out, print_json, tell_bill
 
 
 def eval_command(
@@ -49,6 +49,8 @@ def eval_command(
             on_progress=update,
         )
     report = evaluated.result.report
+    for note in evaluated.notes:
+        err.print(f"note: {note}", soft_wrap=True, markup=False)
     if json:
         print_json(asdict(report) | ({"judge": asdict(evaluated.judge)} if evaluated.judge else {}))
         return

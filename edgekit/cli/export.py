@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_fallbacks, print_json, refuse_idle
+from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_fallbacks, print_json, refuse_idle
 
 if TYPE_CHECKING:
     from edgekit.recipes.fit import Fallback
@@ -41,8 +41,8 @@ def export(
     """
     from edgekit.bundle.app import unread_tokenizer
     from edgekit.cli.search_tables import frontier_table, sensitivity_table
+    from edgekit.workflows.export import budget_note, recipe_for
     from edgekit.workflows.export import export as run_export
-    from edgekit.workflows.export import recipe_for
     from edgekit.workflows.search import Budget, frontier_json
     from edgekit.workflows.search import search as run_search
 
@@ -66,6 +66,9 @@ def export(
             on_stage=say,
             on_fallbacks=fallbacks.extend,
         )
+    note = budget_note(destination)
+    if note is not None:
+        err.print(f"warning: {note}", soft_wrap=True, markup=False)
     if json:
         more: dict[str, Any] = {"fallbacks": [fallback.to_json() for fallback in fallbacks]}
         more |= {"frontier": frontier_json(found.points)} if found else {}

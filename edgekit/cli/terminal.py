@@ -44,7 +44,11 @@ TaskOption = Annotated[
 ]
 
 CloudOption = Annotated[
-    str, typer.Option(help="own (the run's, else oracle), oracle[:accuracy], openai:MODEL@BASE_URL or none.")
+    str,
+    typer.Option(
+        help="own (the run's, else oracle), oracle[:accuracy], none or openai:MODEL@BASE_URL "
+        "(key: EDGEKIT_CLOUD_API_KEY, or OpenAI's own variable)."
+    ),
 ]
 
 PricesOption = Annotated[

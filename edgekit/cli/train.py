@@ -26,7 +26,7 @@ def train(
     Example: edgekit train --out out/run --set call_fraction=0.2
 
     With --resume a run goes on with its own config; --set may then change learning_rate, grad_clip, bfloat16 and
-    importance_cap, as a run that diverged needs it.
+    importance_cap, as a run that diverged needs it, and raise steps where the schedule is constant.
 
     On several GPUs or processes: torchrun --nproc-per-node 2 -m edgekit train --out out/run
     """

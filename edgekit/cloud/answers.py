@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from edgekit.cache import ANSWERS, cache_folder
-from edgekit.cloud.openai_client import OpenAICloud, StreamedReply, final_answer
+from edgekit.cloud.openai_client import OpenAICloud, StreamedReply
 from edgekit.cloud.request import CloudRequest, Message, Usage
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem
@@ -147,4 +147,8 @@ class KeptCloud:
 
     def answer(self, problem: Problem) -> str:
         """See :class:`edgekit.cloud.client.Cloud`."""
-        return final_answer(self.complete(self.request_of(problem)))
+        return self.cloud.read(problem, self.complete(self.request_of(problem)))
+
+    def note(self) -> str | None:
+        """See :meth:`edgekit.cloud.openai_client.OpenAICloud.note`."""
+        return self.cloud.note()

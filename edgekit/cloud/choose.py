@@ -31,7 +31,8 @@ def parse_cloud(text: str, task: Task, environ: Mapping[str, str], limits: CallL
         model, at, base_url = rest.rpartition("@")
         if not (at and model and base_url.startswith(("http://", "https://"))):
             raise EdgekitError(f"bad cloud: {text}. It lacks a model or an http address. {FORMS}.")
-        return OpenAICloud(model, base_url, _key(base_url, environ), limits=limits)
+        rule = getattr(task, "rule", None)
+        return OpenAICloud(model, base_url, _key(base_url, environ), limits=limits, rule=rule)
     raise EdgekitError(f"unknown cloud: {text}. edgekit does not know it. {FORMS}.")
 
 

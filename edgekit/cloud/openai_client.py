@@ -15,6 +15,7 @@ from edgekit.cloud.breaker import Breaker
 from edgekit.cloud.request import CloudError, CloudRequest, Message, Usage
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem
+from edgekit.tasks.grading import answer_in_prose
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -28,7 +29,7 @@ OPEN, CLOSE = "<answer>", "</answer>"
 RETRIED = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600))
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 20.0
 _ADVICE = {
-    "key": "Set EDGEKIT_CLOUD_API_KEY to the server's key.",
+    "key": "Set EDGEKIT_CLOUD_API_KEY (for api.openai.com OPENAI_API_KEY will do) to the server's key.",
     "time": "Raise the time limit, or ask another server.",
     "address": "Check the address.",
 }
@@ -53,7 +54,9 @@ class OpenAICloud:
     calls are under way at a time. Raises :class:`EdgekitError` for an address that holds credentials.
     """
 
-    def __init__(self, model: str, base_url: str, api_key: str, *, limits: CallLimits | None = None) -> None:
+    def __init__(
+        self, model: str, base_url: str, api_key: str, *, limits: CallLimits | None = None, rule: str | None = None
+    ) -> None:
         import openai
 
         parts = urlsplit(base_url)
@@ -62,7 +65,9 @@ class OpenAICloud:
             raise EdgekitError(f"bad cloud: {model} at {host}. The address holds credentials. {_ADVICE['key']}")
         self.model, self.base_url = model, base_url.rstrip("/")
         self.server, self.name = self.base_url, f"openai:{model}"
-        self.limits = limits or CallLimits()
+        self.limits, self.rule = limits or CallLimits(), rule
+        self.replies = self.without_delimiters = 0
+        self._counting = threading.Lock()
         self._key = api_key
         self._client = openai.OpenAI(base_url=base_url, api_key=api_key, max_retries=0)
         self._breaker = Breaker()
@@ -74,11 +79,28 @@ class OpenAICloud:
         return CloudRequest(self.server, self.model, messages if told else (Message("system", INSTRUCTION), *messages))
 
     def answer(self, problem: Problem) -> str:
-        """The text between the last answer delimiters of the reply, or the whole reply if there are none.
+        """The text between the last answer delimiters of the reply; without them, what the task's ``rule`` finds in it.
 
         Raises :class:`CloudError` if the server cannot be reached, fails, or sends no text.
         """
-        return final_answer(self.complete(self.request((Message("user", problem.prompt),)))[0])
+        return self.read(problem, self.complete(self.request((Message("user", problem.prompt),)))[0])
+
+    def read(self, problem: Problem, reply: str) -> str:
+        """The answer to ``problem`` in ``reply``, by its own grading rule or the task's; counted for :meth:`note`."""
+        with self._counting:
+            self.replies += 1
+            self.without_delimiters += OPEN not in reply
+        return final_answer(reply, problem.data.get("rule") or self.rule)
+
+    def note(self) -> str | None:
+        """What to know of the replies to problems so far, if there is anything."""
+        if not self.without_delimiters:
+            return None
+        how = f"by the rule {self.rule}, " if self.rule else ""
+        return (
+            f"{self.without_delimiters} of {self.replies} replies of {self.model} lacked {OPEN}: they were graded "
+            f"{how}on the last box, number or letter in them, or whole."
+        )
 
     def complete(self, request: CloudRequest) -> tuple[str, Usage | None]:
         """The whole reply to ``request``, and its tokens if the server counts. Raises :class:`CloudError`."""
@@ -262,7 +284,8 @@ def _retry_after(value: str | None) -> float | None:
     return seconds if seconds is not None and 0 <= seconds < 1e6 else None
 
 
-def final_answer(text: str) -> str:
-    """What stands between the last ``<answer>`` and its ``</answer>``; without them, all of ``text``."""
+def final_answer(text: str, rule: str | None = None) -> str:
+    """What stands between the last ``<answer>`` and its ``</answer>``; without them what :func:`answer_in_prose` finds
+    by the task's grading ``rule``."""
     _, opened, rest = text.rpartition(OPEN)
-    return (rest.partition(CLOSE)[0] if opened else text).strip()
+    return rest.partition(CLOSE)[0].strip() if opened else answer_in_prose(text, rule)

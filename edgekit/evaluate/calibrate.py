@@ -22,6 +22,8 @@ from edgekit.routing.decision_rule import SOLO, calls
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import ROUTING_VERSION, CalibrationFacts, RoutingSpec, load_routing
 
+MOVED = 0.02
+"""How far a share of calls may lie from the calibrated one before it is told of."""
 STEP_BEYOND = 1.0
 """How far past the outermost score the bias goes when none, or every prompt, shall call."""
 
@@ -81,6 +83,23 @@ def calibrate(
     bias = bias_for(scores, call_fraction)
     called = sum(calls(score, bias) for score in scores)
     return Calibration(bias, call_fraction, called / n, wilson_interval(called, n), always / n, n)
+
+
+def left_calibrated(routing: RoutingSpec, called: int, n: int, source: str) -> str | None:
+    """What to say where ``called`` of ``n`` prompts are no longer the share that ``routing`` was calibrated to.
+
+    None where they are, by the 95 % interval and :data:`MOVED`, and where nothing was calibrated.
+    """
+    wanted = routing.calibrated_call_fraction
+    if wanted is None or n == 0:
+        return None
+    low, high = wilson_interval(called, n)
+    if low <= wanted <= high or abs(called / n - wanted) <= MOVED:
+        return None
+    return (
+        f"{called / n:.1%} of {n} prompts call, and it was calibrated to {wanted:.1%}: the budget does not hold "
+        f"(95 %: {low:.1%} to {high:.1%}). Calibrate it: edgekit calibrate {source} --call-fraction {wanted:g}"
+    )
 
 
 def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, prompts: Sequence[str]) -> float:

@@ -86,8 +86,12 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     """The problem in ``row``, or what is wrong with it.
 
     A worked solution counts as its final answer: what follows ``####`` or stands in the last ``\\boxed{}``. ``rule``
-    None: the row needs no answer, and one that it has is not read.
+    None: the row needs no answer, and one that it has is not read. A row may name a rule of its own.
     """
+    own = row.get("rule")
+    if own is not None and own not in RULES:
+        return f"unknown rule {own!r}, one of {', '.join(RULES)} is meant"
+    rule = rule if rule is None else own or rule
     prompt_name, answer_name = _first(row, PROMPT_COLUMNS), _first(row, ANSWER_COLUMNS)
     if prompt_name is None:
         return f"it has no {' or '.join(PROMPT_COLUMNS)}"
@@ -109,7 +113,8 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     why = fault_of(rule, final)
     if why is not None:
         return f"{answer_name} {final[:40]!r} does not fit the rule {rule}: {why}"
-    problem = Problem(name, prompt.strip(), _difficulty(row, worked), {"answer": final.strip()})
+    data = {"answer": final.strip()} | ({"rule": own} if own else {})
+    problem = Problem(name, prompt.strip(), _difficulty(row, worked), data)
     return Row(problem, row.get("split"))
 
 

@@ -10,7 +10,9 @@ _DIGITS = re.compile(r"0|[1-9][0-9]{0,11}", re.ASCII)
 
 
 class DigitsTask:
-    """A task whose problems hold their answer as ``data["value"]``, 0 or more."""
+    """A task whose problems hold their answer as ``data["value"]``, 0 or more; ``rule`` reads a cloud's prose."""
+
+    rule = "number"
 
     def grade(self, problem: Problem, answer: str | None) -> bool:
         """True if ``answer`` is the value, written as plain digits without leading zeros."""

@@ -15,6 +15,10 @@ MAX_CHARACTERS = 400
 MAX_BRACKETS = 60
 _NUMBER = re.compile(r"([-+]?)\s*\$?\s*([0-9]{1,3}(?:,[0-9]{3})+|[0-9]{1,40})?(\.[0-9]{1,40})?\s*", re.ASCII)
 _QUOTIENT = re.compile(r"([-+]?)\s*(?:([0-9]{1,40})\s*/\s*([0-9]{1,40})|\\[dt]?frac\{([0-9]{1,40})\}\{([0-9]{1,40})\})")
+_NUMBER_IN_PROSE = re.compile(r"[-+]?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:/[0-9]+)?%?", re.ASCII)
+_CHOICE_IN_PROSE = re.compile(r"(?<![^\W_])\(?[A-HJ-Z]\)?(?![^\W_]|')", re.ASCII)
+SHORT_ANSWER = 3
+"""A reply of so few words is an answer, not prose around one."""
 _CHOICE = re.compile(r"\(?\s*([A-Za-z])\s*\)?[.:]?")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|mbox|mathrm)\s*\{([^{}\\]*)\}")
 _WORDS = re.compile(r"[^\W\d_]{3,}(?:[ '-]+[^\W\d_]+)*")
@@ -94,6 +98,20 @@ def choice_of(text: str) -> str | None:
     """The letter ``text`` chooses, as a capital, or None."""
     match = _CHOICE.fullmatch(text.strip())
     return None if match is None else match[1].upper()
+
+
+def answer_in_prose(text: str, rule: str | None) -> str:
+    """What a reply without delimiters answers: its last box, else its last number or letter, as ``rule`` asks.
+
+    All of ``text`` where the rule asks for neither, or nothing of the kind is in it.
+    """
+    boxed = last_boxed(text)
+    if boxed is not None:
+        return boxed
+    pattern = {"number": _NUMBER_IN_PROSE, "math": _NUMBER_IN_PROSE, "choice": _CHOICE_IN_PROSE}.get(rule or "")
+    found = [] if pattern is None else [match[0] for match in pattern.finditer(text)]
+    is_answer_itself = rule == "math" and len(text.split()) <= SHORT_ANSWER
+    return found[-1].strip() if found and not is_answer_itself else text.strip()
 
 
 def reference_answer(text: str) -> str | None:

@@ -29,8 +29,9 @@ from edgekit.train.responses import SERVED
 from edgekit.train.task_file import check_task, keep_task
 from edgekit.train.update import PolicyUpdate
 
-CHANGEABLE = ("learning_rate", "grad_clip", "bfloat16", "importance_cap")
-"""Settings with which a run may go on otherwise than it began: those that a run which diverged needs changed."""
+CHANGEABLE = ("learning_rate", "grad_clip", "bfloat16", "importance_cap", "steps")
+"""Settings with which a run may go on otherwise than it began: those that a run which diverged needs changed, and its
+length, where the schedule does not hang on it."""
 
 
 class RunDirectory:
@@ -64,6 +65,7 @@ class RunDirectory:
                 for key in saved
                 if saved[key] != given[key] and key not in CHANGEABLE
             ]
+            changed += _length_problems(saved, given)
             if changed:
                 raise ConfigError(f"cannot resume {self.path} with another config", changed)
             check_task(self.path, config.task)
@@ -122,6 +124,19 @@ class RunDirectory:
         with new_directory(self.path / "policy", marker_file="routing.json") as folder:
             save_policy(policy, folder)
         shutil.rmtree(self.path / SERVED, ignore_errors=True)
+
+
+def _length_problems(saved: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Why a run cannot be made as long as ``given`` says; empty if it can."""
+    if given["steps"] == saved["steps"]:
+        return []
+    if saved["schedule"] != "constant":
+        return [
+            f"steps: its {saved['schedule']} schedule was laid out for {saved['steps']}, only a constant one goes on"
+        ]
+    if given["steps"] < saved["steps"]:
+        return [f"steps: {given['steps']} is less than the {saved['steps']} that it has, a run is only lengthened"]
+    return []
 
 
 def _remove_empty(folder: Path) -> None:

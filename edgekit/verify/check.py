@@ -10,6 +10,7 @@ from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
 from edgekit.errors import BadLogits, BundleError
 from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.calibrate import left_calibrated
 from edgekit.progress import Progress
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import get_target
@@ -128,7 +129,9 @@ def _judge(
     changes = {"calls": _changes(*called)}
     if right[0] is not None and right[1] is not None and right[2] is not None:
         changes["accuracy"] = _changes(right[0], right[1], right[2])
-    accuracy = changes["accuracy"][0] if "accuracy" in changes else None
+    accuracy, calls_change = changes["accuracy"][0] if "accuracy" in changes else None, changes["calls"][0]
+    shipped = sum(decision.called for decision in artifact)
+    moved = left_calibrated(bundle.routing, shipped, len(artifact), str(bundle.path))
     faults = faults + find_faults(overall, lowering, replay, changes, limits)
     return VerifyReport(
         passed=not faults,
@@ -146,7 +149,7 @@ def _judge(
         overall_accuracy_reference=_share(right[0]),
         overall_accuracy_artifact=_share(right[3]),
         faults=faults,
-        notes=[] if faults else find_notes(changes["calls"][0], accuracy, limits),
+        notes=[*([] if moved is None else [moved]), *([] if faults else find_notes(calls_change, accuracy, limits))],
         source="conformance" if twin is None else "reference",
     )
 

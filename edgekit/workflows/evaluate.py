@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.atomic_write import write_file
@@ -30,12 +30,13 @@ CALIBRATION_PROBLEMS = 500
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was measured, and on which task."""
+    """What was measured, on which task, and what to know of the cloud's replies."""
 
     task: str
     result: Evaluation
     cloud: str = "none"
     judge: JudgeAgreement | None = None
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_source(
@@ -84,7 +85,8 @@ def evaluate_source(
     if plot is not None:
         write_file(Path(plot), draw_curve(result, answerer.name if answerer else "none"))
     agreement = None if result.judged is None else agreement_of(result.local_correct, result.judged)
-    return Evaluated(task, result, answerer.name if answerer else "none", agreement)
+    note = answerer.note() if isinstance(answerer, KeptCloud) else None
+    return Evaluated(task, result, answerer.name if answerer else "none", agreement, [] if note is None else [note])
 
 
 def _noted(progress: Progress | None, note: str) -> Progress | None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edgekit.bundle.load import open_bundle
 from edgekit.evaluate.answers import PolicyDecider
-from edgekit.evaluate.calibrate import matching_bias
+from edgekit.evaluate.calibrate import left_calibrated, matching_bias
 from edgekit.export import pipeline
 from edgekit.export.pipeline import Fit, FitBias
 from edgekit.policy.checkpoint import Policy
@@ -60,6 +61,14 @@ def export(
         on_stage=on_stage,
         on_fallbacks=on_fallbacks,
     )
+
+
+def budget_note(bundle: AnyPath) -> str | None:
+    """What to say where the recorded prompts show that a new bundle left the share of calls it was calibrated to."""
+    opened = open_bundle(Path(bundle), check=False)
+    decisions = [opened.expected(case) for case in opened.conformance()]
+    called = sum(decision.called for decision in decisions)
+    return left_calibrated(opened.routing, called, len(decisions), str(bundle))
 
 
 def recipe_for(target: str, recipe: str | Path | None = None) -> ExportRecipe:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.openai_client import CallLimits
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.policy.grid import load_grid
@@ -82,6 +83,9 @@ def train(
         if is_pretrained(chosen.base):
             log.info("base policy: %s", ranks.from_first(lambda: start_of(chosen, load_grid(run_dir), warm_up)[0]))
         loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=_Watch(chosen, report, on_warning), ranks=ranks)
+        note = cloud.note() if isinstance(cloud, KeptCloud) else None
+        if ranks.is_first and note is not None and on_warning is not None:
+            on_warning(note)
     if ranks.is_first:
         write_report(run_dir)
         if learned_nothing(read_metrics(run_dir)):

@@ -233,3 +233,32 @@ def test_another_provider_s_key_goes_only_to_that_provider(url: str, environ: di
 def test_an_unknown_cloud_is_refused(text: str) -> None:
     with pytest.raises(EdgekitError, match="Use oracle"):
         parse_cloud(text, TASK, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "rule", "answer"),
+    [
+        ("First 12, then 1,050 hens. So there are 1,062 hens.", "number", "1,062"),
+        ("It costs $18.50.", "number", "$18.50"),
+        ("It is (B) since A is wrong. The answer: (C).", "choice", "(C)"),
+        ("So x is \\boxed{\\frac{1}{2}}, not 7.", "math", "\\frac{1}{2}"),
+        ("Adding them up makes 42 in all.", "math", "42"),
+        ("x + 1", "math", "x + 1"),
+        ("3 * 7", None, "3 * 7"),
+        ("No idea.", "number", "No idea."),
+        ("It is 4. <answer>5</answer>", "number", "5"),
+    ],
+)
+def test_a_reply_in_prose_answers_by_the_task_s_rule(text: str, rule: str | None, answer: str) -> None:
+    assert final_answer(text, rule) == answer
+
+
+def test_replies_without_delimiters_are_counted(server) -> None:
+    cloud = OpenAICloud("m", server.url, KEY, rule="number")
+    cloud.answer(PROBLEMS[0])
+    assert cloud.note() is None
+    for reply in ("It is 7, I think.", "<answer>8</answer>", "Nine: 9"):
+        cloud.read(PROBLEMS[0], reply)
+    note = cloud.note()
+    assert note is not None
+    assert note.startswith("2 of 4 replies of m lacked <answer>: they were graded by the rule number")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
-from edgekit.evaluate.calibrate import bias_for, calibrate, matching_bias, store_calibration
+from edgekit.evaluate.calibrate import bias_for, calibrate, left_calibrated, matching_bias, store_calibration
 from edgekit.policy.checkpoint import load_policy
 from edgekit.routing.decision_rule import calls
 from edgekit.routing.decoder import Decision
@@ -108,3 +108,19 @@ def test_a_marker_of_several_tokens_calls_exactly_that_often_too(
         again = source.decide(tiny_prompts, result.marker_bias)
         assert sum(d.called for d in again) / len(again) == result.reached_fraction == pytest.approx(fraction)
         assert {d.reason for d in again if d.called} == {"marker"}
+
+
+def test_a_share_of_calls_that_left_the_calibrated_one_is_told_with_what_to_do() -> None:
+    spec = RoutingSpec(
+        marker=Marker(text="?", token_ids=((1,),)),
+        stop_token_ids=(2,),
+        max_new_tokens=4,
+        calibrated_call_fraction=0.216,
+    )
+    told = left_calibrated(spec, 68, 500, "out/b")
+    assert told is not None
+    assert "13.6% of 500 prompts call, and it was calibrated to 21.6%" in told
+    assert told.endswith("edgekit calibrate out/b --call-fraction 0.216")
+    assert left_calibrated(spec, 104, 500, "out/b") is None
+    assert left_calibrated(spec, 7, 50, "out/b") is None  # so few prompts do not show it
+    assert left_calibrated(spec.model_copy(update={"calibrated_call_fraction": None}), 0, 500, "out/b") is None

@@ -320,3 +320,21 @@ def test_a_run_on_a_file_goes_on_and_is_measured_from_another_directory(
         assert run_command(["eval", *source, "--n", "1000", "--call-fraction", "0.3", "--json"]) == 0
         assert 30 < json.loads(capsys.readouterr().out)["n"] < 100  # the test split's size
     assert run_command(["eval", run, "--task", "arithmetic", "--n", "5", "--json"]) == 0
+
+
+def test_a_row_may_name_a_rule_of_its_own(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "half of 3?", "answer": "1.5", "rule": "number", "split": "test"},
+        {"prompt": "largest?", "answer": "B", "rule": "choice", "split": "test"},
+        {"prompt": "say hello", "answer": "hello", "split": "test"},
+    ]
+    task = get_task(write_lines(tmp_path / "mixed.jsonl", rows))
+    half, largest, hello = (task.parse(row["prompt"]) for row in rows)
+    assert half is not None and largest is not None and hello is not None  # noqa: PT018
+    assert task.grade(half, "3/2")
+    assert task.grade(largest, "(b)")
+    assert task.grade(hello, "hello")
+    assert not task.grade(hello, "Hello")
+    write_lines(tmp_path / "bad.jsonl", [{"prompt": "p", "answer": "1", "rule": "numbr"}])
+    with pytest.raises(EdgekitError, match="line 1: unknown rule 'numbr', one of exact, number, choice, math is meant"):
+        get_task(str(tmp_path / "bad.jsonl")).problems("test", 1, 0)

@@ -268,3 +268,19 @@ def test_a_run_of_a_jsonl_task_is_whole_without_its_file(tmp_path: Path) -> None
     kept = read_run_config(moved).task
     assert kept == f"{moved}/task/sums.jsonl#exact"
     assert get_task(kept).parse("3 4 -> 7") is not None
+
+
+def test_a_finished_run_is_lengthened_where_its_schedule_is_constant(tmp_path: Path) -> None:
+    tiny = ["prompts_per_step=2", "group_size=2", "train_pool=8", "eval_n=0", "checkpoint_every=1"]
+    cloud, run, whole = OracleCloud(get_task("countdown")), tmp_path / "run", tmp_path / "whole"
+    train(load_config("quick", [*tiny, "steps=2"]), run, cloud=cloud)
+    train(read_run_config(run, ["steps=4"]), run, cloud=cloud, resume=True)
+    train(load_config("quick", [*tiny, "steps=4"]), whole, cloud=cloud)
+    assert (run / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
+    assert (run / "policy" / "model.safetensors").read_bytes() == (whole / "policy" / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match="a run is only lengthened"):
+        train(read_run_config(run, ["steps=3"]), run, cloud=cloud, resume=True)
+    falling = tmp_path / "falling"
+    train(load_config("quick", [*tiny, "steps=1", "schedule=linear"]), falling, cloud=cloud)
+    with pytest.raises(ConfigError, match="its linear schedule was laid out for 1"):
+        train(read_run_config(falling, ["steps=2"]), falling, cloud=cloud, resume=True)

@@ -137,11 +137,11 @@ def test_a_target_added_as_written_exports_verifies_answers_and_is_estimated(clo
 
 def test_a_task_added_as_written_trains_and_is_evaluated(clone: Clone, tmp_path: Path) -> None:
     (program,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text(), re.DOTALL)
-    (clone.folder / "edgekit/tasks/doubling.py").write_text(program)
-    clone.add_line("edgekit/tasks/__init__.py", "TASKS", '"doubling": "doubling.TASK",')
-    run = str(tmp_path / "run")
+    (clone.folder / "edgekit/tasks/sums.py").write_text(program)
+    clone.add_line("edgekit/tasks/__init__.py", "TASKS", '"sums": "sums.TASK",')
+    run, more = str(tmp_path / "run"), ("group_size=8", "prompts_per_step=16")  # enough that some earn more than others
     *_, evaluated = clone.run(
-        ["train", "quick", "--set=task=doubling", *(f"--set={each}" for each in SMALL), "--out", run],
+        ["train", "quick", "--set=task=sums", *(f"--set={each}" for each in (*SMALL, *more)), "--out", run],
         ["eval", run, "--n", "10", "--json"],
     )
     assert evaluated["n"] == 10

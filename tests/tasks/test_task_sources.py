@@ -287,8 +287,8 @@ def test_a_task_s_path_means_the_same_from_every_directory(tmp_path: Path, monke
 def test_the_page_on_tasks_shows_a_task_and_a_file_that_work(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
     blocks = dict(re.findall(r"```(\w+)\n(.*?)```", page, re.DOTALL))
-    (tmp_path / "doubling.py").write_text(blocks["python"])
-    task = get_task(name_task(f"{tmp_path}/doubling.py"))
+    (tmp_path / "sums.py").write_text(blocks["python"])
+    task = get_task(name_task(f"{tmp_path}/sums.py"))
     train, validation, test = split_ids(task)
     assert len(train | validation | test) == len(train) + len(validation) + len(test) == 10_000
     problem = task.problems("test", 1, 0)[0]

@@ -1,0 +1,108 @@
+"""Commands killed at their file-system events: what is there is whole, the next one works, nothing is left over."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hostile.counting import Count, Survives
+from hostile.kill_at import run_until
+
+from edgekit.bundle.app import ANDROID_BUILD, ANDROID_VERSIONS, IOS_PROJECT, place_bundle
+from edgekit.bundle.load import open_bundle
+from edgekit.folder_lock import PREFIX
+from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.spec import load_routing
+from edgekit.warm_start.bases import builtin_base
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc"),
+]
+PROJECT = Path(__file__).parents[2]
+
+
+class Killed:
+    """Kills ``work`` in ``root`` at ``samples`` of its events, evenly among them, and has it done again each time."""
+
+    def __init__(self, survives: Survives, kind: str, root: Path, samples: int) -> None:
+        self.survives, self.kind, self.root, self.samples = survives, f"kill: {kind}", root, samples
+
+    def everywhere(self, start: Callable[[], None], work: Callable[[], None], whole: Callable[[], None]) -> None:
+        """``start`` makes what was there before; ``whole`` checks what is there after a kill, and after the end."""
+        self._begin(start)
+        ended = run_until(_single(work), self.root)
+        assert ended.code == 0, self._output()
+        events = len(ended.events)
+        chosen = sorted({1 + round(at * (events - 1) / (self.samples - 1)) for at in range(self.samples)})
+        for last in chosen:
+            self._begin(start)
+            assert run_until(_single(work), self.root, last).killed
+            whole()
+            again = run_until(_single(work), self.root)
+            assert again.code == 0, f"after {ended.events[last - 1]}: {self._output()}"
+            whole()
+            left = [str(path) for path in self.root.rglob(f"{PREFIX}*")]
+            assert left == [], f"after {ended.events[last - 1]}"
+        self.survives.add(self.kind, Count(len(chosen)))
+        print(f"{self.kind}: {len(chosen)} of {events} events")
+
+    def _begin(self, start: Callable[[], None]) -> None:
+        shutil.rmtree(self.root, ignore_errors=True)
+        self.root.mkdir(parents=True)
+        start()
+
+    def _output(self) -> str:
+        return (self.root.parent / "output.txt").read_text()[-2000:]
+
+
+def _single(work: Callable[[], None]) -> Callable[[], int]:
+    def child() -> int:
+        torch.set_num_threads(1)  # the pool of threads did not come along into the child
+        work()
+        return 0
+
+    return child
+
+
+def test_calibrating_a_run_leaves_one_bias_or_the_other(tmp_path: Path, survives: Survives) -> None:
+    from edgekit.workflows.calibrate import calibrate
+
+    folder = tmp_path / "root" / "policy"
+    before = load_routing(builtin_base() / "routing.json").marker_bias
+    seen = set()
+
+    def whole() -> None:
+        seen.add(load_policy(folder).routing.marker_bias)
+
+    def work() -> None:
+        calibrate(folder, 0.3, task="countdown", n=20)
+
+    Killed(survives, "calibrate", folder.parent, 8).everywhere(
+        lambda: shutil.copytree(builtin_base(), folder), work, whole
+    )
+    assert len(seen | {before}) == 2
+
+
+@pytest.mark.parametrize("platform", ["android", "ios"])
+def test_a_placed_bundle_is_the_old_one_or_the_new_one(
+    platform: str, tiny_bundle_folder: Path, tmp_path: Path, survives: Survives
+) -> None:
+    app = tmp_path / "root" / f"{platform}_demo"
+    files = (ANDROID_VERSIONS, ANDROID_BUILD) if platform == "android" else (IOS_PROJECT,)
+    placed = app / ("app/src/main/assets/bundle" if platform == "android" else f"App/Bundles/{tiny_bundle_folder.name}")
+
+    def start() -> None:
+        for file in files:
+            (app / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(PROJECT / app.name / file, app / file)
+        shutil.copytree(tiny_bundle_folder, placed)
+
+    def work() -> None:
+        place_bundle(platform, app, open_bundle(tiny_bundle_folder))  # type: ignore[arg-type]
+
+    Killed(survives, f"demo {platform}", app.parent, 12).everywhere(start, work, lambda: open_bundle(placed) and None)

@@ -17,6 +17,7 @@ from edgekit.cloud.client import Cloud
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.request import CloudError
 from edgekit.errors import EdgekitError, FailedElsewhere, NotFinite
+from edgekit.free_memory import release_free_memory
 from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import open_device
@@ -75,6 +76,7 @@ def _train(run: _Run, on_step: Callable[[StepMetrics], None] | None) -> None:
         begin = time.perf_counter()
         try:
             metrics = run.step(step)
+            release_free_memory()
             at_checkpoint = step % config.checkpoint_every == 0 or step == config.steps
             if at_checkpoint:
                 check_finite(run.update.weights.moved)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from edgekit.free_memory import release_free_memory
 from edgekit.policy.attention import causal
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_right
@@ -109,6 +110,7 @@ def optimize(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         refresh()
+        release_free_memory()
         if checkpoints is not None and ((index + 1) % EVERY == 0 or index + 1 == steps):
             checkpoints.save(index + 1, model, optimizer)
         yield index + 1, loss

@@ -13,7 +13,7 @@ import edgekit
 PACKAGE = Path(edgekit.__file__).parent
 FOUNDATION = {
     "atomic_write", "cache", "chatter", "errors", "exchange", "faults", "folder_lock", "json_document", "plain_file",
-    "progress", "record_lines", "settings", "version", "yaml_document",
+    "free_memory", "progress", "record_lines", "settings", "version", "yaml_document",
 }  # fmt: skip
 
 # Each room, and the rooms it may import besides itself and the foundation.

@@ -37,6 +37,13 @@ class Bundle:
     routing: RoutingSpec
     vocabulary: Vocabulary
     turns: TurnFormat | None = None
+    archive: Path | None = None
+    """What it was unpacked from, for a while, if from anything."""
+
+    @property
+    def name(self) -> str:
+        """What its user calls it: the folder, or the archive."""
+        return str(self.archive or self.path)
 
     @property
     def artifact(self) -> Path:

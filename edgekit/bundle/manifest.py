@@ -75,7 +75,7 @@ class FallbackFacts(BaseModel):
 
 
 class Manifest(BaseModel):
-    """manifest.json. It holds no time, machine path or secret: the same inputs give the same manifest."""
+    """manifest.json. It holds no machine path or secret, and no time but a given one: equal inputs, equal manifests."""
 
     format: Literal["edgekit-bundle"]
     version: int = Field(ge=1, le=BUNDLE_VERSION)
@@ -90,6 +90,8 @@ class Manifest(BaseModel):
     runtime: RuntimeFacts
     files: dict[str, FileEntry]
     provenance: dict[str, str]
+    """``edgekit`` (its version), ``task``, ``policy_sha256``; as far as known ``bundle_version``, ``base``,
+    ``base_revision``, ``base_licence`` and ``date``. Words for people, but for ``task``: it may name a built-in one."""
 
     @property
     def artifact_bytes(self) -> int:

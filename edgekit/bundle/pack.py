@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ A language-model policy that answers by itself or calls for a cloud. Runtime: {r
 - `tokenizer.json`: text to token ids. `routing.json`: how to decode, and which tokens are the call for the cloud.
 - `conformance.jsonl`: prompts with the decisions this bundle must make; replay them on the device.
 - `manifest.json`: format, recipe, and the sha256 of every file.
+
+{origin}
 
 Check it: `edgekit verify .`
 """
@@ -81,6 +83,7 @@ def pack(
         artifact=artifact,
         parameters=facts.model.parameters,
         context=facts.model.context_length,
+        origin=_origin(facts.provenance),
     )
     write_file(folder / "README.md", readme)
     manifest = Manifest(
@@ -98,6 +101,19 @@ def pack(
     )
     write_file(folder / MANIFEST, manifest.to_json())
     return manifest
+
+
+def _origin(provenance: Mapping[str, str]) -> str:
+    """Where the bundle comes from, for people."""
+    base = provenance.get("base", "not recorded")
+    revision = f" ({provenance['base_revision']})" if "base_revision" in provenance else ""
+    date = f", {provenance['date']}" if "date" in provenance else ""
+    lines = (
+        f"Version {provenance.get('bundle_version', 'not given')}, made with edgekit {provenance['edgekit']}{date}.",
+        f"Base model: {base}{revision}. Its licence: {provenance.get('base_licence', 'not recorded')}.",
+        f"Trained on: {provenance['task'] or 'not recorded'}.",
+    )
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def replace_routing(bundle: Path, routing: RoutingSpec) -> None:

@@ -24,6 +24,7 @@ from edgekit.cli import (
     finetune,
     inspect,
     make_base,
+    pack,
     run,
     serve,
     train,
@@ -56,6 +57,7 @@ app.command("serve")(serve.serve)
 app.command("bench")(bench.bench)
 app.command("demo")(demo.demo)
 app.command("inspect")(inspect.inspect)
+app.command("pack")(pack.pack)
 app.command("make-base")(make_base.make_base)
 app.command("cache")(cache.cache)
 # Their names until 0.2.

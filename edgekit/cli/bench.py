@@ -80,12 +80,13 @@ def _show_phone(phone: PhoneEstimate, bundle: Path, json: bool) -> None:
     out.print("sources: " + " ".join(device.sources), soft_wrap=True)
     for reason in phone.assumptions.why:
         out.print(f"assumed: {reason}.")
+    _show_caveat(phone)
 
 
 def _show_phones(phones: Sequence[PhoneEstimate], json: bool) -> None:
     rows = [phone.numbers() for phone in phones]
     if json:
-        print_json({"estimate": True, "devices": rows})
+        print_json({"estimate": True, "caveat": phones[0].caveat, "devices": rows})
         return
     table = Table("device", "first token, s", "decode, tokens/s", "bound by", "memory, MB", "fits")
     for row in rows:
@@ -94,3 +95,10 @@ def _show_phones(phones: Sequence[PhoneEstimate], json: bool) -> None:
         table.add_row(row["device"], first, rate, row["decode_bound"], f"{row['memory_mb']:,.0f}", fits)
     table.title = f"ESTIMATES, not measurements, {rows[0]['prompt_tokens']} prompt tokens; name one for its assumptions"
     out.print(table)
+    _show_caveat(phones[0])
+
+
+def _show_caveat(phone: PhoneEstimate) -> None:
+    """It hangs on the artifact alone, so that one phone's is every phone's."""
+    if phone.caveat is not None:
+        out.print(f"caveat: {phone.caveat}.")

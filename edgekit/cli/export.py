@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,12 +31,17 @@ def export(
     max_mb: Annotated[float | None, typer.Option(help="With --search: the largest artifact.")] = None,
     min_tokens_per_s: Annotated[float | None, typer.Option(help="With --search: the slowest, on this host.")] = None,
     n: Annotated[int, typer.Option(min=1, help="With --search: held-out prompts that compare the recipes.")] = 300,
+    bundle_version: Annotated[str, typer.Option(help="The bundle's own version, in its manifest and README.")] = "1",
+    licence: Annotated[
+        str | None, typer.Option(help="The base model's licence, where its folder does not say it.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Quantize a run's policy, lower it to a phone's format, and bundle it.
 
     --search tries recipes around the given one: nearest, GPTQ, 8-bit head, mixed by sensitivity, 8 bits; what it
-    found is kept in OUT.frontier.json and .png.
+    found is kept in OUT.frontier.json and .png. SOURCE_DATE_EPOCH, where it is set, dates the bundle; without it equal
+    runs give equal bundles.
 
     Example: edgekit export out/demo/run --target coreml --out out/demo/coreml
     """
@@ -63,6 +69,9 @@ def export(
             task=task,
             calibrate=calibrate,
             cases=cases,
+            version=bundle_version,
+            licence=licence,
+            date=os.environ.get("SOURCE_DATE_EPOCH"),
             on_stage=say,
             on_fallbacks=fallbacks.extend,
         )

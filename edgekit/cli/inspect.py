@@ -11,22 +11,28 @@ from rich.table import Table
 from edgekit.cli.terminal import JsonOption, out, print_json
 
 
-def inspect(bundle: Annotated[Path, typer.Argument(help="A bundle directory.")], json: JsonOption = False) -> None:
+def inspect(
+    bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or an archive made by pack.")],
+    json: JsonOption = False,
+) -> None:
     """Show a bundle's manifest, recipe, routing and integrity; exit code 2 if a file has changed.
 
     Example: edgekit inspect out/demo/onnx
     """
     from edgekit.bundle.app import unread_tokenizer
-    from edgekit.bundle.load import open_bundle
+    from edgekit.bundle.archive import opened_bundle
 
-    opened = open_bundle(bundle)
-    lacking = unread_tokenizer(bundle)
+    with opened_bundle(bundle) as opened:
+        lacking = unread_tokenizer(opened.path)
     manifest, routing = opened.manifest.model_dump(mode="json"), opened.routing.model_dump(mode="json")
     if json:
         print_json({"integrity": "ok", "unread_tokenizer": lacking, "manifest": manifest, "routing": routing})
         return
     table = Table(title=str(bundle), show_header=False)
+    provenance = opened.manifest.provenance
     rows = {
+        "version": f"{provenance.get('bundle_version', 'not given')} {provenance.get('date', '')}".strip(),
+        "base": f"{provenance.get('base', 'not recorded')}; licence: {provenance.get('base_licence', 'not recorded')}",
         "target": f"{opened.manifest.target} ({opened.manifest.runtime.name} {opened.manifest.runtime.version})",
         "recipe": f"{manifest['recipe'].get('name')}: {manifest['recipe'].get('description')}",
         "model": ", ".join(f"{key} {value}" for key, value in manifest["model"].items()),

@@ -18,7 +18,8 @@ def frontier_table(found: Found) -> Table:
 
     table = Table()
     for heading in ("recipe", "MB", "same decision", "95 % interval", "same text", "calls", "tokens/s here"):
-        table.add_column(heading, justify="left" if heading == "recipe" else "right")
+        name = heading == "recipe"  # whole, however narrow the terminal: it is what --recipe takes
+        table.add_column(heading, justify="left" if name else "right", no_wrap=name)
     for point in found.points:
         mark = "> " if point.recipe.name == found.chosen.name else "* " if point.on_frontier else "  "
         speed = "-" if point.tokens_per_s is None else f"{point.tokens_per_s:.0f}"

@@ -19,7 +19,7 @@ COULD_NOT_RUN = 2
 
 def verify(
     context: typer.Context,
-    bundle: Annotated[Path, typer.Argument(help="A bundle directory.")],
+    bundle: Annotated[Path, typer.Argument(help="A bundle: a folder, or an archive made by pack.")],
     reference: Annotated[
         Path | None, typer.Option(help="The run it was made from; without it, the bundle's recorded decisions serve.")
     ] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
 
@@ -41,6 +41,7 @@ def export(
     prompts: Sequence[str],
     answers: Sequence[tuple[str, str] | None] = (),
     task: str = "",
+    origin: Mapping[str, str] | None = None,
     calibration_prompts: Sequence[str] = (),
     fit_bias: FitBias | None = None,
     on_stage: Say | None = None,
@@ -49,11 +50,11 @@ def export(
     """Export a run (or a policy folder) as a bundle at ``out``; returns ``out``.
 
     ``prompts`` become the conformance cases, those too long for the recipe's context left out, with the rule and the
-    reference answer of each in ``answers``, if any; ``task`` names where they come from. A recipe that rounds by gptq
-    reads ``calibration_prompts``. ``fit_bias`` gives a quantized artifact a marker bias of its own; without it the
-    bundle has the policy's. ``on_stage`` hears what begins; ``on_fallbacks``, before that, which weights get other
-    numbers than the recipe asks for, if any do. All that the reference decides it decides first, so that its floats
-    and its twin's are not in memory together.
+    reference answer of each in ``answers``, if any; ``task`` names where they come from, ``origin`` says more of where
+    the bundle comes from. A recipe that rounds by gptq reads ``calibration_prompts``. ``fit_bias`` gives a quantized
+    artifact a marker bias of its own; without it the bundle has the policy's. ``on_stage`` hears what begins;
+    ``on_fallbacks``, before that, which weights get other numbers than the recipe asks for, if any do. All that the
+    reference decides it decides first, so that its floats and its twin's are not in memory together.
     Raises before any work: :class:`ConfigError` if the recipe does not fit the model (every reason),
     :class:`BackendMissing` if this host cannot lower to the target, EdgekitError if ``out`` is taken.
     """
@@ -67,7 +68,7 @@ def export(
         say("recording decisions")
         room = [has_room(len(policy.encode(prompt)), recipe.context_length) for prompt in prompts]
         prompts, answers = list(compress(prompts, room)), list(compress(answers or [None] * len(prompts), room))
-        facts = bundle_facts(policy, recipe, fallbacks, folder, task)
+        facts = bundle_facts(policy, recipe, fallbacks, folder, {"task": task, **(origin or {})})
         before, bias = _respond(policy, prompts, recipe.context_length), policy.routing.marker_bias
         fit = fit_bias(policy) if fit_bias is not None and recipe.quantize.rules else None
         say("quantizing")
@@ -126,7 +127,7 @@ def conformance_cases(
 
 
 def bundle_facts(
-    policy: Policy, recipe: ExportRecipe, fallbacks: Sequence[Fallback], folder: Path, task: str
+    policy: Policy, recipe: ExportRecipe, fallbacks: Sequence[Fallback], folder: Path, origin: Mapping[str, str]
 ) -> BundleFacts:
     """What the manifest says of this export; ``policy_sha256`` pins the weights it was made from."""
     config = policy.model.config
@@ -151,5 +152,5 @@ def bundle_facts(
             head_dim=config.head_dim,
             tied_embeddings=config.tie_word_embeddings,
         ),
-        provenance={"edgekit": __version__, "task": task, "policy_sha256": digest},
+        provenance={"edgekit": __version__, **origin, "policy_sha256": digest},
     )

@@ -20,6 +20,8 @@ from edgekit.simulate.workload import Workload
 
 RATE_OF = {"int8": 1.0, "float16": 0.5, "float32": 0.25}
 """A SIMD pipe's operations a second against int8 dot products: 16, 8 and 4 multiply-adds in 128 bits."""
+SMALLEST_MEASURED_MB = 1136
+"""The smallest artifact that the shares in devices.toml were seen on: Llama 3.2 1B, 1,083 MiB."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,18 @@ def get_device(name: str) -> Device:
         raise EdgekitError(f"unknown device: {name}. The table has {', '.join(devices)}. Choose one, or 'host'.")
     data = dict(devices[name])
     return Device(name=name, **data | {"sources": tuple(data["sources"])})
+
+
+def caveat(work: Workload) -> str | None:
+    """What to say of every estimate for an artifact far smaller than any that phones were measured with, else None."""
+    megabytes = work.artifact_bytes / 1e6
+    if megabytes >= SMALLEST_MEASURED_MB / 10:
+        return None
+    return (
+        f"{megabytes:,.1f} MB is far below the smallest artifact that phones were measured with "
+        f"({SMALLEST_MEASURED_MB:,} MB). Caches, threads and the app itself decide there, not memory and arithmetic: "
+        "take speeds for upper bounds, and measure on a phone"
+    )
 
 
 def estimate(

@@ -131,7 +131,7 @@ def _judge(
         changes["accuracy"] = _changes(right[0], right[1], right[2])
     accuracy, calls_change = changes["accuracy"][0] if "accuracy" in changes else None, changes["calls"][0]
     shipped = sum(decision.called for decision in artifact)
-    moved = left_calibrated(bundle.routing, shipped, len(artifact), str(bundle.path))
+    moved = left_calibrated(bundle.routing, shipped, len(artifact), bundle.name)
     faults = faults + find_faults(overall, lowering, replay, changes, limits)
     return VerifyReport(
         passed=not faults,

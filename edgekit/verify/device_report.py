@@ -127,13 +127,13 @@ def ordered_cases(report: DeviceReport, bundle: Bundle) -> list[ReportedCase]:
     manifest = hashlib.sha256((bundle.path / MANIFEST).read_bytes()).hexdigest()
     if report.bundle.manifest_sha256 != manifest:
         raise BundleError(
-            f"wrong bundle: {bundle.path}. The {what} is of a {report.bundle.target} bundle ({report.bundle.recipe}) "
+            f"wrong bundle: {bundle.name}. The {what} is of a {report.bundle.target} bundle ({report.bundle.recipe}) "
             f"whose manifest is {report.bundle.manifest_sha256[:12]}, this one's is {manifest[:12]}. "
             "Give the bundle that is on the phone, or run the self-test with this one."
         )
     expected = {case.id: case for case in bundle.conformance()}
     if not expected:
-        raise BundleError(f"nothing to compare: {bundle.path}. It has no conformance case. Export it with prompts.")
+        raise BundleError(f"nothing to compare: {bundle.name}. It has no conformance case. Export it with prompts.")
     found = {case.id: case for case in report.cases}
     again = "Run the whole self-test again."
     if len(found) != len(report.cases):

@@ -7,7 +7,16 @@ from typing import Any
 
 from edgekit.bundle.load import Bundle
 from edgekit.progress import Progress
-from edgekit.simulate.devices import Assumptions, Device, Estimate, assumptions, device_names, estimate, get_device
+from edgekit.simulate.devices import (
+    Assumptions,
+    Device,
+    Estimate,
+    assumptions,
+    caveat,
+    device_names,
+    estimate,
+    get_device,
+)
 from edgekit.simulate.measure import measure, sizes
 from edgekit.simulate.workload import Workload, count_workload
 
@@ -23,6 +32,11 @@ class PhoneEstimate:
     work: Workload
     assumptions: Assumptions
 
+    @property
+    def caveat(self) -> str | None:
+        """Why the speeds are upper bounds, if they are."""
+        return caveat(self.work)
+
     def numbers(self) -> dict[str, Any]:
         """The estimate alone, as JSON data."""
         return {"device": self.name, "prompt_tokens": self.prompt_tokens, **asdict(self.estimate)}
@@ -30,7 +44,7 @@ class PhoneEstimate:
     def to_json(self) -> dict[str, Any]:
         """The estimate with what it follows from."""
         grounds = {"facts": asdict(self.facts), "work": asdict(self.work), "assumptions": asdict(self.assumptions)}
-        return {"estimate": True, **self.numbers(), **grounds}
+        return {"estimate": True, "caveat": self.caveat, **self.numbers(), **grounds}
 
 
 def measure_here(

@@ -18,6 +18,7 @@ from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import get_target
 from edgekit.tasks import get_task, task_label
 from edgekit.tasks.recorded import grading_of
+from edgekit.workflows.origin import FIRST_VERSION, origin_of
 from edgekit.workflows.prompts import bias_prompts, calibration_prompts, conformance_problems
 from edgekit.workflows.source import AnyPath, task_of
 
@@ -33,6 +34,9 @@ def export(
     task: str | None = None,
     calibrate: bool = True,
     cases: int = CASES,
+    version: str = FIRST_VERSION,
+    licence: str | None = None,
+    date: str | None = None,
     on_stage: Say | None = None,
     on_fallbacks: Callable[[Sequence[Fallback]], None] | None = None,
 ) -> Path:
@@ -40,12 +44,15 @@ def export(
 
     ``recipe`` is a name, a file or a recipe; by default ``TARGET_int4_decisions``. ``out`` is by default out/RECIPE,
     ``task`` the one that the run was trained on. ``calibrate`` fits the artifact's own marker bias; ``cases`` recorded
-    decisions go into the bundle. ``on_fallbacks`` hears which weights get other numbers than the recipe asks for, its
+    decisions go into the bundle. ``version`` is the bundle's own; ``licence`` the base model's, where nothing here says
+    it; ``date`` a time in seconds since 1970, without which the bundle has none and equal inputs give equal bundles.
+    ``on_fallbacks`` hears which weights get other numbers than the recipe asks for, its
     groups not dividing them. Returns the bundle's folder. Raises :class:`EdgekitError` before any work where the
     recipe does not fit the policy (every reason), this host cannot lower to the target, or ``out`` is taken.
     """
     source = Path(run)
     chosen = recipe if isinstance(recipe, ExportRecipe) else recipe_for(target, recipe)
+    origin = origin_of(source, version, licence, date)
     task = task_of(source, task)
     problems = conformance_problems(task, cases)
     gradings = [grading_of(get_task(task), problem) for problem in problems]
@@ -56,6 +63,7 @@ def export(
         prompts=[problem.prompt for problem in problems],
         answers=[None if each is None else (each.rule, each.answer) for each in gradings],
         task=task_label(task),
+        origin=origin,
         calibration_prompts=calibration_prompts(chosen.quantize, task),
         fit_bias=bias_fitter(task) if calibrate else None,
         on_stage=on_stage,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
+from edgekit.bundle.archive import opened_bundle
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import read_manifest
 from edgekit.cloud.oracle import OracleCloud
@@ -20,7 +22,7 @@ from edgekit.verify.device_report import read_device_report
 from edgekit.verify.judge import Thresholds
 from edgekit.verify.report import VerifyReport
 from edgekit.workflows.prompts import rounded_on
-from edgekit.workflows.source import AnyPath, load_policy, open_bundle, source_task, task_for, task_of
+from edgekit.workflows.source import AnyPath, load_policy, source_task, task_for, task_of
 
 
 def verify(
@@ -36,6 +38,7 @@ def verify(
 ) -> VerifyReport:
     """Run the bundle's artifact on this host and compare its decisions with the reference's.
 
+    ``bundle`` is a folder, an archive that ``edgekit pack`` made, or an opened one.
     ``reference`` is the run that the bundle was made from: it decides ``n`` held-out problems drawn with ``seed``.
     Without it the responses recorded in the bundle serve. ``min_agreement`` and ``min_lowering`` are shares of
     decisions that must agree where each side writes freely, in all and in the lowering hop; None: not judged. The
@@ -44,13 +47,27 @@ def verify(
     read.
     """
     limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
-    try:
-        opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    except BundleError as error:
-        if error.kind not in (ErrorKind.NOT_JSON, ErrorKind.BAD_FIELD):
-            raise
-        read_manifest(Path(str(bundle)))  # raises if it is the manifest that is wrong
-        return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
+    with ExitStack() as held:
+        try:
+            opened = _opened(bundle, held)
+        except BundleError as error:
+            folder = Path(str(bundle))
+            if error.kind not in (ErrorKind.NOT_JSON, ErrorKind.BAD_FIELD) or folder.is_file():
+                raise
+            read_manifest(folder)  # raises if it is the manifest that is wrong
+            return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
+        return _verify_opened(opened, reference, n, seed, task, limits, on_progress)
+
+
+def _verify_opened(
+    opened: Bundle,
+    reference: AnyPath | Policy | None,
+    n: int,
+    seed: int,
+    task: str | None,
+    limits: Thresholds,
+    on_progress: Progress | None,
+) -> VerifyReport:
     policy = _reference(reference)
     # Recorded decisions are all that is needed, but for accuracies: bundles of unknown tasks are verified too.
     name = _task_with(opened, reference, task) if policy else None
@@ -81,16 +98,22 @@ def verify_device(
     """Judge a phone by its self-test's report, on the bundle's recorded prompts; otherwise as :func:`verify`."""
     limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
     phone = read_device_report(Path(device_report))
-    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle)
-    policy = _reference(reference)
-    return check_device(
-        opened,
-        phone,
-        policy,
-        calibration_prompts=rounded_on(opened, _task_with(opened, reference, task)) if policy else [],
-        limits=limits,
-        on_progress=on_progress,
-    )
+    with ExitStack() as held:
+        opened = _opened(bundle, held)
+        policy = _reference(reference)
+        return check_device(
+            opened,
+            phone,
+            policy,
+            calibration_prompts=rounded_on(opened, _task_with(opened, reference, task)) if policy else [],
+            limits=limits,
+            on_progress=on_progress,
+        )
+
+
+def _opened(bundle: AnyPath | Bundle, held: ExitStack) -> Bundle:
+    """The bundle itself, or that in a folder or an archive, which lies unpacked until ``held`` is left."""
+    return bundle if isinstance(bundle, Bundle) else held.enter_context(opened_bundle(Path(bundle)))
 
 
 def _task_with(bundle: Bundle, reference: AnyPath | Policy | None, given: str | None) -> str:

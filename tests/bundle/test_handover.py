@@ -11,10 +11,13 @@ import pytest
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import open_bundle
 from edgekit.cli.app import run_command
+from edgekit.errors import EdgekitError
 from edgekit.routing.spec import load_routing
 from edgekit.tasks import name_task
 from edgekit.tasks.recorded import Grading, grading_of, recorded_task
+from edgekit.warm_start.bases import builtin_base
 from edgekit.workflows.export import export
+from edgekit.workflows.origin import origin_of
 
 OWN = """
 from edgekit.tasks import Problem
@@ -49,7 +52,12 @@ def handed_over(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPathFacto
     maker = tmp_path_factory.mktemp("maker-of-it")
     shutil.copytree(tiny_policy_folder, maker / "run" / "policy")
     task = own_jsonl(maker)
-    made = export(maker / "run", "onnx", recipe="onnx_fp32", out=maker / "bundle", task=str(task), cases=24)
+    (maker / "model").mkdir()
+    (maker / "model" / "README.md").write_text("---\ntags: [x]\nlicense: mit\n---\nA model.\n")
+    (maker / "run" / "config.yaml").write_text(f"base: {maker / 'model'}\ntask: {task}\n")
+    made = export(
+        maker / "run", "onnx", recipe="onnx_fp32", out=maker / "bundle", cases=24, version="2.1", date="86400"
+    )
     here = tmp_path_factory.mktemp("elsewhere")
     shutil.move(made, here / "bundle")
     shutil.rmtree(maker)
@@ -65,6 +73,34 @@ def test_cases_carry_the_reference_answer_and_its_rule(handed_over: Path) -> Non
         assert case.grading_rule == "exact"
         a, b = case.prompt.split()[:2]
         assert case.reference_answer == f"{a} + {b}"
+
+
+def test_manifest_and_readme_say_where_it_comes_from(handed_over: Path) -> None:
+    provenance = open_bundle(handed_over).manifest.provenance
+    told = {key: provenance[key] for key in ("bundle_version", "base", "base_licence", "date")}
+    assert told == {"bundle_version": "2.1", "base": "model", "base_licence": "mit", "date": "1970-01-02"}
+    assert provenance["task"].startswith("problems.jsonl#")
+    readme = (handed_over / "README.md").read_text()
+    for words in (
+        f"Version 2.1, made with edgekit {provenance['edgekit']}, 1970-01-02",
+        "Base model: model. Its licence: mit",
+    ):
+        assert words in readme
+    assert f"Trained on: {provenance['task']}" in readme
+
+
+def test_what_is_not_known_of_the_origin_is_left_out_and_what_is_no_version_or_date_refused(
+    tiny_policy_folder: Path,
+) -> None:
+    assert origin_of(tiny_policy_folder) == {"bundle_version": "1"}
+    assert origin_of(tiny_policy_folder, licence=" MIT\n")["base_licence"] == "MIT"
+    assert origin_of(builtin_base()) == {"bundle_version": "1", "base": "builtin", "base_licence": "Apache-2.0"}
+    for version in ("", "a b", "-1", "x" * 65, "1\n"):
+        with pytest.raises(EdgekitError, match="no version"):
+            origin_of(tiny_policy_folder, version)
+    for date in ("", "yesterday", "9" * 40):
+        with pytest.raises(EdgekitError, match="no date"):
+            origin_of(tiny_policy_folder, date=date)
 
 
 def test_it_verifies_by_its_own_readme_and_is_graded(handed_over: Path, monkeypatch, capsys) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from edgekit.bundle.manifest import BUNDLE_FORMAT, BUNDLE_VERSION, FileEntry, Manifest, ModelFacts, RuntimeFacts
 from edgekit.errors import EdgekitError
-from edgekit.simulate.devices import assumptions, device_names, estimate, get_device
+from edgekit.simulate.devices import assumptions, caveat, device_names, estimate, get_device
 from edgekit.simulate.workload import Workload, count_workload
 
 INT4 = [
@@ -113,6 +113,13 @@ WORK = Workload(
     layer_operations=10**9, head_operations=10**8, attention_operations=1000, arithmetic="int8", context_length=1024,
     chunk=1024, repacked=False,
 )  # fmt: skip
+
+
+def test_only_artifacts_far_smaller_than_any_measured_carry_a_caveat() -> None:
+    assert caveat(WORK) is None
+    said = caveat(replace(WORK, artifact_bytes=400_000))
+    assert said is not None
+    assert said.startswith("0.4 MB is far below")
 
 
 def test_each_bound_is_named_and_moves_the_estimate() -> None:

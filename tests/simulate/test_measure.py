@@ -86,6 +86,9 @@ def test_bench_labels_an_estimate_as_one_and_gives_its_sources(tiny_bundle_folde
     assert "assumed:" in shown
     every = json.loads(CliRunner().invoke(app, ["bench", bundle, "--device", "list", "--json"]).stdout)
     assert {"pixel-9", "galaxy-s24", "iphone-15"} <= {row["device"] for row in every["devices"]}
+    assert "upper bounds" in every["caveat"]
+    assert numbers["caveat"] == every["caveat"]
+    assert "caveat: " in shown
 
 
 class Clock:

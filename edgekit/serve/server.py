@@ -26,6 +26,7 @@ class Server:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((name, port))
+            self._socket.listen()  # who is told the address may connect, and waits for the first answer
         except OSError as error:
             self._socket.close()
             raise EdgekitError(

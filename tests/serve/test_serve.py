@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import signal
@@ -328,15 +329,22 @@ def test_an_address_that_is_taken_is_one_line(
 @pytest.mark.slow
 def test_the_command_serves_until_ctrl_c(tiny_policy_folder: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "edgekit", "serve", str(tiny_policy_folder), "--port", "0", "--cloud", "none"]
-    with subprocess.Popen([*command, "--state", str(tmp_path)], stderr=subprocess.PIPE, text=True) as serving:
-        assert serving.stderr is not None
-        said = serving.stderr.readline()
-        (url,) = re.findall(r"http://\S+/", said)
-        with urllib.request.urlopen(f"{url}healthz", timeout=60) as reply:
-            assert reply.status == 200
-        serving.send_signal(signal.SIGINT)
-        assert serving.wait(60) == 0
-        assert serving.stderr.read() == ""
+    # A shell's background jobs ignore SIGINT and hand that down; a person at a terminal does not.
+    listen = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    with subprocess.Popen(
+        [*command, "--state", str(tmp_path)], stderr=subprocess.PIPE, text=True, preexec_fn=listen
+    ) as serving:
+        try:
+            assert serving.stderr is not None
+            said = serving.stderr.readline()
+            (url,) = re.findall(r"http://\S+/", said)
+            with urllib.request.urlopen(f"{url}healthz", timeout=60) as reply:
+                assert reply.status == 200
+            serving.send_signal(signal.SIGINT)
+            assert serving.wait(60) == 0
+            assert serving.stderr.read() == ""
+        finally:
+            serving.kill()
 
 
 def test_several_turns_are_rendered_by_the_policy_s_template(serve: Any, tiny_policy_folder: Path) -> None:

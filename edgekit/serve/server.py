@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -37,4 +38,5 @@ class Server:
     def run(self) -> None:
         """Answer requests until the process is told to stop (Ctrl-C)."""
         config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
-        uvicorn.Server(config).run(sockets=[self._socket])
+        with suppress(KeyboardInterrupt):  # which uvicorn raises again when everything has ended in order
+            uvicorn.Server(config).run(sockets=[self._socket])

@@ -78,18 +78,21 @@ class RunDirectory:
         return load_grid(self.path)
 
     def begin(self, config: TrainConfig, grid: Grid | None) -> None:
-        """Write down the configuration, if it is not there as it is, the ``grid`` that its recipe gave, and a copy of
-        a JSONL task."""
+        """Write down the configuration, if it is not there as it is, the ``grid`` that its recipe gave, and of a task
+        that is a file its hash, or a JSONL's copy.
+
+        The configuration comes first: with it the run can go on, whatever ends this here.
+        """
+        file, text = self.path / "config.yaml", config.to_yaml()
+        if not file.is_file() or file.read_text() != text:
+            write_file(file, text)
         if grid is not None:
             grid.save(self.path)
-        if not (self.path / "config.yaml").is_file():
+        if not self.last_checkpoint():  # an older version's run may have learned from a file that has changed since
             keep_task(self.path, config.task)
         task_file = jsonl_file(config.task)
         if task_file is not None and not (self.path / KEPT_TASK / task_file.name).is_file():
             write_file(self.path / KEPT_TASK / task_file.name, task_file.read_bytes(), private=True)
-        file, text = self.path / "config.yaml", config.to_yaml()
-        if not file.is_file() or file.read_text() != text:
-            write_file(file, text)
 
     def last_checkpoint(self) -> int:
         """The last checkpoint's step, 0 if there is none."""

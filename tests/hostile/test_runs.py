@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 import stat
+import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hostile.counting import Survives
+from hostile.counting import Count, Survives
 from hostile.generators import damaged, json_variants, line_variants, yaml_variants
+from hostile.kill_at import run_until
 
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.oracle import OracleCloud
@@ -23,10 +26,11 @@ from edgekit.policy.checkpoint import load_policy
 from edgekit.tasks import get_task, name_task
 from edgekit.tasks.jsonl import read_jsonl
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
+from edgekit.train.config import TrainConfig
 from edgekit.train.health import findings_at_end
 from edgekit.train.metrics import read_metrics, truncate_lines
 from edgekit.train.plots import write_report
-from edgekit.train.run_directory import read_run_config
+from edgekit.train.run_directory import RunDirectory, read_run_config
 from edgekit.train.task_file import check_task, keep_task
 from edgekit.verify.device_report import read_device_report
 from edgekit.workflows.source import task_of
@@ -206,3 +210,29 @@ def test_a_run_goes_on_with_no_other_file_of_its_task_s_name(tmp_path: Path) -> 
     keep_task(run / "none", "countdown")
     assert not (run / "none").exists()
     shutil.rmtree(run)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc")
+def test_a_run_that_is_killed_while_it_begins_begins_again_or_goes_on(tmp_path: Path, survives: Survives) -> None:
+    task, run = tmp_path / "mine.jsonl", tmp_path / "root" / "run"
+    task.write_text('{"prompt": "1 + 1 =", "answer": "2"}\n')
+    config = TrainConfig(task=f"{task}#number")
+    run.parent.mkdir()
+
+    def start() -> int:
+        with ExitStack() as held:
+            directory = RunDirectory(run)
+            directory.start(config, 1, held, resume=(run / "config.yaml").is_file())
+            directory.begin(config, None)
+        return 0
+
+    whole = run_until(start, run.parent)
+    assert whole.code == 0, (tmp_path / "output.txt").read_text()
+    expected = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert len(expected) == 3
+    for last in range(1, len(whole.events) + 1):
+        shutil.rmtree(run, ignore_errors=True)
+        assert run_until(start, run.parent, last).killed
+        start()
+        assert {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()} == expected
+    survives.add("kill: a run that begins", Count(len(whole.events)))

@@ -46,5 +46,5 @@ def serve(
     )
     with stages("opening"):
         server = open_server(source, host=host, port=port, task=task, cloud=cloud, options=options, queue=queue)
-    err.print(f"serving {source} at {server.url} (stop with Ctrl-C)")
+    err.print(f"serving {source} at {server.url} (stop with Ctrl-C)", soft_wrap=True)
     server.run()

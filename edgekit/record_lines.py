@@ -30,12 +30,13 @@ def read_records(path: Path, *needed: str) -> Iterator[tuple[str, dict[str, Any]
             raise _damaged(path, number, "It is not JSON") from None
         if not isinstance(record, dict):
             raise _damaged(path, number, "It is no object")
-        if missing := [key for key in needed if not _is_number(record.get(key))]:
+        if missing := [key for key in needed if not is_number(record.get(key))]:
             raise _damaged(path, number, f"It has no number {missing[0]}")
         yield line + "\n", record
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a line's ``value`` is a number that can be computed with."""
     return isinstance(value, int | float) and -1e300 < value < 1e300
 
 

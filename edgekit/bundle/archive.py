@@ -31,8 +31,8 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = stat.S_IFREG | 0o644
 _END, _END_BYTES = b"PK\x05\x06", 22
 _ZIP64, _ZIP64_BYTES = b"PK\x06\x07", 20
-_UNREADABLE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError)
-"""What the reader raises for bytes that are no archive."""
+_UNREADABLE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError)
+"""What the reader raises for bytes that are no archive; ValueError also where an entry begins beyond any file."""
 _CONTRADICTORY = frozenset({errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR})
 """What the system says of places before the file's beginning, and of names that are files and folders at once."""
 

@@ -50,7 +50,7 @@ def eval_command(
         )
     report = evaluated.result.report
     for note in evaluated.notes:
-        err.print(f"note: {note}", soft_wrap=True, markup=False)
+        err.print(f"note: {note}", soft_wrap=True)
     if json:
         print_json(asdict(report) | ({"judge": asdict(evaluated.judge)} if evaluated.judge else {}))
         return

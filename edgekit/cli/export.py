@@ -77,7 +77,7 @@ def export(
         )
     note = budget_note(destination)
     if note is not None:
-        err.print(f"warning: {note}", soft_wrap=True, markup=False)
+        err.print(f"warning: {note}", soft_wrap=True)
     if json:
         more: dict[str, Any] = {"fallbacks": [fallback.to_json() for fallback in fallbacks]}
         more |= {"frontier": frontier_json(found.points)} if found else {}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from edgekit.cloud.request import Message
 from edgekit.errors import EdgekitError, ErrorKind
-from edgekit.routing.decode_loop import DecodeSession, decode
+from edgekit.routing.decode_loop import DecodeSession, decode, has_room
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.step_model import Logits, StepModel
@@ -52,7 +52,7 @@ class Device:
             raise BadTurns(
                 "several turns: this policy has no chat template. It was trained on single prompts. Send one message."
             )
-        if len(ids) >= self.model.context_length:
+        if not has_room(len(ids), self.model.context_length):
             room = self.model.context_length - 1
             raise TooLong(f"prompt too long: {len(ids)} tokens. The device's model takes {room}. Shorten it.")
         return ids

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.atomic_write import write_file
-from edgekit.record_lines import read_records
+from edgekit.errors import BundleError
+from edgekit.record_lines import is_number, read_records
 from edgekit.train.algorithms import Outcomes, Plan
 from edgekit.train.update import UpdateReport
 
@@ -118,8 +119,9 @@ def truncate_lines(path: Path, last_step: int) -> list[dict[str, Any]]:
 
 
 def read_metrics(run_dir: Path) -> list[dict[str, Any]]:
-    """The steps of the run in ``run_dir``."""
-    return [
-        {key: value for key, value in record.items() if isinstance(value, int | float)}
-        for _, record in read_records(run_dir / "metrics.jsonl", *ALWAYS)
-    ]
+    """The steps of the run in ``run_dir``, of each what is a number. Raises :class:`BundleError` if there is none."""
+    path = run_dir / "metrics.jsonl"
+    steps = [{key: v for key, v in record.items() if is_number(v)} for _, record in read_records(path, *ALWAYS)]
+    if not steps:
+        raise BundleError(f"no steps: {path}. It is empty. Restore it, or train again.")
+    return steps

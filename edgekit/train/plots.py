@@ -27,8 +27,7 @@ def write_report(run_dir: Path) -> Path:
     steps = read_metrics(run_dir)
     write_file(run_dir / "report" / "learning_curves.png", _draw(steps))
     last = steps[-1]
-    shown = {key: float(value) for key, value in last.items() if isinstance(value, int | float)}
-    rows = [f"| {key} | {value:.4g} | {COLUMNS.get(key, '')} |" for key, value in shown.items()]
+    rows = [f"| {key} | {float(value):.4g} | {COLUMNS.get(key, '')} |" for key, value in last.items()]
     page = ["# Training report", "", what_happened(steps), ""]
     for finding in findings_at_end(steps, algorithm_in(run_dir)):
         page += [f"**{finding.text}**", ""]
@@ -44,34 +43,30 @@ def _draw(steps: list[dict[str, Any]]) -> bytes:
 
     figure = Figure(figsize=(12, 6.4), layout="constrained")
     reward, decisions, held, prompts, tokens, cloud = figure.subplots(2, 3).ravel()
-    x = [step["step"] for step in steps]
-    reward.plot(x, [step["reward"] for step in steps], color=BLUE)
+    reward.plot(*_curve(steps, "reward"), color=BLUE)
     if "call_price" in steps[-1]:
-        reward.plot(x, [step["call_price"] for step in steps], color=ORANGE, ls="--", label="price of a call")
+        reward.plot(*_curve(steps, "call_price"), color=ORANGE, ls="--", label="price of a call")
         reward.legend(fontsize=7)
     reward.set(title="mean reward of sampled responses", xlabel="step")
-    decisions.plot(x, [step["local_accuracy"] for step in steps], color=BLUE, label="answered locally and right")
-    decisions.plot(x, [step["kept_accuracy"] for step in steps], color=GREEN, ls="-.", label="right among those kept")
-    decisions.plot(x, [step["call_fraction"] for step in steps], color=ORANGE, ls="--", label="called the cloud")
+    decisions.plot(*_curve(steps, "local_accuracy"), color=BLUE, label="answered locally and right")
+    decisions.plot(*_curve(steps, "kept_accuracy"), color=GREEN, ls="-.", label="right among those kept")
+    decisions.plot(*_curve(steps, "call_fraction"), color=ORANGE, ls="--", label="called the cloud")
     decisions.set(title="share of sampled responses", xlabel="step", ylim=(0, 1))
     decisions.legend(fontsize=7)
-    measured = [step for step in steps if "eval_local_accuracy" in step]
     for key, colour, line, label in HELD_OUT:
-        at, values = [step["step"] for step in measured], [step[key] for step in measured]
-        held.plot(at, values, color=colour, ls=line, marker="o", ms=4, label=label)
+        held.plot(*_curve(steps, key), color=colour, ls=line, marker="o", ms=4, label=label)
     held.set(title="held-out problems, greedy", xlabel="step", ylim=(0, 1))
     held.legend(fontsize=7)
-    prompts.plot(x, [step["d1"] for step in steps], color=BLUE, label="D1: some response is right")
-    prompts.plot(x, [step["d2"] for step in steps], color=ORANGE, ls="--", label="D2: kept of those left to the cloud")
+    prompts.plot(*_curve(steps, "d1"), color=BLUE, label="D1: some response is right")
+    prompts.plot(*_curve(steps, "d2"), color=ORANGE, ls="--", label="D2: kept of those left to the cloud")
     prompts.set(title="prompts that teach", xlabel="step")
     prompts.legend(fontsize=7)
-    called = [step for step in steps if "tokens_before_call" in step]
-    tokens.plot(x, [step["mean_tokens"] for step in steps], color=BLUE, label="all responses")
-    before = [step["tokens_before_call"] for step in called]
-    tokens.plot([step["step"] for step in called], before, color=ORANGE, ls="--", label="before a call")
+    tokens.plot(*_curve(steps, "mean_tokens"), color=BLUE, label="all responses")
+    tokens.plot(*_curve(steps, "tokens_before_call"), color=ORANGE, ls="--", label="before a call")
     tokens.set(title="mean tokens", xlabel="step", ylim=(0, None))
     tokens.legend(fontsize=7)
-    cloud.plot(x, list(accumulate(step["cloud_calls"] for step in steps)), color=BLUE)
+    x, calls = _curve(steps, "cloud_calls")
+    cloud.plot(x, list(accumulate(calls)), color=BLUE)
     cloud.set(title="prompts sent to the cloud so far", xlabel="step", ylim=(0, None))
     for axes in (reward, decisions, held, prompts, tokens, cloud):
         axes.grid(alpha=0.25)
@@ -79,3 +74,9 @@ def _draw(steps: list[dict[str, Any]]) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     return buffer.getvalue()
+
+
+def _curve(steps: list[dict[str, Any]], key: str) -> tuple[list[float], list[float]]:
+    """The steps that have ``key``, and what it is there."""
+    there = [step for step in steps if key in step]
+    return [step["step"] for step in there], [step[key] for step in there]

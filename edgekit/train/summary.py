@@ -46,7 +46,7 @@ def what_happened(steps: Steps) -> str:
 
     sampled = f"{moved('local_accuracy', 'responses that answer rightly')}, {moved('call_fraction', 'calls')}"
     told = [f"In {len(steps)} steps, {sampled} (means of the first and last {few}, sampled)."]
-    held_out = [step for step in steps if "eval_local_accuracy" in step]
+    held_out = [step for step in steps if {"eval_local_accuracy", "eval_call_fraction"} <= step.keys()]
     if held_out:
         last = held_out[-1]
         alone, calls = last["eval_local_accuracy"], last["eval_call_fraction"]

@@ -51,13 +51,13 @@ def train(
 
     ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
     ``resume`` goes on from the last checkpoint in ``out`` with the run's own configuration, in which ``settings`` may
-    then change only what a run that diverged needs changed. Under a launcher such as
-    torchrun every process calls this; only the first writes, and calls ``on_progress``, and ``on_warning`` when
-    something goes wrong that is no error, as :mod:`edgekit.train.health` sees it. What training needs is tried before
-    anything that takes minutes. ``on_bill`` is told before that, in a sentence, what a real cloud may be asked;
-    ``prices`` is a YAML table for it. Raises :class:`EdgekitError` for a bad configuration, a task that the base cannot
-    read, a device, disk or cloud that is not as it must be, or if ``out`` holds anything that is not resumed;
-    :class:`CheckFailed`, with the run written, if nothing at all was learned.
+    then change only what a run that diverged needs changed, and raise ``steps`` where the schedule is constant. Under a
+    launcher such as torchrun every process calls this; only the first writes, and calls ``on_progress``, and
+    ``on_warning`` when something goes wrong that is no error, as :mod:`edgekit.train.health` sees it. What training
+    needs is tried before anything that takes minutes. ``on_bill`` is told before that, in a sentence, what a real cloud
+    may be asked; ``prices`` is a YAML table for it. Raises :class:`EdgekitError` for a bad configuration, a task that
+    the base cannot read, a device, disk or cloud that is not as it must be, or if ``out`` holds anything that is not
+    resumed; :class:`CheckFailed`, with the run written, if nothing at all was learned.
     """
     run_dir = Path(out)
     if resume and config != "default":

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from export.random_models import random_model
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
@@ -18,7 +19,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 
 from edgekit.errors import BundleError
 from edgekit.export.capture import capture
-from edgekit.policy.model import ModelConfig, PolicyModel
+from edgekit.policy.model import ModelConfig
 from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
@@ -33,16 +34,6 @@ from edgekit.simulate import on_executorch
 RECIPES = Path(__file__).parents[2] / "export_recipes"
 LLAMA = ModelConfig(300, 64, 128, 2, 4, 2, 16, 128)
 QWEN = ModelConfig(300, 64, 96, 1, 4, 2, 16, 128, attention_bias=True, qk_norm="head", tie_word_embeddings=False)
-
-
-def random_model(config: ModelConfig) -> PolicyModel:
-    """A model whose every parameter differs from its neighbours, norms and biases included."""
-    model = PolicyModel(config)
-    generator = torch.Generator().manual_seed(7)
-    for parameter in model.parameters():
-        spread = 0.2 if parameter.dim() == 1 else parameter.shape[1] ** -0.5
-        parameter.data = torch.randn(parameter.shape, generator=generator) * spread + (parameter.dim() == 1)
-    return model
 
 
 def small_recipe(precision: str) -> ExportRecipe:
@@ -166,7 +157,7 @@ LOWER_AND_HASH = """
 import hashlib, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from test_executorch_target import LLAMA, quantize_model, random_model, small_recipe, to_executorch
+from export.test_executorch_target import LLAMA, quantize_model, random_model, small_recipe, to_executorch
 recipe = small_recipe("int4")
 path = to_executorch.lower(quantize_model(random_model(LLAMA), recipe.quantize), recipe, Path(sys.argv[2]))
 print(hashlib.sha256(path.read_bytes()).hexdigest())
@@ -177,7 +168,7 @@ print(hashlib.sha256(path.read_bytes()).hexdigest())
 def test_identical_inputs_give_identical_bytes_whatever_the_hash_seed(tmp_path: Path) -> None:
     digests = set()
     for seed in ("1", "2"):
-        command = [sys.executable, "-W", "ignore", "-c", LOWER_AND_HASH, str(Path(__file__).parent), str(tmp_path)]
+        command = [sys.executable, "-W", "ignore", "-c", LOWER_AND_HASH, str(Path(__file__).parents[1]), str(tmp_path)]
         environment = {**os.environ, "PYTHONHASHSEED": seed}
         output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
         digests.add(output.split()[-1])

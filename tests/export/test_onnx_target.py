@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from export.random_models import random_model
 
 from edgekit.errors import BundleError
 from edgekit.export.targets import onnx_graph, onnx_oldest, onnx_weights, to_onnx
@@ -41,16 +42,6 @@ MIXED = QuantRecipe(
         QuantRule(match="*", bits=4, group_size=16),
     )
 )
-
-
-def random_model(config: ModelConfig) -> PolicyModel:
-    """A model whose every parameter differs from its neighbours, norms and biases included."""
-    model = PolicyModel(config)
-    generator = torch.Generator().manual_seed(7)
-    for parameter in model.parameters():
-        spread = 0.2 if parameter.dim() == 1 else parameter.shape[1] ** -0.5
-        parameter.data = torch.randn(parameter.shape, generator=generator) * spread + (parameter.dim() == 1)
-    return model
 
 
 def export(

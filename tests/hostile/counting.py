@@ -27,8 +27,14 @@ COUNTS: dict[str, Count] = {}
 class Survives:
     """Called with a class, inputs, and what to do with each: it must work, or raise one line."""
 
-    def __call__(self, kind: str, inputs: Iterable[T], attempt: Callable[[T], Any]) -> Count:
-        """Try all; the count of this call. Fails the test if an input did anything else."""
+    def __call__(
+        self, kind: str, inputs: Iterable[T], attempt: Callable[[T], Any], *, all_refused: bool = False
+    ) -> Count:
+        """Try all; the count of this call. Fails the test if an input did anything else.
+
+        Fails too if every input was refused, for what comes after the first check was then never tried; with
+        ``all_refused`` if one was not.
+        """
         count = Count()
         for each in inputs:
             count.tried += 1
@@ -44,6 +50,8 @@ class Survives:
                 count.failures.append(f"{type(error).__name__}: {error!s:.300} of {each!r:.200}")
         self.add(kind, count)
         assert not count.failures, "\n".join(count.failures[:10])
+        assert count.tried, "nothing was tried"
+        assert (count.refused == count.tried) == all_refused, f"{count.refused} of {count.tried} refused"
         return count
 
     def add(self, kind: str, count: Count) -> None:

@@ -121,7 +121,9 @@ def test_prices_names_and_budgets_are_used_or_refused(tmp_path: Path, survives: 
 
     survives("configuration: prices", yaml_variants(prices, 60), price)
     survives("configuration: names", range(30), names)
-    survives("configuration: budget", [text_of(value) for value in VALUES], lambda text: parse_limits([text]))
+    budgets = [damaged(b"2.50usd/day", number).decode(errors="surrogateescape") for number in range(60)]
+    budgets += [text_of(value) for value in VALUES]
+    survives("configuration: budget", budgets, lambda text: parse_limits([text]))
 
 
 @pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
@@ -142,5 +144,5 @@ def test_whatever_is_typed_is_one_line_and_an_exit_code(
 
     cases = [[*option, text] for option in OPTIONS for text in typed]
     cases = cases[:: 1 if every else 3]
-    survives("configuration: command line", cases, attempt)
+    survives("configuration: command line", cases, attempt, all_refused=True)
     assert not any(tmp_path.iterdir())

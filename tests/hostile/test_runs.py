@@ -7,13 +7,14 @@ import shutil
 import stat
 import sys
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from hostile.counting import Count, Survives
-from hostile.generators import damaged, json_variants, line_variants, yaml_variants
+from hostile.generators import VALUES, damaged, json_variants, line_variants, yaml_variants
 from hostile.kill_at import run_until
 
 from edgekit.cloud.ledger import CloudLedger
@@ -28,7 +29,7 @@ from edgekit.tasks.jsonl import read_jsonl
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
 from edgekit.train.config import TrainConfig
 from edgekit.train.health import findings_at_end
-from edgekit.train.metrics import read_metrics, truncate_lines
+from edgekit.train.metrics import ALWAYS, StepMetrics, read_metrics, truncate_lines
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import RunDirectory, read_run_config
 from edgekit.train.task_file import check_task, keep_task
@@ -71,7 +72,19 @@ def test_metrics_are_read_or_the_line_is_named(tmp_path: Path, survives: Survive
         path.write_bytes(data)
         write_report(tmp_path)
 
-    survives("run: metrics drawn", line_variants(lines, 12, seed=300), draw)
+    (tmp_path / "config.yaml").write_text("algorithm: gapg\n")
+    optional = [field.name for field in fields(StepMetrics) if field.name not in ALWAYS]
+    honest = STEP | dict.fromkeys(optional, 0.5)
+    extremes: list[dict[str, Any]] = [dict.fromkeys(honest, value) for value in (9e299, -9e299)]
+    variants = [[honest], [*extremes, honest], extremes, []]
+    for number in range(6):  # of each step some of what need not be there is gone, and some is something else
+        changed = {key: VALUES[(7 * number + at) % len(VALUES)] for at, key in enumerate(optional[number % 2 :: 2])}
+        gone = optional[number % 3 :: 3]
+        partly = {key: value for key, value in (honest | changed).items() if key not in gone}
+        variants.append([honest, partly] if number % 2 else [partly, honest])
+    files = [b"".join(json.dumps(step).encode() + b"\n" for step in steps) for steps in variants]
+    count = survives("run: metrics drawn", files, draw)
+    assert count.refused == 1  # the empty one
 
 
 def test_answers_of_a_cloud_are_taken_or_asked_for_again(tmp_path: Path, survives: Survives) -> None:
@@ -107,10 +120,13 @@ def test_checkpoints_are_restored_or_refused(name: str, checkpointed: Any, survi
     model, optimizer, folder = checkpointed
     path = folder / "step_3" / name
     source = path.read_bytes()
-    variants = json_variants(source, 60) if name == "state.json" else (damaged(source[:3000], n) for n in range(40))
+    variants = json_variants(source, 60)
+    if name != "state.json":  # the header, or the numbers at the end
+        head, tail = source[:3000], source[-3000:]
+        variants = (source[:-3000] + damaged(tail, n) if n % 2 else damaged(head, n) + source[3000:] for n in range(40))
 
     def attempt(data: bytes) -> None:
-        path.write_bytes(data if name == "state.json" else data + source[3000:])
+        path.write_bytes(data)
         assert checkpoint_steps(folder) == [3]
         load_checkpoint(folder, 3, model, optimizer)
 

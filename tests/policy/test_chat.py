@@ -104,14 +104,6 @@ def routing(form: ChatFormat) -> RoutingSpec:
     )
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    transformers = pytest.importorskip("transformers")
-    path = tmp_path_factory.mktemp("theirs") / "tokenizer.json"
-    build_tokenizer().save(str(path))
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<|begin|>")
-
-
 @pytest.mark.parametrize("instruction", [None, "Answer in <answer>."])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_prompt_is_written_as_transformers_writes_it(

@@ -34,14 +34,6 @@ def format_of(template: str, folder: Path, instruction: str | None = None) -> Tu
     return chat_format(model_folder(folder, template), build_tokenizer(), instruction).turns
 
 
-@pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    transformers = pytest.importorskip("transformers")
-    path = tmp_path_factory.mktemp("theirs") / "tokenizer.json"
-    build_tokenizer().save(str(path))
-    return transformers.PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<|begin|>")
-
-
 @pytest.mark.parametrize("instruction", [None, "Answer in <answer>."])
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_conversation_is_written_as_transformers_writes_it(

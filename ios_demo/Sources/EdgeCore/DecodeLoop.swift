@@ -13,6 +13,17 @@ public protocol StepModel: AnyObject {
     func decode(_ tokenId: Int) throws -> [Float]
 }
 
+extension StepModel {
+    /// Throws ``EdgeError`` if `count` more tokens after `position` do not fit the context.
+    public func requireRoom(for count: Int, after position: Int) throws {
+        let total = position + count
+        if total > contextLength {
+            let why = "The artifact holds \(contextLength)"
+            throw EdgeError("context full: \(total) tokens. \(why). Shorten the prompt.", .tooLong)
+        }
+    }
+}
+
 /// One prompt being decoded greedily. A bias of -infinity forbids calling.
 ///
 /// Whether to call is decided at a marker's first token that the policy would not write by itself, or at its last: up

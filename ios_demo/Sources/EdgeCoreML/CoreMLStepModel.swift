@@ -57,7 +57,7 @@ public final class CoreMLStepModel: StepModel {
         guard let last = tokenIds.last else {
             throw EdgeError("empty prompt: 0 tokens. Nothing to continue. Type one.")
         }
-        if position + tokenIds.count > contextLength { throw full(tokenIds.count) }
+        try requireRoom(for: tokenIds.count, after: position)
         var logits: [Float] = []
         var left = tokenIds[...]
         while left.count > 1, position + chunk <= contextLength {
@@ -82,7 +82,7 @@ public final class CoreMLStepModel: StepModel {
 
     /// token_ids (1, T) int32 and position (1) int32 to logits (1, vocab) float32.
     private func step(_ function: MLModel, _ tokenIds: ArraySlice<Int>) throws -> [Float] {
-        if position + tokenIds.count > contextLength { throw full(tokenIds.count) }
+        try requireRoom(for: tokenIds.count, after: position)
         let tokens = MLShapedArray<Int32>(scalars: tokenIds.map(Int32.init), shape: [1, tokenIds.count])
         let start = MLShapedArray<Int32>(scalars: [Int32(position)], shape: [1])
         let inputs = try MLDictionaryFeatureProvider(dictionary: [
@@ -95,10 +95,5 @@ public final class CoreMLStepModel: StepModel {
         }
         position += tokenIds.count
         return logits.scalars
-    }
-
-    private func full(_ more: Int) -> EdgeError {
-        let why = "The artifact holds \(contextLength)"
-        return EdgeError("context full: \(position + more) tokens. \(why). Shorten the prompt.", .tooLong)
     }
 }

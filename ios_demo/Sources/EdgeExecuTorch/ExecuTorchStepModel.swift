@@ -45,11 +45,7 @@ public final class ExecuTorchStepModel: StepModel {
 
     /// token_ids (1, T) int64 and position (1) int64 to logits (1, vocab) float32.
     private func run(_ tokenIds: [Int]) throws -> [Float] {
-        if position + tokenIds.count > contextLength {
-            let total = position + tokenIds.count
-            let why = "The artifact holds \(contextLength)"
-            throw EdgeError("context full: \(total) tokens. \(why). Shorten the prompt.", .tooLong)
-        }
+        try requireRoom(for: tokenIds.count, after: position)
         let tokens = Tensor<Int64>(tokenIds.map(Int64.init), shape: [1, tokenIds.count])
         let start = Tensor<Int64>([Int64(position)], shape: [1])
         let outputs: [Value] = try module.forward([tokens, start])

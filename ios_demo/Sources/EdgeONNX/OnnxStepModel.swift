@@ -66,11 +66,7 @@ public final class OnnxStepModel: StepModel {
 
     /// input_ids (1, T) int64 and position (1) int64 to logits (1, vocab) float32.
     private func run(_ tokenIds: [Int]) throws -> [Float] {
-        if position + tokenIds.count > contextLength {
-            let total = position + tokenIds.count
-            let why = "The artifact holds \(contextLength)"
-            throw EdgeError("context full: \(total) tokens. \(why). Shorten the prompt.", .tooLong)
-        }
+        try requireRoom(for: tokenIds.count, after: position)
         var inputs = caches
         inputs["input_ids"] = try Self.integers(tokenIds, [1, tokenIds.count])
         inputs["position"] = try Self.integers([position], [1])

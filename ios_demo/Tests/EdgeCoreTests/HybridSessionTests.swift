@@ -78,6 +78,14 @@ final class HybridSessionTests: XCTestCase {
         XCTAssertEqual(model.taken, [10, 10, 5])
     }
 
+    func testMoreTokensThanTheContextHoldsAreRefused() throws {
+        let model = Counted()
+        XCTAssertNoThrow(try model.requireRoom(for: 4, after: 60))
+        XCTAssertThrowsError(try model.requireRoom(for: 5, after: 60)) { error in
+            XCTAssertEqual((error as? EdgeError)?.kind, .tooLong)
+        }
+    }
+
     func testOffTheScreenAModelWaitsBetweenTwoSteps() async throws {
         let gate = PauseGate()
         gate.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import os
@@ -154,6 +155,21 @@ def test_what_pack_does_not_make_is_refused_by_the_archive_s_name(
 def test_a_name_that_stands_twice_is_refused(archive: Path, tmp_path: Path) -> None:
     made = rewritten(archive, tmp_path / "made.zip", lambda entries: entries.append(entries[1]))
     with pytest.raises(BundleError, match="stands twice"), opened_bundle(made):
+        pass
+
+
+def test_an_archive_whose_files_share_their_bytes_is_refused_before_any_is_written(
+    archive: Path, tmp_path: Path
+) -> None:
+    made = tmp_path / "made.zip"
+    with zipfile.ZipFile(shutil.copyfile(archive, made), "a") as target:
+        largest = max(target.infolist(), key=lambda entry: entry.file_size)
+        for number in range(3):
+            again = copy.copy(largest)
+            again.filename = f"again-{number}"
+            target.filelist.append(again)
+        target.writestr(zipfile.ZipInfo("more"), b"")  # so that the directory is written anew
+    with pytest.raises(BundleError, match="its files are longer than it"), opened_bundle(made):
         pass
 
 

@@ -51,7 +51,8 @@ class OpenAICloud:
 
     Retried, with growing and jittered waits or those the server asks for (Retry-After): 429, 5xx, network errors.
     After several calls in a row that failed for such a reason none is sent for a while. At most ``limits.at_once``
-    calls are under way at a time. Raises :class:`EdgekitError` for an address that holds credentials.
+    calls are under way at a time. Raises :class:`EdgekitError` for an address that holds credentials, and for a
+    key that cannot be sent.
     """
 
     def __init__(
@@ -63,6 +64,9 @@ class OpenAICloud:
         if parts.username is not None or parts.password is not None:
             host = parts.hostname or "?"
             raise EdgekitError(f"bad cloud: {model} at {host}. The address holds credentials. {_ADVICE['key']}")
+        if not (api_key.isascii() and api_key.isprintable()):
+            why = "Its key holds a character that no HTTP header takes, a line's end perhaps"
+            raise EdgekitError(f"bad cloud: {model} at {base_url}. {why}. {_ADVICE['key']}")
         self.model, self.base_url = model, base_url.rstrip("/")
         self.server, self.name = self.base_url, f"openai:{model}"
         self.limits, self.rule = limits or CallLimits(), rule

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
@@ -16,6 +15,7 @@ from edgekit.export.targets import get_lowering
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.folder import policy_folder
 from edgekit.policy.reference import decode_batch
+from edgekit.policy.weights import find_weights
 from edgekit.progress import Say
 from edgekit.quantize.integers import forget_floats
 from edgekit.quantize.quantized import quantize_policy
@@ -131,9 +131,6 @@ def bundle_facts(
 ) -> BundleFacts:
     """What the manifest says of this export; ``policy_sha256`` pins the weights it was made from."""
     config = policy.model.config
-    weights = folder / "model.safetensors"
-    with open(weights, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
     return BundleFacts(
         target=recipe.target,
         precision=recipe.precision,
@@ -152,5 +149,5 @@ def bundle_facts(
             head_dim=config.head_dim,
             tied_embeddings=config.tie_word_embeddings,
         ),
-        provenance={"edgekit": __version__, **origin, "policy_sha256": digest},
+        provenance={"edgekit": __version__, **origin, "policy_sha256": find_weights(folder).digest()},
     )

@@ -148,7 +148,8 @@ def _spell(model: PolicyModel, pieces: dict[int, list[int]]) -> None:
 def stop_tokens(folder: Path, data: dict[str, Any], end_of_turn: str | None) -> tuple[int, ...]:
     """Where a response ends: at the template's end of turn, first, and at every end of text that the folder names.
 
-    ``data`` is its tokenizer.json. Raises :class:`BundleError` if nothing is named, or an id that is none.
+    ``data`` is its tokenizer.json. Raises :class:`BundleError` if nothing is named, or an id that is none,
+    or only ids that the tokenizer lacks, so that nothing would ever end.
     """
     added = {token["content"]: token["id"] for token in data.get("added_tokens", [])}
     found = [] if end_of_turn is None else [added.get(end_of_turn)]
@@ -166,6 +167,10 @@ def stop_tokens(folder: Path, data: dict[str, Any], end_of_turn: str | None) -> 
     ids = tuple(dict.fromkeys(named))
     if not ids:
         raise BundleError(f"no stop token: {folder}. config.json has no eos_token_id. Add it.")
+    if not _token_ids(data).intersection(ids):
+        raise BundleError(
+            f"bad stop token: {ids[0]} in {folder}. The tokenizer has no such token. Correct eos_token_id."
+        )
     return ids
 
 

@@ -14,7 +14,7 @@ from edgekit.plain_file import read_text
 from edgekit.policy.chat_template import TODAY, Message
 from edgekit.policy.json_file import read_json
 from edgekit.policy.template_process import BoundedTemplate
-from edgekit.policy.turns import PROBES, SPACED, turn_format
+from edgekit.policy.turns import PROBES, SPACED, THINKING, turn_format
 from edgekit.routing.spec import PROMPT, TRIMS, Trim, trimmed
 from edgekit.routing.turns import TurnFormat
 
@@ -107,10 +107,13 @@ def _format_around(template: BoundedTemplate, messages: Sequence[Message]) -> Ch
     if text.count(PROMPT) != 1:
         raise ValueError("it drops the prompt" if PROMPT not in text else "it writes the prompt more than once")
     before, after = text.split(PROMPT)
-    if any(render(probe) != before + probe + after for probe in PROBES if probe != SPACED):
+    if any(render(probe) != before + probe + after for probe in (*PROBES, THINKING) if probe not in SPACED):
         raise ValueError("it changes the prompt's text")
-    spaced = render(SPACED)
-    trim = next((each for each in TRIMS if spaced == before + trimmed(SPACED, each) + after), None)
+    spaced = {probe: render(probe) for probe in SPACED}
+    trim = next(
+        (each for each in TRIMS if all(spaced[probe] == before + trimmed(probe, each) + after for probe in SPACED)),
+        None,
+    )
     if trim is None:
         raise ValueError("it changes white space in the prompt")
     end = _end_of_turn(template, messages)

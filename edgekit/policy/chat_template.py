@@ -22,6 +22,8 @@ TODAY = datetime(2024, 7, 26)
 LONGEST = 1_000_000
 """Characters that a template may write, and parts of what it may multiply."""
 LARGEST_POWER = 64
+GIVEN = frozenset({"messages", "tools", "documents", "add_generation_prompt"})
+"""What a rendering gives every template."""
 
 
 class ChatTemplate:
@@ -34,6 +36,8 @@ class ChatTemplate:
         """
         self.tells_date = False
         self._settings = dict(settings)
+        if own := sorted(GIVEN.intersection(settings)):
+            raise ValueError(f"{own[0]} is no argument, edgekit gives it")
         self._template = self._guarded(lambda: _environment(self._now).from_string(source))
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
@@ -69,7 +73,7 @@ class ChatTemplate:
             TypeError,
             ValueError,
         ) as error:
-            raise ValueError(" ".join(str(error).split())[:200] or type(error).__name__) from None
+            raise ValueError(" ".join(str(error).split())[:200].rstrip(".") or type(error).__name__) from None
 
 
 class _Sandbox(ImmutableSandboxedEnvironment):

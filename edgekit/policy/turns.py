@@ -11,8 +11,10 @@ from edgekit.routing.spec import PROMPT, TRIMS, Trim
 from edgekit.routing.turns import Turn, TurnFormat
 
 FIRST, ANSWER, SECOND, SYSTEM = "{first}", "{answer}", "{second}", "{system}"
-SPACED = " \n\t a  b \u3000\n "
-PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", SPACED, "x" * 300)
+SPACED = (" \n\t a  b \u3000\n ", "\n\na\r\nb\n\n", "  a  ")
+"""White space that a template may drop at the ends: all of it, or it is not used."""
+PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", *SPACED, "x" * 300)
+THINKING = "Is <think>a</think> b?"
 THOUGHT = "<think>\nso\n</think>\n\n\nthen "
 
 

@@ -115,7 +115,8 @@ def _fault(tensor: Tensor, shape: torch.Size) -> str | None:
         return f"is {tuple(tensor.shape)} instead of {tuple(shape)}"
     if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
         return "has not all the numbers that its shape says"
-    return None if is_finite(tensor) else "holds numbers that are not finite"
+    read = tensor.float() if tensor.dtype == torch.float64 else tensor  # as what it is read
+    return None if is_finite(read) else "holds numbers that are not finite"
 
 
 def is_finite(tensor: Tensor) -> bool:

@@ -152,6 +152,13 @@ def test_an_address_with_credentials_is_refused_and_not_repeated() -> None:
     assert "hunter2" not in str(error.value)
 
 
+@pytest.mark.parametrize("key", ["sk-hunter\u00e9", "sk-hunter\nX: y", "sk-hunter\n"])
+def test_a_key_that_cannot_be_sent_is_refused_and_not_repeated(key: str) -> None:
+    with pytest.raises(EdgekitError, match="no HTTP header takes") as error:
+        OpenAICloud("m", "http://127.0.0.1:9/v1", key)
+    assert "hunter" not in str(error.value)
+
+
 def test_only_so_many_calls_are_under_way_at_a_time(server: Any) -> None:
     server.modes = ["slow:0.1"]
     cloud = cloud_at(server, at_once=2)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import read_manifest
@@ -71,6 +74,25 @@ def test_a_weight_that_groups_do_not_divide_is_told_of_and_listed_in_the_manifes
     assert [entry.model_dump() for entry in manifest.fallbacks] == [fallback.to_json() for fallback in told]
     assert {rule.group_size for rule in manifest.export_recipe().quantize.rules} == {32, 64}
     assert verify_bundle(open_bundle(out), None, [], None, None).passed
+
+
+def test_a_policy_in_shards_is_exported_with_a_hash_over_all_of_them(tiny_policy_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "policy"
+    shutil.copytree(tiny_policy_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    where = {name: f"model-{number % 2}.safetensors" for number, name in enumerate(sorted(tensors))}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 32})
+    hashes = set()
+    for change in (0.0, 1.0):
+        tensors["model.norm.weight"] += change
+        for file in set(where.values()):
+            save_file({name: tensors[name] for name in tensors if where[name] == file}, folder / file)
+        out = export(folder, recipe, tmp_path / f"out {change}", prompts=["1 2 -> 3"])
+        assert verify_bundle(open_bundle(out), None, [], None, None).passed
+        hashes.add(read_manifest(out).provenance["policy_sha256"])
+    assert len(hashes) == 2
 
 
 def test_a_prompt_that_is_too_long_for_the_context_is_no_case(tiny_policy_folder: Path, tmp_path: Path) -> None:

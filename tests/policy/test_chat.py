@@ -168,6 +168,8 @@ def test_arguments_reach_the_template_and_the_date_stands_still(tmp_path: Path) 
     dated = format_of("{{ strftime_now('%d %b %Y') }} {{ messages[0].content }}", tmp_path)
     assert (dated.template, dated.date) == ("26 Jul 2024 {prompt}", "2024-07-26")
     assert format_of(LLAMA_LIKE, tmp_path).date is None
+    with pytest.raises(BundleError, match="messages is no argument, edgekit gives it"):
+        format_of(JSON_LIKE, tmp_path, messages=[])
     with pytest.raises(BundleError, match="unused template_arguments: enable_thinking"):
         format_of(None, tmp_path / "plain", enable_thinking=False)
 
@@ -186,6 +188,9 @@ def test_arguments_reach_the_template_and_the_date_stands_still(tmp_path: Path) 
         ("{{ messages[0].content[:200] }}", "changes the prompt's text"),
         ("{{ messages[0].content | e }}", "changes the prompt's text"),
         ("{{ messages[0].content.split() | join(' ') }}", "changes"),
+        ("{{ messages[0].content.strip('\\n') }}", "changes white space"),
+        ("{{ messages[0].content.strip(' ') }}", "changes white space"),
+        ("{{ messages[0].content.split('</think>')[-1] }}", "changes the prompt's text"),
         ("{{ 'x' * 100000000 }}{{ messages[0].content }}", "more than 1,000,000"),
         ("{{ 9 ** 999999999 }}{{ messages[0].content }}", "more than 1,000,000"),
         ("{% for i in range(99999) %}{{ 'x' * 999 }}{% endfor %}{{ messages[0].content }}", "writes more than"),
@@ -253,4 +258,10 @@ def test_a_response_ends_at_every_end_that_the_folder_names(tmp_path: Path) -> N
     assert adopt(tmp_path, max_new_tokens=4).routing.stop_token_ids == (end, 7, 5, stop)
     (tmp_path / "generation_config.json").write_text(json.dumps({"eos_token_id": ["</s>"]}))
     with pytest.raises(BundleError, match="bad stop token: '</s>'"):
+        adopt(tmp_path, max_new_tokens=4)
+
+
+def test_a_stop_token_that_can_never_come_is_refused(tmp_path: Path) -> None:
+    chat_model(tmp_path, None, eos_token_id=99_999)
+    with pytest.raises(BundleError, match=r"bad stop token: 99999 in .*\. The tokenizer has no such token"):
         adopt(tmp_path, max_new_tokens=4)

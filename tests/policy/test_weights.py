@@ -94,6 +94,10 @@ def test_half_precision_and_the_bare_decoder_are_read(folder: Path) -> None:
         (lambda t: t["model.norm.weight"].fill_(float("nan")), "model.norm.weight holds numbers that are not finite"),
         (lambda t: t["lm_head.weight"][3].fill_(float("inf")), "lm_head.weight holds numbers that are not finite"),
         (
+            lambda t: t.update({"model.norm.weight": torch.full((48,), 1e300, dtype=torch.float64)}),
+            "model.norm.weight holds numbers that are not finite",  # as float32
+        ),
+        (
             lambda t: t.update({"model.norm.weight": t["model.norm.weight"].to(torch.int8)}),
             "model.norm.weight is int8, quantized already",
         ),

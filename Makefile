@@ -10,6 +10,8 @@ BENCH ?= out/bench
 BENCH_RESULTS ?= docs/results
 BENCH_SOURCE ?= $(BENCH)/smollm2
 export OMP_WAIT_POLICY ?= PASSIVE
+# A process of tests for each core, up to four (each takes up to 3 GB), and one thread in each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs
 
 .PHONY: demo test test-all test-kotlin test-swift test-transformers-5 style docs constraints conformance bench \
   bench-training bench-serve clean
@@ -42,12 +44,12 @@ demo: $(VENV)/.installed
 	@echo "run: $(OUT)/run (curves in report/)   bundles: $(OUT)/onnx $(OUT)/executorch $(OUT)/coreml"
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not slow" -rs
+	$(PYTEST) -m "not slow"
 
 # SmolLM2's tokenizer is fetched once; without a network its cases are skipped, and -rs says so.
 test-all: $(VENV)/.installed style
 	-$(BIN)/python tests/conformance/make_tokenizer_cases.py
-	$(BIN)/python -m pytest -rs
+	$(PYTEST)
 
 # The phone apps' Kotlin core, compiled with npm's kotlin-compiler; says why where it cannot run.
 test-kotlin: $(VENV)/.installed
@@ -64,7 +66,7 @@ test-transformers-5: $(VENV_NEXT)/.installed
 $(VENV_NEXT)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV_NEXT)
 	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "transformers>=5,<6" pytest hypothesis \
+	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "transformers>=5,<6" pytest pytest-timeout pytest-xdist hypothesis \
 	  -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve]"
 	touch $@
 

@@ -1,4 +1,7 @@
-"""Counting: every class of hostile input says how many it tried, and how many of them did harm."""
+"""Counting: every class of hostile input says how many it tried, and how many of them did harm.
+
+A plugin of pytest, not a conftest: where tests run in several processes, the one that draws the table reads no folder.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import pytest
+
 from edgekit.errors import EdgekitError
 
 T = TypeVar("T")
 LONGEST_LINE = 6000
+PROPERTY = "hostile inputs"
 
 
 @dataclass
@@ -21,11 +27,11 @@ class Count:
     failures: list[str] = field(default_factory=list)
 
 
-COUNTS: dict[str, Count] = {}
-
-
 class Survives:
     """Called with a class, inputs, and what to do with each: it must work, or raise one line."""
+
+    def __init__(self, record: Callable[[str, object], None]) -> None:
+        self.record = record
 
     def __call__(
         self, kind: str, inputs: Iterable[T], attempt: Callable[[T], Any], *, all_refused: bool = False
@@ -55,11 +61,30 @@ class Survives:
         return count
 
     def add(self, kind: str, count: Count) -> None:
-        """Add what was counted elsewhere."""
-        total = COUNTS.setdefault(kind, Count())
-        total.tried += count.tried
-        total.refused += count.refused
-        total.failures += count.failures
+        """Tell of what was counted elsewhere."""
+        self.record(PROPERTY, [kind, count.tried, count.refused, len(count.failures)])
+
+
+@pytest.fixture
+def survives(record_property: Callable[[str, object], None]) -> Survives:
+    """See :class:`Survives`; what is counted goes with the test's report, from whatever process it ran in."""
+    return Survives(record_property)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table of what was tried."""
+    totals: dict[str, list[int]] = {}
+    for report in (each for outcome in ("passed", "failed") for each in terminalreporter.getreports(outcome)):
+        for kind, *counts in (value for name, value in report.user_properties if name == PROPERTY):
+            totals[kind] = [sum(pair) for pair in zip(totals.get(kind, [0, 0, 0]), counts, strict=True)]
+    if not totals:
+        return
+    terminalreporter.section("hostile inputs")
+    totals["all"] = [sum(column) for column in zip(*totals.values(), strict=True)]
+    terminalreporter.write_line(f"{'class':44} {'tried':>6} {'survived':>9} {'of them refused':>16} {'failed':>7}")
+    for kind in [*sorted(totals.keys() - {"all"}), "all"]:
+        tried, refused, failed = totals[kind]
+        terminalreporter.write_line(f"{kind:44} {tried:6} {tried - failed:9} {refused:16} {failed:7}")
 
 
 def _fault(line: str) -> str | None:

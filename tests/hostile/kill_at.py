@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 EVENTS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate", "os.chmod"}
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
@@ -44,6 +46,7 @@ def run_until(work: Callable[[], int], root: Path, last: int = 0) -> Ended:
             os.dup2(silence, 1)
             os.dup2(silence, 2)
             try:
+                torch.set_num_threads(1)  # the pool of threads did not come along: waiting for it would never end
                 tracer.start()
                 code = work()
             except BaseException:

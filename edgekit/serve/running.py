@@ -69,6 +69,8 @@ class Runner:
                 tell(error)
 
         done = loop.run_in_executor(self._pool, work)
+        # Not after the wait below: a client that goes away cancels every wait, and its place must be free all the same.
+        done.add_done_callback(lambda _: self.running.pop(request.name, None))
         try:
             while True:
                 event = await events.get()
@@ -81,7 +83,6 @@ class Runner:
             request.stop.set()
             request.decided.set()
             await asyncio.shield(done)
-            self.running.pop(request.name, None)
 
     def consent(self, name: str, allow: bool) -> bool:
         """The user's word on a request that waits for it; False if there is none of that name."""

@@ -68,6 +68,7 @@ def test_types_are_shipped() -> None:
     assert (Path(edgekit.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_type_checkers_see_the_functions_behind_the_lazy_names(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(

@@ -63,7 +63,7 @@ def run_kotlin(*arguments: str) -> str:
     lines = (run.stdout + run.stderr).strip().splitlines()
     if run.returncode == CANNOT_RUN:
         pytest.skip(lines[-1])
-    assert run.returncode == 0, "\n".join(lines[-40:])
+    assert run.returncode == 0, "\n".join([line for line in lines if not line.startswith("ok ")][-40:])
     return run.stdout
 
 

@@ -200,6 +200,8 @@ def test_a_client_that_goes_away_stops_its_generation(
         if "edgekit_requests_under_way 0.0" in httpx2.get(f"{served.url}/metrics").text:
             break
         time.sleep(0.05)
+    else:
+        pytest.fail("its place is still taken")
     steps = slow.steps
     time.sleep(0.4)
     assert slow.steps == steps

@@ -116,6 +116,7 @@ def gradients(out: Path, who: str, processes: int) -> tuple[dict[str, torch.Tens
     return load_file(out), json.loads(out.read_bytes()[8 : 8 + header_size])["__metadata__"]
 
 
+@pytest.mark.slow
 def test_two_processes_sample_the_same_and_their_gradients_add_up_to_one_processs(tmp_path: Path) -> None:
     one, facts = gradients(tmp_path / "one", "all teach", 1)
     two, same = gradients(tmp_path / "two", "all teach", 2)

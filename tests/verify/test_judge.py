@@ -62,6 +62,7 @@ def test_what_the_agreement_gate_of_old_let_through_is_a_mismatch() -> None:
     assert judge(before, after)[0].startswith("quantization: the share of calls moved by +14.0 points")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "loss"), [(0.05, 0.0), (-0.05, 0.0), (0.0, 0.04), (0.04, 0.03)])
 def test_an_artifact_that_loses_is_found_in_almost_every_draw(calls: float, loss: float) -> None:
     source, found = random.Random(11), 0
@@ -90,6 +91,7 @@ def test_an_artifact_that_loses_nothing_passes_in_almost_every_draw() -> None:
 counts = st.integers(0, 60)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(counts, counts, counts, counts, st.integers(60, 1500))
 def test_a_match_rules_every_loss_out_or_says_that_it_cannot(

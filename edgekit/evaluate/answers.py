@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from edgekit.cloud.client import Cloud, answer_all
 from edgekit.cloud.oracle import OracleCloud
-from edgekit.errors import EdgekitError
+from edgekit.errors import EdgekitError, ErrorKind
 from edgekit.evaluate.metrics import EvalReport, check_calibration, expected_cloud, summarize
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, largest_margin
-from edgekit.routing.decode_loop import DecodeSession, decode, has_room, too_long
+from edgekit.routing.decode_loop import DecodeSession, decode, device_failed, has_room, too_long
 from edgekit.routing.decoder import Decision
 from edgekit.routing.replay import decision_at
 from edgekit.routing.spec import RoutingSpec
@@ -24,6 +24,9 @@ from edgekit.tasks.base import Problem, Task
 
 if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
+
+FAILURES = (ErrorKind.DEVICE_FAILED, ErrorKind.BAD_LOGITS)
+"""What a model's runtime may do to one prompt, and not to the next."""
 
 
 class Decider(Protocol):
@@ -88,12 +91,17 @@ class PolicyDecider:
 
 @dataclass
 class StepDecider:
-    """A step model (an artifact in its simulator) with its bundle's tokenizer, one prompt after another."""
+    """A step model (an artifact in its simulator) with its bundle's tokenizer, one prompt after another.
+
+    ``hand_over_failures``: a prompt on which the model fails is handed over, with that as its reason, as the hybrid
+    runtime does, unless it fails on all. Otherwise its error is raised.
+    """
 
     model: StepModel
     spec: RoutingSpec
     vocabulary: Vocabulary
     encode: Callable[[str], list[int]]
+    hand_over_failures: bool = False
 
     @property
     def routing(self) -> RoutingSpec:
@@ -110,15 +118,23 @@ class StepDecider:
         self, prompts: Sequence[Sequence[int]], marker_bias: float | None = None, on_progress: Progress | None = None
     ) -> list[Decision]:
         """The same for prompts given as token ids."""
-        context, decisions = self.model.context_length, []
+        context, decisions, failure = self.model.context_length, [], None
         for ids in prompts:
             if has_room(len(ids), context):
                 session = DecodeSession(self.spec, self.vocabulary, len(ids), context, marker_bias)
-                decisions.append(decode(self.model, ids, session))
+                try:
+                    decisions.append(decode(self.model, ids, session))
+                except EdgekitError as error:
+                    if not self.hand_over_failures or error.kind not in FAILURES:
+                        raise
+                    failure = error
+                    decisions.append(device_failed(len(ids)))
             else:
                 decisions.append(too_long(len(ids)))
             if on_progress is not None:
                 on_progress(len(decisions), len(prompts))
+        if failure is not None and all(decision.reason == "device_failed" for decision in decisions):
+            raise failure
         return decisions
 
 

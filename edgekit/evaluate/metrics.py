@@ -44,9 +44,10 @@ class CalibrationCheck:
 class EvalReport:
     """The numbers of ``edgekit eval``; None where a share is of nothing (no prompt kept, none handed off).
 
-    ``too_long``: prompts handed off for want of room in the context. ``rescued``, ``harmed``: prompts handed off that
-    only the cloud answers rightly, and that only the device would have. ``oracle_overall_accuracy`` and
-    ``random_overall_accuracy``: routers that call as often, one knowing both sides' answers, one knowing nothing.
+    ``too_long``, ``device_failed``: prompts handed off for want of room in the context, or because the device's model
+    failed on them. ``rescued``, ``harmed``: prompts handed off that only the cloud answers rightly, and that only the
+    device would have. ``oracle_overall_accuracy`` and ``random_overall_accuracy``: routers that call as often, one
+    knowing both sides' answers, one knowing nothing.
     ``calibration``: on what the bias was fitted, and how far that held here.
     ``routing_coverage`` is how much of the way from random to oracle routing the policy covers:
     (overall - random) / (oracle - random).
@@ -65,6 +66,7 @@ class EvalReport:
     mean_tokens_before_call: float | None
     no_answer_fraction: float
     too_long: int
+    device_failed: int
     marker_bias: float
     rescued: int
     harmed: int
@@ -143,6 +145,7 @@ def summarize(
         mean_tokens_before_call=_mean(before) if before else None,
         no_answer_fraction=_mean([decision.reason == "no_answer" for decision in decisions]),
         too_long=sum(decision.reason == "too_long" for decision in decisions),
+        device_failed=sum(decision.reason == "device_failed" for decision in decisions),
         marker_bias=marker_bias,
         rescued=sum(there and not here for here, there in away),
         harmed=sum(here and not there for here, there in away),

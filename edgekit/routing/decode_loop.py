@@ -139,6 +139,11 @@ def too_long(prompt_tokens: int) -> Decision:
     return Decision("cloud", "too_long", "", None, (), prompt_tokens=prompt_tokens)
 
 
+def device_failed(prompt_tokens: int) -> Decision:
+    """What becomes of a prompt on which the device's model failed: the cloud gets it."""
+    return Decision("cloud", "device_failed", "", None, (), prompt_tokens=prompt_tokens)
+
+
 def completion(open_markers: dict[int, tuple[int, ...]]) -> tuple[int, ...]:
     """What is written of a marker once the policy calls: the shortest there is, of several the first listed.
 

@@ -11,7 +11,7 @@ from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.bill import bill_of
 from edgekit.cloud.client import Cloud
 from edgekit.errors import EdgekitError
-from edgekit.evaluate.answers import Evaluation
+from edgekit.evaluate.answers import Evaluation, StepDecider
 from edgekit.evaluate.answers import evaluate as measure
 from edgekit.evaluate.calibrate import apply_calibration, calibrate, calibration_facts
 from edgekit.evaluate.judge_agreement import JudgeAgreement, agreement_of
@@ -81,12 +81,20 @@ def evaluate_source(
         fit = calibrate(decider, prompts, call_fraction, _noted(on_progress, "calibrating"))
         routing = apply_calibration(routing, fit, calibration_facts(fit, task_label(task), SPLIT, seed))
     judging = judge_of(answerer) if judge else None
+    if isinstance(decider, StepDecider):
+        decider.hand_over_failures = True
     result = measure(decider, chosen, problems, answerer, routing=routing, on_progress=on_progress, judge=judging)
     if plot is not None:
         write_file(Path(plot), draw_curve(result, answerer.name if answerer else "none"))
     agreement = None if result.judged is None else agreement_of(result.local_correct, result.judged)
-    note = answerer.note() if isinstance(answerer, KeptCloud) else None
-    return Evaluated(task, result, answerer.name if answerer else "none", agreement, [] if note is None else [note])
+    notes = [_failures(result.report.device_failed, n)] if result.report.device_failed else []
+    if isinstance(answerer, KeptCloud) and (note := answerer.note()) is not None:
+        notes.append(note)
+    return Evaluated(task, result, answerer.name if answerer else "none", agreement, notes)
+
+
+def _failures(failed: int, n: int) -> str:
+    return f"the device's model failed on {failed} of {n} prompts, which were handed over: edgekit verify says more"
 
 
 def _noted(progress: Progress | None, note: str) -> Progress | None:

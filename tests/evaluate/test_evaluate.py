@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgekit.errors import BadLogits
 from edgekit.evaluate.answers import PolicyDecider, StepDecider, decide_both, evaluate
 from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 from edgekit.evaluate.metrics import check_calibration, expected_cloud, summarize
@@ -153,6 +155,31 @@ def test_a_prompt_that_is_too_long_goes_to_the_cloud_whatever_the_bias(kind: str
     bias = policy.routing.model_copy(update={"marker_bias": -100.0})
     report = evaluate(source, Exam(), problems, Cloud(), routing=bias).report
     assert (report.too_long, report.call_fraction) == (1, pytest.approx(1 / 3))
+
+
+def test_a_prompt_on_which_the_device_fails_is_handed_over_unless_it_fails_on_all(tiny_policy_folder: Path) -> None:
+    policy = load_policy(tiny_policy_folder)
+    prompts = ["1 2 -> 3", "4 5 -> 9", "2 6 -> 12"]
+    problems = [Problem(str(i), prompt, "tiny") for i, prompt in enumerate(prompts)]
+    bad = policy.encode(prompts[1])
+
+    class Failing(ReferenceModel):
+        def prefill(self, token_ids: Any) -> Any:
+            logits = super().prefill(token_ids)
+            return logits * np.nan if list(token_ids) == bad else logits
+
+    def source(**how: bool) -> StepDecider:
+        return StepDecider(Failing(policy.model), policy.routing, policy.vocabulary, policy.encode, **how)
+
+    with pytest.raises(BadLogits):
+        source().decide(prompts)
+    first, failed, third = source(hand_over_failures=True).decide(prompts, SOLO)
+    assert (failed.route, failed.reason, failed.token_ids) == ("cloud", "device_failed", ())
+    assert [first, third] == source().decide(prompts[::2], SOLO)
+    report = evaluate(source(hand_over_failures=True), Exam(), problems, Cloud()).report
+    assert report.device_failed == 1
+    with pytest.raises(BadLogits):
+        source(hand_over_failures=True).decide(prompts[1:2])
 
 
 def test_solo_paths_never_call_and_share_the_text_before_the_call(tiny_policy_folder, tiny_prompts) -> None:

@@ -315,7 +315,7 @@ def test_every_preset_loads_names_only_what_exists_and_survives_a_round_trip(tmp
         assert load_experiment_config(str(tmp_path / "copy.yaml")) == config
     table = load_experiment_config("paper_table")
     assert set(table.methods) == set(METHODS) >= set(ROUTERS)
-    assert (table.seeds, table.call_fractions) == ((0, 1, 2), (0.1, 0.2, 0.3, 0.5))
+    assert (table.seeds, table.call_fractions) == ((0, 1, 2, 3, 4), (0.1, 0.2, 0.3, 0.5))
 
 
 def test_overrides_reach_every_run_and_a_new_name_makes_a_new_method() -> None:

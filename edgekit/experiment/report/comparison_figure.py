@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.experiment.report.drawing import PAPER, WIDE, new_figure
 from edgekit.experiment.report.methods import BLUE, BOUNDS, INK, MUTED, VERMILLION, in_order, style
-from edgekit.experiment.report.statistics import BEATS, LOSES, NO_DIFFERENCE, NOT_KNOWN, Difference
+from edgekit.experiment.report.statistics import BEATS, EQUAL, LOSES, NO_DIFFERENCE, NOT_KNOWN, Difference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Colour, marker and fill each say the verdict.
 LOOKS = {BEATS: (BLUE, "o", BLUE), LOSES: (VERMILLION, "s", VERMILLION), NO_DIFFERENCE: (MUTED, "D", PAPER)}
-LOOKS |= {NOT_KNOWN: LOOKS[NO_DIFFERENCE]}
+LOOKS |= {EQUAL: (MUTED, "D", MUTED), NOT_KNOWN: LOOKS[NO_DIFFERENCE]}
 
 
 def comparison_figure(differences: Sequence[Difference], width: float) -> Figure:
@@ -39,8 +39,8 @@ def comparison_figure(differences: Sequence[Difference], width: float) -> Figure
     for axes in panels[len(budgets) :]:
         axes.set_visible(False)
     figure.supxlabel("percentage points of overall accuracy", fontsize=9)
-    handles = [_handle(verdict) for verdict in (BEATS, NO_DIFFERENCE, LOSES)]
-    figure.legend(handles, [str(handle.get_label()) for handle in handles], loc="outside upper right", ncols=3)
+    handles = [_handle(verdict) for verdict in (BEATS, EQUAL, NO_DIFFERENCE, LOSES)]
+    figure.legend(handles, [str(handle.get_label()) for handle in handles], loc="outside upper right", ncols=4)
     return figure
 
 

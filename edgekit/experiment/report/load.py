@@ -94,20 +94,19 @@ class Experiment:
 def load_experiment(folder: Path) -> Experiment:
     """Read what is there; methods, seeds and runs may be missing.
 
-    Raises :class:`EdgekitError` if there is no result, one cannot be read, or two of the same seed were judged
-    on different problems.
+    Raises :class:`EdgekitError` if there is no result, one cannot be read, or two were judged on different problems.
     """
     files = sorted((folder / "results").glob("*.json"))
     if not files:
         raise EdgekitError(f"nothing to report: {folder}. It holds no results/*.json. Run the experiment first.")
     results = sorted((_read_result(file) for file in files), key=lambda result: (result.method, result.seed))
     methods: dict[str, dict[int, Result]] = {}
-    first: dict[int, Result] = {}
     for result in results:
-        other = first.setdefault(result.seed, result)
+        other = results[0]
         if other.ids != result.ids:
             raise EdgekitError(
-                f"results differ in their problems: {other.method} and {result.method}, seed {result.seed}. "
+                f"results differ in their problems: {other.method}-seed{other.seed} and "
+                f"{result.method}-seed{result.seed}. "
                 "They cannot be compared. Delete one of the two and run the experiment again."
             )
         methods.setdefault(result.method, {})[result.seed] = result

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
-from edgekit.experiment.report.bootstrap import REPLICATES, Interval, interval, problem_counts
+from edgekit.experiment.report.bootstrap import LEVEL, REPLICATES, Interval, holm, interval, p_value, problem_counts
 from edgekit.experiment.report.curves import accuracy_curve
 from edgekit.experiment.report.load import Decisions, Experiment, Floats, Result
 
@@ -18,7 +18,11 @@ GRID = np.linspace(0, 1, 101)
 TINY = 1e-9
 SHARE, ANY = (0.0, 1.0), (-np.inf, np.inf)
 
-BEATS, LOSES, NO_DIFFERENCE, NOT_KNOWN = "beats", "loses", "no difference", "not known"
+MARGIN = 0.01
+"""Two methods are called equal if the whole interval of their difference lies within so much, one point."""
+
+BEATS, LOSES, NOT_KNOWN = "beats", "loses", "not known"
+EQUAL, NO_DIFFERENCE = f"equal within {100 * MARGIN:g} point", "no difference found"
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Difference:
     """The candidate's overall accuracy less a rival's, paired by problem and seed.
 
     ``decided``: as each was calibrated. ``equal_calls``: both curves read at exactly the same call fraction; None
-    if either has no curve. ``verdict`` is about ``decided``.
+    if either has no curve. ``verdict`` is about ``decided``, ``verdict_at_equal_calls`` about the other; both are
+    given by :func:`judged`, which sees all comparisons of a table.
     """
 
     method: str
@@ -53,26 +58,43 @@ class Difference:
     seeds: tuple[int, ...]
     decided: Interval
     equal_calls: Interval | None
-
-    @property
-    def verdict(self) -> str:
-        """What the candidate does to the rival."""
-        return verdict(self.decided)
+    verdict: str = NOT_KNOWN
+    verdict_at_equal_calls: str = NOT_KNOWN
 
     @property
     def disagrees(self) -> bool:
-        """Whether the verdict would be another one at exactly equal calls."""
-        equal = NOT_KNOWN if self.equal_calls is None else verdict(self.equal_calls)
-        return NOT_KNOWN not in (equal, self.verdict) and equal != self.verdict
+        """Whether the verdict is another one at exactly equal calls."""
+        both = (self.verdict, self.verdict_at_equal_calls)
+        return NOT_KNOWN not in both and both[0] != both[1]
 
 
-def verdict(difference: Interval) -> str:
-    """``beats`` or ``loses`` if the interval lies on one side of 0; ``not known`` if it is no interval of numbers."""
-    if not (np.isfinite(difference.low) and np.isfinite(difference.high)):
+def judged(differences: Sequence[Difference]) -> list[Difference]:
+    """``differences``, all comparisons of one table, with their verdicts; Holm's correction is over all of them."""
+    decided = verdicts([difference.decided for difference in differences])
+    equal = verdicts([difference.equal_calls for difference in differences])
+    return [
+        replace(difference, verdict=one, verdict_at_equal_calls=other)
+        for difference, one, other in zip(differences, decided, equal, strict=True)
+    ]
+
+
+def verdicts(differences: Sequence[Interval | None]) -> list[str]:
+    """What each of a family of differences from 0 says.
+
+    ``beats`` or ``loses`` where the test of no difference, corrected for the family's size, rejects at 5 %; ``equal``
+    where it does not and the whole interval lies within :data:`MARGIN`; else no difference was found, which is no proof
+    that there is none. ``not known`` of what is no number.
+    """
+    adjusted = holm([float("nan") if one is None else p_value(one) for one in differences])
+    return [NOT_KNOWN if one is None else _verdict(one, p) for one, p in zip(differences, adjusted, strict=True)]
+
+
+def _verdict(difference: Interval, adjusted_p: float) -> str:
+    if not np.isfinite(adjusted_p):
         return NOT_KNOWN
-    if difference.low > 0:
-        return BEATS
-    return LOSES if difference.high < 0 else NO_DIFFERENCE
+    if adjusted_p < 1 - LEVEL:
+        return BEATS if difference.value > 0 else LOSES
+    return EQUAL if difference.low >= -MARGIN and difference.high <= MARGIN else NO_DIFFERENCE
 
 
 class Statistics:
@@ -106,7 +128,12 @@ class Statistics:
             tokens_before_call=over_seeds(lambda m: _ratio(m["tokens_of_calls"], m["calls"]), ANY),
         )  # fmt: skip
 
-    def difference(self, candidate: str, rival: str, call_fraction: float) -> Difference | None:
+    def differences(self, candidate: str, rivals: Sequence[str], call_fraction: float) -> list[Difference]:
+        """``candidate`` less each of ``rivals`` that has a seed in common with it, judged as one family."""
+        found = [self._difference(candidate, rival, call_fraction) for rival in rivals]
+        return judged([difference for difference in found if difference is not None])
+
+    def _difference(self, candidate: str, rival: str, call_fraction: float) -> Difference | None:
         """``candidate`` less ``rival`` on the seeds both have; None if there is none."""
         ours, theirs = self.experiment.methods[candidate], self.experiment.methods[rival]
         seeds = [s for s in ours if s in theirs and all(call_fraction in r.budgets for r in (ours[s], theirs[s]))]

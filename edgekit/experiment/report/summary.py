@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from edgekit.experiment.report.bootstrap import Interval
 from edgekit.experiment.report.load import Experiment
 from edgekit.experiment.report.methods import BOUNDS, CANDIDATE, in_order, is_variant, style
-from edgekit.experiment.report.statistics import BEATS, LOSES, NO_DIFFERENCE, Difference, Row
+from edgekit.experiment.report.statistics import BEATS, EQUAL, LOSES, NO_DIFFERENCE, Difference, Row
 
 Rows = dict[tuple[str, float | None], Row]
 USUAL_BUDGET = 0.3
@@ -60,10 +60,11 @@ def across_budgets(differences: Sequence[Difference], candidate: str | None) -> 
     rivals = [difference for difference in differences if is_rival(difference.method)]
     if candidate is None or len(budgets) < 2 or not rivals:
         return ""
-    tally = {kind: sum(one.verdict == kind for one in rivals) for kind in (BEATS, NO_DIFFERENCE, LOSES)}
+    tally = {kind: sum(one.verdict == kind for one in rivals) for kind in (BEATS, EQUAL, NO_DIFFERENCE, LOSES)}
+    equal = f"{tally[EQUAL]} are {EQUAL}, " if tally[EQUAL] else ""
     return (
         f"Over all {len(budgets)} call fractions, of {len(rivals)} comparisons {style(candidate).label} wins "
-        f"{tally[BEATS]}, loses {tally[LOSES]}, and {tally[NO_DIFFERENCE]} show no difference."
+        f"{tally[BEATS]}, loses {tally[LOSES]}, {equal}and in {tally[NO_DIFFERENCE]} {NO_DIFFERENCE}."
     )
 
 
@@ -136,21 +137,23 @@ def with_interval(share: Interval) -> str:
 def _verdicts(differences: Sequence[Difference], budget: float) -> dict[str, list[str]]:
     at = [one for one in differences if one.call_fraction == budget and is_rival(one.method)]
     return {
-        kind: [style(one.method).label for one in at if one.verdict == kind] for kind in (BEATS, NO_DIFFERENCE, LOSES)
+        kind: [style(one.method).label for one in at if one.verdict == kind]
+        for kind in (BEATS, EQUAL, NO_DIFFERENCE, LOSES)
     }
 
 
 def _in_words(verdicts: dict[str, list[str]]) -> str:
     total = sum(map(len, verdicts.values()))
-    beaten, even, better = (verdicts[kind] for kind in (BEATS, NO_DIFFERENCE, LOSES))
+    beaten, equal, even, better = (verdicts[kind] for kind in (BEATS, EQUAL, NO_DIFFERENCE, LOSES))
     if len(beaten) == total:
         return f"beats all {total} other methods" if total > 1 else f"beats {beaten[0]}"
     parts = [f"beats {len(beaten)} of {total} other methods" if beaten else "beats no other method"]
-    if even:
-        parts.append(f"shows no difference from {_listed(even)}")
+    if equal:
+        parts.append(f"is {EQUAL} with {_listed(equal)}")
     if better:
         parts.append(f"loses to {_listed(better)}")
-    return ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    said = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return f"{said}; {NO_DIFFERENCE} from {_listed(even)}" if even else said
 
 
 def _listed(names: Sequence[str]) -> str:

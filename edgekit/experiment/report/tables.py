@@ -165,10 +165,14 @@ def _plain(value: Interval) -> Cell:
 
 
 def _points(value: Interval) -> Cell:
+    if value.value != value.value:
+        return Cell("–")
     return Cell(_signed(float(value.value)), f"{_signed(float(value.low))} to {_signed(float(value.high))}")
 
 
 def _signed(share: float) -> str:
-    """A difference of shares in points: +4.2, −0.3, 0.0."""
+    """A difference of shares in points: +4.2, −0.3, 0.0; a dash for NaN."""
+    if share != share:
+        return "–"
     text = f"{100 * share:+.1f}"
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")

@@ -15,7 +15,7 @@ from edgekit.experiment.report.drawing import NARROW, WIDE, arrange, settings, t
 from edgekit.experiment.report.learning_figure import learning_figure
 from edgekit.experiment.report.load import Experiment, load_experiment
 from edgekit.experiment.report.methods import in_order, style
-from edgekit.experiment.report.statistics import Difference, Statistics
+from edgekit.experiment.report.statistics import EQUAL, NO_DIFFERENCE, Difference, Statistics
 from edgekit.experiment.report.summary import (
     Rows,
     across_budgets,
@@ -98,12 +98,12 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         for fraction in (*experiment.budgets, None)
         if (row := statistics.row(name, fraction)) is not None
     }
+    rivals = [name for name in in_order(experiment.methods) if name != candidate]
     differences = [
         difference
-        for name in in_order(experiment.methods)
         for fraction in experiment.budgets
-        if candidate is not None and name != candidate
-        if (difference := statistics.difference(candidate, name, fraction)) is not None
+        if candidate is not None
+        for difference in statistics.differences(candidate, rivals, fraction)
     ]
     fractions = [*experiment.budgets, *([None] if any(fraction is None for _, fraction in rows) else [])]
     fractions.sort(key=lambda fraction: fraction != budget)
@@ -120,7 +120,7 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         legend=_legend(style(candidate).label if candidate is not None else ""),
         costs=costs(experiment),
         triggers=triggers(experiment, budget),
-        method=_method(experiment, replicates),
+        method=_method(replicates),
         notes=notes(experiment),
     )
 
@@ -177,7 +177,7 @@ def _draw_all(
         "differences": (
             "Differences in overall accuracy",
             f"Overall accuracy of {name} less that of each other method at calibrated thresholds, paired by problem "
-            "and seed, with 95 % intervals (not corrected for their number).",
+            "and seed, with 95 % intervals (each by itself; the verdicts are corrected for their number).",
             lambda width: comparison_figure(differences, width) if _has_rivals(differences) else None,
         ),
         "methods": (
@@ -240,22 +240,18 @@ def _legend(candidate: str) -> list[str]:
     if candidate:
         lines += [
             f"Points: percentage points of overall accuracy, {candidate} minus the method of the row, paired. It "
-            "“beats” or “loses” where the 95 % interval of the decisions made lies on one side of 0.",
+            "“beats” or “loses” where the test of no difference between the decisions made rejects at 5 % after Holm's "
+            "correction for all comparisons of the table, which an interval that leaves out 0 by a little does not "
+            f"reach. “{EQUAL}”: the whole interval lies within that. “{NO_DIFFERENCE}” is neither, and no proof.",
             "At equal calls: both curves read at exactly the share asked for. ‡ Judged so, the verdict would differ.",
         ]
     return lines
 
 
-def _method(experiment: Experiment, replicates: int) -> list[str]:
-    lines = [
+def _method(replicates: int) -> list[str]:
+    return [
         "Thresholds are set on validation problems only; test problems are judged once at each.",
-        f"Intervals: 95 %, bootstrap of {replicates:,} replicates. Problems are redrawn with replacement, the same "
-        "draw for all methods and seeds that share them. Seeds are redrawn apart from that (S − 1 of S), less what the "
-        "redrawn problems already explain, and both deviations are added.",
+        f"Intervals: 95 %. Problems: the variance over {replicates:,} replicates in which they are redrawn with "
+        "replacement, the same draw for all methods and seeds. Seeds: their variance less what the problems explain of "
+        "it, by Student's t with S − 1 degrees of freedom.",
     ]
-    if len(experiment.seeds) > 1:
-        lines.append(
-            f"{len(experiment.seeds)} seeds say little about their own spread: where training noise outweighs that of "
-            "the problems, the intervals are too narrow."
-        )
-    return lines

@@ -2,6 +2,7 @@ package ai.edgekit.core
 
 import kotlinx.coroutines.Dispatchers
 import kotlinx.coroutines.channels.Channel
+import kotlinx.coroutines.ensureActive
 import kotlinx.coroutines.flow.Flow
 import kotlinx.coroutines.flow.buffer
 import kotlinx.coroutines.flow.channelFlow
@@ -37,7 +38,13 @@ public fun HybridSession.events(prompt: String): Flow<HybridEvent> = channelFlow
             trySend(HybridEvent.Restart)
         }
     }
-    send(HybridEvent.Answered(ask(prompt, listener, StopSignal { !isActive })))
+    val answer = try {
+        ask(prompt, listener, StopSignal { !isActive })
+    } catch (failure: EdgekitException) {
+        ensureActive() // stopped by whoever stopped collecting: for them nothing has failed
+        throw failure
+    }
+    send(HybridEvent.Answered(answer))
 }.buffer(Channel.UNLIMITED).flowOn(Dispatchers.IO)
 
 /** The answer to [prompt], once it is whole. Throws [EdgekitException]; cancelled, the prompt is stopped. */

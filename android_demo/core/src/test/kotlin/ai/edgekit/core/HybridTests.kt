@@ -224,7 +224,7 @@ private fun flows(data: TestData) = runBlocking {
     assertEquals(listOf(HybridEvent.Restart, HybridEvent.Text("7")), events.dropLast(1))
     assertEquals("7", (events.last() as HybridEvent.Answered).answer.answer)
     val kept = HybridSession(bundle, keeper())
-    assertTrue(kept.events("6 5 -> 13").first() is HybridEvent.Text)
+    repeat(200) { assertTrue(kept.events("6 5 -> 13").first() is HybridEvent.Text) } // however the two threads race
     assertEquals("9", kept.answer("6 5 -> 13").answer) // the stopped one is not in its way
 }
 

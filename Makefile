@@ -19,7 +19,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --d
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "torch==2.13.0"
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve,dev,dev-optimum]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve,track,sign,dev,dev-optimum]"
 	touch $@
 
 # Pins everything that is installed, so that a clone made next year gets what was tested.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,6 +18,10 @@ def train(
     out: Annotated[Path, typer.Option(help="The run directory to write.")] = Path("out/run"),
     set_: Annotated[list[str] | None, typer.Option("--set", help="key=value, overrides CONFIG; repeatable.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from the last checkpoint of --out.")] = False,
+    track: Annotated[
+        Literal["tensorboard", "wandb"] | None,
+        typer.Option(help="Show the curves there too: OUT/tracking, or your Weights & Biases account."),
+    ] = None,
     prices: PricesOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -65,6 +69,7 @@ def train(
                 on_progress=update,
                 on_warning=warn,
                 prices=prices,
+                track=track,
                 on_bill=tell_bill if first else None,
             )
     except CheckFailed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import JsonOption, TaskOption, out, print_json, refuse_idle
+from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json, refuse_idle
 
 if TYPE_CHECKING:
     from edgekit.verify.device_check import DeviceVerdict
@@ -33,6 +33,10 @@ def verify(
     device_report: Annotated[
         Path | None, typer.Option(help="A phone's self-test report: judge the phone, on the bundle's recorded prompts.")
     ] = None,
+    signed_by: Annotated[
+        str | None,
+        typer.Option(help="Whose signature the archive must have: a minisign public key, file or text."),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run the artifact on this host and compare its decisions with the reference's; exit code 1 if they differ.
@@ -40,6 +44,8 @@ def verify(
     Example: edgekit verify out/demo/onnx --reference out/demo/run --n 500
 
     Example: edgekit verify out/demo/onnx --device-report edgekit-report.json
+
+    Example: edgekit verify countdown-1.zip --signed-by minisign.pub
     """
     from edgekit.verify.render import render
     from edgekit.workflows.verify import verify as verify_here
@@ -53,9 +59,15 @@ def verify(
     report: VerifyReport | DeviceVerdict
     with progress("verifying") as update:
         if device_report is None:
-            report = verify_here(bundle, reference, n=n, seed=seed, task=task, on_progress=update, **limits)
+            report = verify_here(
+                bundle, reference, n=n, seed=seed, task=task, signed_by=signed_by, on_progress=update, **limits
+            )
         else:
-            report = verify_device(bundle, device_report, reference, task=task, on_progress=update, **limits)
+            report = verify_device(
+                bundle, device_report, reference, task=task, signed_by=signed_by, on_progress=update, **limits
+            )
+    if signed_by is not None:
+        err.print(f"signature: {bundle} was signed with the key of {signed_by}", soft_wrap=True)
     if json:
         print_json(report.to_json())
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from edgekit.train.parallel import join
 from edgekit.train.plots import write_report
 from edgekit.train.run_directory import read_run_config
 from edgekit.train.start import start_of
+from edgekit.train.trackers import TrackerName, require_tracker
+from edgekit.train.tracking import Tracking
 from edgekit.warm_start.bases import is_pretrained
 from edgekit.workflows.learned import appoint, training_bill
 from edgekit.workflows.preflight import try_first
@@ -46,6 +49,7 @@ def train(
     on_warning: Say | None = None,
     prices: AnyPath | None = None,
     on_bill: Callable[[str], None] | None = None,
+    track: TrackerName | None = None,
 ) -> Path:
     """Post-train a policy so that it answers what it can and calls the cloud when it cannot; returns ``out``.
 
@@ -55,11 +59,14 @@ def train(
     launcher such as torchrun every process calls this; only the first writes, and calls ``on_progress``, and
     ``on_warning`` when something goes wrong that is no error, as :mod:`edgekit.train.health` sees it. What training
     needs is tried before anything that takes minutes. ``on_bill`` is told before that, in a sentence, what a real cloud
-    may be asked; ``prices`` is a YAML table for it. Raises :class:`EdgekitError` for a bad configuration, a task that
+    may be asked; ``prices`` is a YAML table for it. ``track`` has TensorBoard or Weights & Biases take each step's
+    numbers too; one that fails is a warning. Raises :class:`EdgekitError` for a bad configuration, a task that
     the base cannot read, a device, disk or cloud that is not as it must be, or if ``out`` holds anything that is not
     resumed; :class:`CheckFailed`, with the run written, if nothing at all was learned.
     """
     run_dir = Path(out)
+    if track is not None:
+        require_tracker(track)
     if resume and config != "default":
         raise EdgekitError("resume: a run goes on with its own config. CONFIG does not apply. Leave it out.")
     name_task_in(settings)
@@ -82,7 +89,10 @@ def train(
             ranks.from_first(lambda: try_first(chosen, run_dir, cloud))
         if is_pretrained(chosen.base):
             log.info("base policy: %s", ranks.from_first(lambda: start_of(chosen, load_grid(run_dir), warm_up)[0]))
-        loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=_Watch(chosen, report, on_warning), ranks=ranks)
+        tracking = Tracking(track if ranks.is_first else None, run_dir, chosen, on_warning or (lambda _: None))
+        watch = _Watch(chosen, report, on_warning, tracking)
+        with closing(tracking):
+            loop.train(chosen, run_dir, cloud=cloud, resume=resume, on_step=watch, ranks=ranks)
         note = cloud.note() if isinstance(cloud, KeptCloud) else None
         if ranks.is_first and note is not None and on_warning is not None:
             on_warning(note)
@@ -97,10 +107,10 @@ def train(
 
 
 class _Watch:
-    """Tells how far a run is after each step, and once of each thing that goes wrong."""
+    """Tells how far a run is after each step, its tracker too, and once of each thing that goes wrong."""
 
-    def __init__(self, config: TrainConfig, report: Progress, warn: Say | None) -> None:
-        self.config, self.report, self.warn = config, report, warn or (lambda _: None)
+    def __init__(self, config: TrainConfig, report: Progress, warn: Say | None, tracking: Tracking) -> None:
+        self.config, self.report, self.warn, self.tracking = config, report, warn or (lambda _: None), tracking
         self.told, self.steps = set[str](), list[dict[str, Any]]()
 
     def __call__(self, metrics: StepMetrics) -> None:
@@ -112,3 +122,4 @@ class _Watch:
         shares = f"local {metrics.local_accuracy:.2f}  calls {metrics.call_fraction:.2f}"
         note = f"reward {metrics.reward:.2f}  {shares}  D1 {metrics.d1}  D2 {metrics.d2}"
         self.report(metrics.step, self.config.steps, note)
+        self.tracking.log(metrics)

@@ -9,6 +9,7 @@ from pathlib import Path
 from edgekit.bundle.archive import opened_bundle
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import read_manifest
+from edgekit.bundle.signature import check_signature
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import BundleError, ErrorKind
 from edgekit.policy.checkpoint import Policy
@@ -34,6 +35,7 @@ def verify(
     task: str | None = None,
     min_agreement: float | None = None,
     min_lowering: float | None = None,
+    signed_by: str | None = None,
     on_progress: Progress | None = None,
 ) -> VerifyReport:
     """Run the bundle's artifact on this host and compare its decisions with the reference's.
@@ -43,13 +45,14 @@ def verify(
     Without it the responses recorded in the bundle serve. ``min_agreement`` and ``min_lowering`` are shares of
     decisions that must agree where each side writes freely, in all and in the lowering hop; None: not judged. The
     report says whether the artifact loses anything; nothing is raised for a mismatch, which unreadable routing data
-    is too. Raises :class:`EdgekitError` for thresholds that are no shares, and for a bundle or a run that cannot be
-    read.
+    is too. ``signed_by`` is the public key of who must have signed the archive: its text, or a file of minisign's.
+    Raises :class:`EdgekitError` for thresholds that are no shares, and for a bundle or a run that cannot be read;
+    CheckFailed if that signature is not there or wrong.
     """
     limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
     with ExitStack() as held:
         try:
-            opened = _opened(bundle, held)
+            opened = _opened(bundle, held, signed_by)
         except BundleError as error:
             folder = Path(str(bundle))
             if error.kind not in (ErrorKind.NOT_JSON, ErrorKind.BAD_FIELD) or folder.is_file():
@@ -93,13 +96,14 @@ def verify_device(
     task: str | None = None,
     min_agreement: float | None = None,
     min_lowering: float | None = None,
+    signed_by: str | None = None,
     on_progress: Progress | None = None,
 ) -> DeviceVerdict:
     """Judge a phone by its self-test's report, on the bundle's recorded prompts; otherwise as :func:`verify`."""
     limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
     phone = read_device_report(Path(device_report))
     with ExitStack() as held:
-        opened = _opened(bundle, held)
+        opened = _opened(bundle, held, signed_by)
         policy = _reference(reference)
         return check_device(
             opened,
@@ -111,8 +115,13 @@ def verify_device(
         )
 
 
-def _opened(bundle: AnyPath | Bundle, held: ExitStack) -> Bundle:
-    """The bundle itself, or that in a folder or an archive, which lies unpacked until ``held`` is left."""
+def _opened(bundle: AnyPath | Bundle, held: ExitStack, signed_by: str | None) -> Bundle:
+    """The bundle itself, or that in a folder or an archive, which lies unpacked until ``held`` is left.
+
+    Nothing of an archive is read before its signature is.
+    """
+    if signed_by is not None:
+        check_signature(Path(bundle.name if isinstance(bundle, Bundle) else bundle), signed_by)
     return bundle if isinstance(bundle, Bundle) else held.enter_context(opened_bundle(Path(bundle)))
 
 

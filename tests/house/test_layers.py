@@ -58,6 +58,8 @@ HEAVY = {
     "gguf": {"policy/gguf_package.py"},
     "datasets": {"tasks/hub.py"},
     "math_verify": {"tasks/math_worker.py"},
+    "minisign": {"bundle/signature.py"},
+    "wandb": {"train/trackers/to_wandb.py"},
     "vllm": {"integrations/vllm_processor.py"},
     "transformers": {"experiment/routers/pretrained.py", "integrations/generate.py"},
 }

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
-from edgekit.experiment.methods import METHODS, RUNS, TASK_ONLY, run_of
+from edgekit.experiment.methods import METHODS, RUNS, WARM_START, router_of, run_of
 from edgekit.experiment.routers import ROUTERS
 from edgekit.faults import faults_of
 from edgekit.settings import Settings
@@ -90,7 +90,9 @@ class ExperimentConfig(Settings):
         faults += _key_faults("train", self.train, OWN_KEYS)
         for method, overrides in self.method_overrides.items():
             if run_of(method) != method:
-                faults.append(f"method_overrides.{method}: it is judged on the run of {TASK_ONLY}, override that")
+                faults.append(f"method_overrides.{method}: it is judged on the run of {run_of(method)}, override that")
+            elif method == WARM_START:
+                faults.append(f"method_overrides.{method}: it is not trained, so they would do nothing")
             own = (*OWN_KEYS, "task") if method in RUNS else ("seed", "cloud", "task")
             faults += _key_faults(f"method_overrides.{method}", overrides, own)
         if not faults:
@@ -140,7 +142,8 @@ class ExperimentConfig(Settings):
 
 
 def _reads_texts(method: str) -> bool:
-    return method in ROUTERS and ROUTERS[method].encoder_reads is not None
+    router = router_of(method)
+    return router is not None and ROUTERS[router].encoder_reads is not None
 
 
 def _key_faults(where: str, settings: dict[str, Any], forbidden: tuple[str, ...]) -> list[str]:

@@ -18,7 +18,8 @@ from edgekit.cloud.ledger import CloudLedger
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.metrics import tokens_before_call
 from edgekit.experiment.attempts import Attempts, attempt, with_samples
-from edgekit.experiment.routers import ROUTERS, find_router
+from edgekit.experiment.methods import router_of
+from edgekit.experiment.routers import find_router
 from edgekit.experiment.routers.base import Scorer
 from edgekit.experiment.thresholds import fit_threshold, hands_off, oracle_scores, random_scores, with_forced
 from edgekit.experiment.triggers import Search, attack
@@ -139,8 +140,8 @@ def judge(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verd
         return _fixed(candidate, fractions, called=False, notes="No cloud: an attempt without an answer is wrong.")
     if method == "cloud_only":
         return _fixed(candidate, fractions, called=True, notes="Everything goes to the cloud, whatever the budget.")
-    if method in ROUTERS:
-        return _router(method, candidate, fractions)
+    if (router := router_of(method)) is not None:
+        return _router(method, router, candidate, fractions)
     if method in BEFORE_ATTEMPT:
         return _order(method, candidate, fractions)
     return _marker(candidate, fractions)
@@ -157,18 +158,19 @@ def _fixed(candidate: Candidate, fractions: Sequence[float], *, called: bool, no
     return Verdict([math.inf if called else 0.0] * n, budgets, notes=notes)
 
 
-def _router(method: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
-    router, train = find_router(method, candidate.exam.router_encoder), candidate.router_train
+def _router(method: str, name: str, candidate: Candidate, fractions: Sequence[float]) -> Verdict:
+    router = find_router(name, candidate.exam.router_encoder)
+    train = candidate.router_train if router.is_fitted else candidate.validation
     candidate.tell(f"fitting {method}")
     score = router.fit(candidate.policy, train, seed=candidate.seed)
     candidate.tell(f"scoring with {method}")
-    alone = f"Local accuracy {_mean(train.correct):.3f} on the problems it was fitted to"
-    notes = f"{alone}, {_mean(candidate.validation.correct):.3f} on validation."
+    notes = f"Local accuracy {_mean(candidate.validation.correct):.3f} on validation"
+    notes += f", {_mean(train.correct):.3f} on the problems it was fitted to." if router.is_fitted else ". Not fitted."
     validation = score(candidate.sampled(candidate.validation, router.samples))
     test = candidate.sampled(candidate.test, router.samples)
     verdict = _outside(
         method, candidate, fractions, validation, lambda: score(test), device_tokens=test.device_tokens,
-        before_attempt=router.before_attempt, training_prompts=len(train), notes=notes,
+        before_attempt=router.before_attempt, training_prompts=len(train) * router.is_fitted, notes=notes,
     )  # fmt: skip
     return replace(verdict, trigger=_trigger(method, candidate, verdict, score, router.samples))
 

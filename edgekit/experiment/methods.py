@@ -9,6 +9,12 @@ from edgekit.experiment.routers import ROUTERS
 TASK_ONLY = "task_only"
 """The run that task-only tuning makes; every method that decides from outside is judged on its policy."""
 
+WARM_START = "warm_start"
+"""The policy that every run of a seed starts from, not trained further: beside it, what reinforcement adds is seen."""
+
+ON_GAPG = {"verdict_on_gapg": "own_verdict", "probe_on_gapg": "hidden_probe"}
+"""Routers on GAPG's own policy in place of its marker: what the marker knows that they do not, and the reverse."""
+
 OUTSIDE = (TASK_ONLY, "naive_offloading", *ROUTERS, "oracle_router", "cloud_only")
 """Methods whose policy knows no cloud: something else, or nothing, decides about it."""
 
@@ -21,12 +27,19 @@ MARKER: dict[str, dict[str, Any]] = {
 }
 """Methods whose policy decides itself, by its marker, and what their training sets. An experiment may add others."""
 
-RUNS: dict[str, dict[str, Any]] = {TASK_ONLY: {"algorithm": TASK_ONLY}, **MARKER}
-"""What each built-in training run sets."""
+RUNS: dict[str, dict[str, Any]] = {TASK_ONLY: {"algorithm": TASK_ONLY}, WARM_START: {}, **MARKER}
+"""What each built-in training run sets; the warm start's is none, it only has the settings of what it starts from."""
 
-METHODS = (*OUTSIDE, *MARKER)
+METHODS = (*OUTSIDE, WARM_START, *MARKER, *ON_GAPG)
 
 
 def run_of(method: str) -> str:
     """The training run ``method`` is judged on; a method that is not built in has one of its own."""
-    return TASK_ONLY if method in OUTSIDE else method
+    if method in OUTSIDE:
+        return TASK_ONLY
+    return "gapg" if method in ON_GAPG else method
+
+
+def router_of(method: str) -> str | None:
+    """The router that decides for ``method``; None if none does."""
+    return method if method in ROUTERS else ON_GAPG.get(method)

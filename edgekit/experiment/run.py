@@ -21,14 +21,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgekit.atomic_write import sweep, write_file
+from edgekit.atomic_write import new_directory, sweep, write_file
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment_config
 from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
-from edgekit.experiment.methods import run_of
+from edgekit.experiment.methods import WARM_START, run_of
 from edgekit.folder_lock import claim
+from edgekit.policy.checkpoint import save_policy
 from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
 from edgekit.record_lines import read_records
@@ -36,7 +37,7 @@ from edgekit.tasks import get_task
 from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.run_directory import read_run_config
-from edgekit.train.start import start_of
+from edgekit.train.start import start_of, starting_policy
 from edgekit.train.task_file import check_task
 from edgekit.warm_start.bases import is_pretrained
 
@@ -150,6 +151,10 @@ class _Tracker:
         if self.report is not None:
             self.report(self.done + within, self.total, f"{self.doing}: {note}")
 
+    def warm_start(self, done: int, total: int, note: str = "", /) -> None:
+        """How far the warm start is, which no step counts."""
+        self.tell(f"warm start {done}/{total} {note}")
+
 
 def _jobs(config: ExperimentConfig, out: Path, seeds: Sequence[int]) -> Iterator[_Job]:
     for seed in seeds:
@@ -157,7 +162,8 @@ def _jobs(config: ExperimentConfig, out: Path, seeds: Sequence[int]) -> Iterator
             methods = [method for method in config.methods if run_of(method) == run]
             left = tuple(method for method in methods if not _result_file(out, method, seed).exists())
             if left:
-                yield _Job(run, seed, left, config.train_config(run, seed).steps)
+                steps = 0 if run == WARM_START else config.train_config(run, seed).steps
+                yield _Job(run, seed, left, steps)
 
 
 def _result_file(out: Path, method: str, seed: int) -> Path:
@@ -175,7 +181,10 @@ def _exam(config: ExperimentConfig, cloud: CloudLedger) -> Exam:
 
 def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tracker) -> None:
     run_dir = out / "runs" / job.name
-    _train(job, config, run_dir, exam.cloud, tracker)
+    if job.run == WARM_START:
+        _only_start(job, config, run_dir, tracker)
+    else:
+        _train(job, config, run_dir, exam.cloud, tracker)
     tracker.done += job.steps
     device = config.train_config(job.run, job.seed).device
     candidate = Candidate(run_dir / "policy", job.seed, exam, tracker.tell, device)
@@ -187,6 +196,16 @@ def _do(job: _Job, config: ExperimentConfig, out: Path, exam: Exam, tracker: _Tr
         write_file(_result_file(out, method, job.seed), json.dumps(result, allow_nan=False) + "\n")
         tracker.done += STEPS_PER_VERDICT
         tracker.tell("done")
+
+
+def _only_start(job: _Job, config: ExperimentConfig, run_dir: Path, tracker: _Tracker) -> None:
+    """Put the policy that the seed's runs start from where theirs lie."""
+    tracker.doing = f"warm start, seed {job.seed}"
+    if not (run_dir / "policy" / "routing.json").is_file():
+        settings = config.train_config(job.run, job.seed)
+        folder, grid = start_of(settings, None, tracker.warm_start)
+        with new_directory(run_dir / "policy", marker_file="routing.json") as made:
+            save_policy(starting_policy(settings, folder, grid), made)
 
 
 def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tracker: _Tracker) -> None:
@@ -206,11 +225,7 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
     else:
         tracker.tell("starting")
         if is_pretrained(settings.base):
-
-            def warm_up(done: int, total: int, note: str = "", /) -> None:
-                tracker.tell(f"warm start {done}/{total} {note}")
-
-            start_of(settings, load_grid(run_dir), warm_up)
+            start_of(settings, load_grid(run_dir), tracker.warm_start)
 
         def show(metrics: StepMetrics) -> None:
             numbers = f"local {metrics.local_accuracy:.2f} calls {metrics.call_fraction:.2f}"
@@ -221,7 +236,8 @@ def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tra
 
 
 def _training_calls(run_dir: Path) -> int:
-    return sum(record["cloud_calls"] for _, record in read_records(run_dir / "metrics.jsonl", "cloud_calls"))
+    steps = run_dir / "metrics.jsonl"
+    return sum(record["cloud_calls"] for _, record in read_records(steps, "cloud_calls")) if steps.is_file() else 0
 
 
 def _result(

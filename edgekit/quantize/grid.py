@@ -7,11 +7,11 @@ a step, not once for each batch of it.
 
 What is exact and what is not. Let w be the latent weights, q(w) the rounded ones, J(v) the expected reward of the
 policy that computes with weights v. Responses are drawn from the policy of q(w), so a policy gradient computed there
-is an unbiased estimate of grad J at v = q(w): nothing about the grid biases it. The straight-through step takes it for
-the gradient in w, that is, it puts the identity for dq/dw, which is zero almost everywhere and no use. Rounded
-activations are a second such step, inside the network: the logits are exact, and only how they depend on the weights
-is taken as if activations passed unrounded. Each step's softmax is differentiated exactly, so the scores still have
-mean zero and a group's mean reward is still a baseline without bias.
+is as unbiased an estimate of grad J at v = q(w) as in floats: nothing about the grid biases it. The straight-through
+step takes it for the gradient in w, that is, it puts the identity for dq/dw, which is zero almost everywhere and no
+use. Rounded activations are a second such step, inside the network: the logits are exact, and only how they depend on
+the weights is taken as if activations passed unrounded. Each step's softmax is differentiated exactly, so the scores
+still have mean zero and a group's mean reward is still a baseline without bias.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Group-level advantages: the unbiased estimator, and those of Dr.GRPO and GRPO it is compared with."""
+"""Group-level advantages: the estimator unbiased over all groups, and those of Dr.GRPO and GRPO it is compared with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def group_advantages(rewards: Tensor) -> Tensor:
     """Advantages (P, G) of rewards (P, G): (r_i - mean of the group) / (G - 1).
 
     The factor 1/(G-1) of the group's policy gradient is folded in here, so the loss *sums* over the
-    group. With 1/G the expectation is (G-1)/G of the true gradient, because the mean contains r_i.
+    group. With 1/G the expectation is (G-1)/G of the true gradient, because the mean contains r_i. That holds
+    over all groups; over those that a filter selects by these very samples it does not (:mod:`prompt_filter`).
     There is no division by the standard deviation and none by the response's length. G must be at least 2.
     """
     return _centred(rewards) / (rewards.shape[-1] - 1)

@@ -115,6 +115,8 @@ class TrainConfig(Settings):
     """An ablation of gapg and da_grpo: Dr.GRPO's or GRPO's advantages instead."""
     prompt_filter: bool = True
     """An ablation of gapg: False keeps every prompt."""
+    weigh_kept: bool = False
+    """An ablation of gapg: weigh the prompts that the filter keeps of D2 by one over their chance of being kept."""
     first_call_price: float = Field(default=0.5, ge=0)
     """DA-GRPO's lambda before the first step."""
     call_price_rate: float = Field(default=0.01, ge=0)

@@ -22,6 +22,7 @@ def idle_settings(settings: Mapping[str, Any]) -> dict[str, str]:
         idle |= dict.fromkeys(sorted(OF_ALGORITHMS - settings_of(algorithm)), f"{algorithm} does not read it")
     if algorithm == "gapg" and not settings["prompt_filter"]:
         idle["call_fraction"] = "without prompt_filter there is no budget"
+        idle["weigh_kept"] = "without prompt_filter every prompt is kept"
     if not settings["early_marker_share"]:
         idle |= dict.fromkeys(("early_marker_steps", "early_marker_learning_rate"), "early_marker_share is 0")
     if settings["lora_rank"] is None:

@@ -18,10 +18,6 @@ from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.request import CloudError
 from edgekit.errors import EdgekitError, FailedElsewhere, NotFinite
 from edgekit.free_memory import release_free_memory
-from edgekit.policy.activations import plain_inputs
-from edgekit.policy.checkpoint import Policy, load_policy
-from edgekit.policy.device import open_device
-from edgekit.policy.grid import Grid
 from edgekit.rollout.response import Group
 from edgekit.tasks import get_task
 from edgekit.tasks.answered import gather_references
@@ -38,7 +34,7 @@ from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.responses import responses_of
 from edgekit.train.reward import Outcome
 from edgekit.train.run_directory import RunDirectory
-from edgekit.train.start import start_of
+from edgekit.train.start import start_of, starting_policy
 from edgekit.train.streams import Use, stream_seed
 from edgekit.train.update import PolicyUpdate, check_finite, learning_rate
 
@@ -122,7 +118,7 @@ class _Run:
         self.config, self.directory, self.ranks = config, directory, ranks
         self.task = get_task(config.task)
         folder, grid = ranks.from_first(lambda: start_of(config, directory.grid()))
-        self.policy = _starting_policy(config, folder, grid)
+        self.policy = starting_policy(config, folder, grid)
         self.pool = training_pool(self.task, self.policy, config)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
         self.update = PolicyUpdate(self.policy.model, config, ranks, None if grid is None else grid.quantize)
@@ -160,7 +156,7 @@ class _Run:
         plan = self.algorithm.plan(outcomes, cloud_right, seed=stream_seed(config.seed, Use.FILTER, step))
         own_metrics = self.algorithm.observe(outcomes)
         rate = learning_rate(config, step)
-        report = self.update.apply(self._samples(groups, plan), len(plan.kept.indices), rate)
+        report = self.update.apply(self._samples(groups, plan), plan.divisor, rate)
         self.taken = step
         due = step % config.eval_every == 0 or step == config.steps
         evaluate = partial(evaluate_held_out, self.policy, self.task, self.held_out)
@@ -208,19 +204,3 @@ class _Run:
         teaching = [index for index in plan.kept.indices if any(advantages[index])]
         own = teaching[self.ranks.rank :: self.ranks.world]
         return [sample for index in own for sample in samples_of(index, groups[index], advantages[index])]
-
-
-def _starting_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Policy:
-    """The base in ``folder`` as training starts from it: in floats, without a marker bias, with the run's length of a
-    response. ``grid``: what its weights will lie on.
-    """
-    policy = load_policy(folder)
-    policy.model.to(open_device(config.device))
-    plain_inputs(policy.model)
-    policy.grid = grid
-    # A bias calibrated for the base says nothing about the policy trained here.
-    changes: dict[str, Any] = {"marker_bias": 0.0, "calibrated_call_fraction": None}
-    if config.max_new_tokens is not None:
-        changes["max_new_tokens"] = config.max_new_tokens
-    policy.routing = policy.routing.model_copy(update=changes)
-    return policy

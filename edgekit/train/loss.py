@@ -80,7 +80,7 @@ def _after(batch: Batch, past: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor
 
 
 def policy_gradient_loss(log_probs: Tensor, advantages: Tensor, prompts: int) -> Tensor:
-    """Scalar whose negative gradient is the mean over ``prompts`` groups of sum_i A_i grad log pi(y_i | x).
+    """Scalar whose negative gradient is sum_i A_i grad log pi(y_i | x) over all groups, divided by ``prompts``.
 
     log_probs, advantages: (n,), of any subset of the groups' responses that holds every non-zero advantage.
     """

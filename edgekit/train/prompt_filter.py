@@ -1,4 +1,13 @@
-"""Adaptive prompt filtering: which prompts of a batch may update the policy."""
+"""Adaptive prompt filtering: which prompts of a batch may update the policy.
+
+The filter looks at the very responses that then update the policy, so what is kept is no fair sample: the update's
+expectation is no longer the gradient of the mean reward. D1's groups are those that happened to hold a right answer, in
+which calling is the worse choice; D2's are the others, which teach calling, and of them some are dropped. A prompt that
+is answered rightly with probability .05 and called with .2, in groups of 4 with rewards 1 and .25: its call logit's
+gradient is .030; with 60 % of D2 kept the update expects .0165, with none -.004 (tests/train/test_filter_bias.py
+enumerates it). That pull away from calling is what holds the budget. Weighing by ``inverse_chance`` undoes it in
+expectation, and with it the budget's hold.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +29,11 @@ class KeptPrompts:
     d2_candidates: tuple[int, ...]
     d2: tuple[int, ...]
     rest: tuple[int, ...] = ()
+
+    @property
+    def inverse_chance(self) -> float:
+        """One over the chance of a candidate of D2 to be kept, given the batch; 1 where none is or none was dropped."""
+        return len(self.d2_candidates) / len(self.d2) if self.d2 else 1.0
 
     @property
     def indices(self) -> tuple[int, ...]:

@@ -1,11 +1,14 @@
-"""What a run starts from: its base's policy folder, and the grid it is trained on, fitted to that model."""
+"""What a run starts from: its base's policy folder, the grid it is trained on, fitted to that model, and the policy."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from edgekit.errors import ConfigError
-from edgekit.policy.checkpoint import load_policy
+from edgekit.policy.activations import plain_inputs
+from edgekit.policy.checkpoint import Policy, load_policy
+from edgekit.policy.device import open_device
 from edgekit.policy.grid import Grid
 from edgekit.progress import Progress
 from edgekit.quantize.quantized import weight_shapes
@@ -28,6 +31,22 @@ def start_of(
         return folder, None
     grid = kept or _fitted(config.quantize, folder)
     return run_base(config, on_progress, grid=grid), grid
+
+
+def starting_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Policy:
+    """The base in ``folder`` as training starts from it: in floats, without a marker bias, with the run's length of a
+    response. ``grid``: what its weights will lie on.
+    """
+    policy = load_policy(folder)
+    policy.model.to(open_device(config.device))
+    plain_inputs(policy.model)
+    policy.grid = grid
+    # A bias calibrated for the base says nothing about the policy trained here.
+    changes: dict[str, Any] = {"marker_bias": 0.0, "calibrated_call_fraction": None}
+    if config.max_new_tokens is not None:
+        changes["max_new_tokens"] = config.max_new_tokens
+    policy.routing = policy.routing.model_copy(update=changes)
+    return policy
 
 
 def _fitted(name: str, folder: Path) -> Grid:

@@ -49,9 +49,9 @@ class PolicyUpdate:
         self.optimizer = torch.optim.Adam(self.trained, lr=config.learning_rate, fused=True)
 
     def apply(self, samples: Sequence[Sample], prompts: int, learning_rate: float) -> UpdateReport:
-        """One step on ``samples`` of ``prompts`` groups; the policy's weights are the new ones on return.
+        """One step on ``samples``, their sum divided by ``prompts``; the policy's weights are the new ones on return.
 
-        ``samples`` are this process's, ``prompts`` all the processes' groups; what is returned is the whole step's.
+        ``samples`` are this process's, ``prompts`` is of all the processes; what is returned is the whole step's.
         Raises :class:`NotFinite` before anything moves if the loss or the gradient is no number.
         """
         loss, gap = 0.0, LogProbGap()

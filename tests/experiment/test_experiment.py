@@ -23,7 +23,7 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment import judge as judging
 from edgekit.experiment.config import load_experiment_config, preset_names
 from edgekit.experiment.judge import Candidate, Exam, judge
-from edgekit.experiment.methods import METHODS
+from edgekit.experiment.methods import METHODS, run_of
 from edgekit.experiment.routers import ROUTERS
 from edgekit.experiment.routers.sample_agreement import SAMPLES
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
@@ -233,9 +233,32 @@ def test_runs_are_shared_and_every_method_is_held_to_its_budget_on_validation(fi
         assert (result["trigger"] is not None) == (method in ("gapg", "token_entropy"))
     assert [made["call_fraction"] for made in results["gapg"]["trigger"]["budgets"]] == [0.2, 0.5]
     assert results["task_only"]["cloud_calls_in_training"] == 0 < results["gapg"]["cloud_calls_in_training"]
-    assert results["token_entropy"]["training_prompts"] == 10
+    assert results["token_entropy"]["training_prompts"] == 0  # nothing is fitted
     assert (finished / "report" / "index.html").is_file()
     assert (finished / "report" / "report.md").is_file()
+
+
+def test_a_router_on_gapg_s_policy_is_the_same_router(shared: Candidate) -> None:
+    on_gapg, same = (judge(method, shared, FRACTIONS) for method in ("verdict_on_gapg", "own_verdict"))
+    assert on_gapg == same
+    assert (run_of("verdict_on_gapg"), run_of("own_verdict")) == ("gapg", "task_only")
+
+
+@pytest.mark.slow
+def test_the_warm_start_is_judged_as_it_is_and_routers_share_gapg_s_run(tmp_path: Path) -> None:
+    methods = "methods=[warm_start, gapg, verdict_on_gapg, probe_on_gapg]"
+    config = open_experiment(tmp_path / "exp", "quick", [*TINY, methods, "trigger_tries=0"], resume=False)
+    run_experiment(config, tmp_path / "exp", cloud=OracleCloud(COUNTDOWN))
+    runs = tmp_path / "exp" / "runs"
+    assert sorted(path.name for path in runs.iterdir()) == ["gapg-seed0", "warm_start-seed0"]
+    start = (runs / "warm_start-seed0" / "policy" / "model.safetensors").read_bytes()
+    assert start == (builtin_base() / "model.safetensors").read_bytes()
+    assert start != (runs / "gapg-seed0" / "policy" / "model.safetensors").read_bytes()
+    results = by_method(tmp_path / "exp")
+    assert results["warm_start"]["natural"] is not None
+    assert results["warm_start"]["cloud_calls_in_training"] == 0 < results["gapg"]["cloud_calls_in_training"]
+    assert results["verdict_on_gapg"]["algorithm"] == results["probe_on_gapg"]["algorithm"] == "gapg"
+    assert results["verdict_on_gapg"]["test"]["local_correct"] == results["gapg"]["test"]["local_correct"]
 
 
 @pytest.mark.slow

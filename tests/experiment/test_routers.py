@@ -17,6 +17,7 @@ from edgekit.experiment.routers import ROUTERS, find_router
 from edgekit.experiment.routers.fitting import FitSettings
 from edgekit.experiment.routers.forward import batches, last_token_states, sequences
 from edgekit.experiment.routers.hidden_probe import logistic_regression
+from edgekit.experiment.routers.own_verdict import SILENT
 from edgekit.experiment.routers.pretrained import pretrained_router
 from edgekit.experiment.routers.sample_agreement import SAMPLES
 from edgekit.experiment.routers.token_entropy import POSITIONS_AT_ONCE
@@ -134,6 +135,34 @@ def test_entropy_is_the_mean_over_the_response_of_what_the_logits_say(policy: Po
         entropies = torch.distributions.Categorical(logits=logits[len(prompt) - 1 : -1]).entropy()
         assert len(entropies) == len(decision.token_ids)
         assert score == pytest.approx(entropies.mean().item(), abs=1e-5)
+
+
+@torch.inference_mode()
+def test_a_verdict_is_what_the_logits_say_of_no_against_yes_where_it_stands(policy: Policy) -> None:
+    attempts = attempt(policy, TASK, TASK.problems("test", 12, 0))
+    yes, no = (policy.tokenizer.token_to_id(word) for word in ("yes", "no"))
+    silent = replace(attempts.decisions[0], token_ids=(0, 1))
+    attempts = replace(attempts, decisions=[silent, *attempts.decisions[1:]])
+    scores = ROUTERS["own_verdict"].fit(policy, attempts, seed=0)(attempts)
+    assert scores[0] == max(scores) == SILENT
+    for problem, decision, score in list(zip(attempts.problems, attempts.decisions, scores, strict=True))[1:]:
+        prompt, (place,) = (
+            policy.encode(problem.prompt),
+            [i for i, t in enumerate(decision.token_ids) if t in (yes, no)],
+        )
+        logits = policy.model(torch.tensor([[*prompt, *decision.token_ids]]))[0, len(prompt) + place - 1]
+        assert score == pytest.approx(float(logits[no] - logits[yes]), abs=1e-4)
+        assert (score > 0) == (decision.token_ids[place] == no)
+
+
+def test_a_verdict_ranks_what_it_says_and_a_policy_without_one_is_refused(policy: Policy) -> None:
+    own = attempt(policy, TASK, TASK.problems("test", 60, 0))
+    scores = ROUTERS["own_verdict"].fit(policy, own, seed=0)(own)
+    assert auroc(scores, [not correct for correct in own.correct]) > 0.8
+    mute = made_up(policy, 12, 0, said_no)
+    mute = replace(mute, decisions=[replace(each, token_ids=(0,)) for each in mute.decisions])
+    with pytest.raises(EdgekitError, match="none of 12 attempts says 'yes' or 'no'"):
+        ROUTERS["own_verdict"].fit(policy, mute, seed=0)
 
 
 def test_entropy_of_no_response_is_zero_and_of_a_long_one_never_holds_all_its_logits(policy: Policy) -> None:

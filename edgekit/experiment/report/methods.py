@@ -36,12 +36,16 @@ STYLES = {
     "collaboration_grpo": Style(
         "Collab. GRPO", PURPLE, DASHED, "v", "the hierarchical reward, a GRPO update, no filtering"
     ),
+    "verdict_on_gapg": Style("GAPG's verdict", SKY, DASHED, "<", 'GAPG\'s policy; how sure it is of its own "no"'),
+    "probe_on_gapg": Style("Probe on GAPG", SKY, DOTTED, "X", "GAPG's policy; a linear probe on its last hidden state"),
+    "warm_start": Style("Warm start only", GREEN, DOTTED, "o", "the policy before any reinforcement, by its marker"),
     "answer_router": Style("Answer router", VERMILLION, "-", "D", "task-tuned; a classifier reads the finished answer"),
     "prompt_router": Style("Prompt router", VERMILLION, DASHED, "d", "task-tuned; a classifier reads the prompt"),
     "hidden_probe": Style("Hidden-state probe", GREEN, "-", "X", "task-tuned; a linear probe on the last hidden state"),
     "hidden_probe_prompt": Style(
         "Hidden probe, prompt", GREEN, DASHED, "P", "task-tuned; the same probe before the attempt, on the prompt"
     ),
+    "own_verdict": Style("Own verdict", ORANGE, "-", "<", 'task-tuned; how sure it is of its own "no"'),
     "token_entropy": Style("Token entropy", ORANGE, DASHDOT, "h", "task-tuned; a threshold on the tokens' entropy"),
     "sample_agreement": Style(
         "Sample agreement", ORANGE, DASHED, "H", "task-tuned; five more samples, as many as answer otherwise decide"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from edgekit.experiment.routers.base import Fit, Router, Scorer
 from edgekit.experiment.routers.classifier import fit_answer_router, fit_prompt_router
 from edgekit.experiment.routers.hidden_probe import fit_hidden_probe, fit_hidden_probe_prompt
+from edgekit.experiment.routers.own_verdict import fit_own_verdict
 from edgekit.experiment.routers.pretrained import pretrained_router
 from edgekit.experiment.routers.sample_agreement import SAMPLES, fit_sample_agreement
 from edgekit.experiment.routers.token_entropy import fit_token_entropy
@@ -14,8 +15,9 @@ ROUTERS = {
     "answer_router": Router(fit_answer_router, before_attempt=False, encoder_reads="answer"),
     "hidden_probe": Router(fit_hidden_probe, before_attempt=False),
     "hidden_probe_prompt": Router(fit_hidden_probe_prompt, before_attempt=True),
-    "token_entropy": Router(fit_token_entropy, before_attempt=False),
-    "sample_agreement": Router(fit_sample_agreement, before_attempt=False, samples=SAMPLES),
+    "own_verdict": Router(fit_own_verdict, before_attempt=False, is_fitted=False),
+    "token_entropy": Router(fit_token_entropy, before_attempt=False, is_fitted=False),
+    "sample_agreement": Router(fit_sample_agreement, before_attempt=False, is_fitted=False, samples=SAMPLES),
 }
 
 __all__ = ["ROUTERS", "Fit", "Router", "Scorer", "find_router"]

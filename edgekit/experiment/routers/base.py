@@ -27,11 +27,13 @@ class Fit(Protocol):
 class Router:
     """How to fit it, and whether it reads the prompt only, so that a hand-off costs no token on the device.
 
+    ``is_fitted``: whether it needs labelled attempts; where not, ``fit`` is given others and reads no label.
     ``encoder_reads``: for a classifier of texts, what a pretrained encoder in its place would read. ``samples``: how
     many drawn responses to each problem it looks at; their tokens are the price that a prompt pays for it.
     """
 
     fit: Fit
     before_attempt: bool
+    is_fitted: bool = True
     encoder_reads: Reads | None = None
     samples: int = 0

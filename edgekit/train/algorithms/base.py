@@ -22,12 +22,14 @@ class Plan:
     """What a batch of P prompts with G responses each teaches.
 
     rewards, advantages: (P, G) float32. ``kept``: the prompts that update the policy. The update follows
-    sum over kept prompts and their responses of advantage * grad log pi(y | x), divided by their number.
+    sum over kept prompts and their responses of advantage * grad log pi(y | x), divided by ``divisor``: how many are
+    kept, unless an algorithm says otherwise.
     """
 
     rewards: Tensor
     advantages: Tensor
     kept: KeptPrompts
+    divisor: int
 
 
 @dataclass
@@ -65,7 +67,8 @@ class Algorithm(ABC):
         pairs = zip(outcomes, cloud_correct, strict=True)
         rewards = torch.tensor([[self.reward(outcome, cloud) for outcome in group] for group, cloud in pairs])
         solved = [any(outcome.correct for outcome in group) for group in outcomes]
-        return Plan(rewards, self.advantages(rewards, outcomes), self.keep(solved, cloud_correct, seed=seed))
+        kept = self.keep(solved, cloud_correct, seed=seed)
+        return Plan(rewards, self.advantages(rewards, outcomes), kept, len(kept.indices))
 
 
 @dataclass

@@ -54,8 +54,39 @@ def causal(token_ids: Tensor, padding: Tensor | None) -> tuple[Tensor, Attend]:
     return positions, attend
 
 
+def product_dtype(x: Tensor) -> torch.dtype:
+    """The type in which attention multiplies what comes in ``x``'s: autocast's, but on a CPU ``x``'s own.
+
+    A CPU's bfloat16 backward pass is ten times slower.
+    """
+    kind = x.device.type
+    return x.dtype if kind == "cpu" or not torch.is_autocast_enabled(kind) else torch.get_autocast_dtype(kind)
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False) -> Tensor:
-    """Grouped-query attention, kept out of autocast: its bfloat16 backward is ten times slower on a CPU."""
-    k, v = expand_groups(k, q.shape[1]), expand_groups(v.to(q.dtype), q.shape[1])  # q, k: rotated in float32
+    """Grouped-query attention in :func:`product_dtype` of q, kept out of autocast."""
+    dtype = product_dtype(q)
+    q, k, v = q.to(dtype), k.to(dtype), v.to(dtype)  # q, k: rotated in float32
     with torch.autocast(q.device.type, enabled=False):
-        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        if q.device.type == "cpu":
+            k, v = expand_groups(k, q.shape[1]), expand_groups(v, q.shape[1])
+            return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal)
+        return shared_keys_attention(q, k, v, mask, is_causal=is_causal)
+
+
+def shared_keys_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None, *, is_causal: bool = False
+) -> Tensor:
+    """The same without a copy of keys and values for each head.
+
+    Fused kernels that know groups take no mask. With one, the heads of a group stand where further queries would.
+    """
+    if mask is None or q.shape[1] == k.shape[1]:
+        grouped = q.shape[1] != k.shape[1]
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=is_causal, enable_gqa=grouped)
+    queries = q.shape[2]
+    heads = q.shape[1] // k.shape[1]
+    if mask.shape[-2] > 1:  # (..., T, S) -> (..., heads * T, S)
+        mask = mask.unsqueeze(-3).expand(*mask.shape[:-2], heads, *mask.shape[-2:]).flatten(-3, -2)
+    context = F.scaled_dot_product_attention(q.unflatten(1, (-1, heads)).flatten(2, 3), k, v, attn_mask=mask)
+    return context.unflatten(2, (heads, queries)).flatten(1, 2)

@@ -10,11 +10,10 @@ from __future__ import annotations
 import copy
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from edgekit.policy.attention import Attend, attention, causal, visible
+from edgekit.policy.attention import Attend, causal
 from edgekit.policy.rope import rope_table
 from edgekit.policy.traits import ACTIVATIONS, ModelConfig
 
@@ -223,59 +222,9 @@ def bfloat16_copy(model: PolicyModel) -> PolicyModel:
     return twin
 
 
-class KVCache:
-    """A static KV cache for left-padded batches: rows share the write position.
-
-    keys, values: (layers, B, K, S, D) float32.
-    """
-
-    def __init__(self, config: ModelConfig, batch: int, length: int, device: torch.device | str = "cpu") -> None:
-        shape = (config.num_hidden_layers, batch, config.num_key_value_heads, length, config.head_dim)
-        self.keys = torch.zeros(shape, device=device)
-        self.values = torch.zeros(shape, device=device)
-        self.padding = torch.zeros(batch, dtype=torch.int64, device=device)
-        self.end = 0
-
-    def reserve(self, length: int) -> None:
-        """Make room for at least ``length`` positions, doubling, so that growing costs little."""
-        missing = length - self.keys.shape[3]
-        if missing > 0:
-            extra = (0, 0, 0, max(missing, self.keys.shape[3]))
-            self.keys, self.values = F.pad(self.keys, extra), F.pad(self.values, extra)
-
-    def select(self, rows: Tensor) -> None:
-        """Keep (or repeat) the given rows (n,) int64."""
-        self.keys, self.values = self.keys.index_select(1, rows), self.values.index_select(1, rows)
-        self.padding = self.padding[rows]
-
-
-@torch.inference_mode()
-def step(model: PolicyModel, token_ids: Tensor, cache: KVCache) -> Tensor:
-    """Append token_ids (B, T) to the cache; returns the last position's logits (B, vocab)."""
-    start, end = cache.end, cache.end + token_ids.shape[1]
-    index = torch.arange(end, device=token_ids.device)
-    queries = index[start:]
-    padded = bool(cache.padding.any())
-    positions = (queries[None, :] - cache.padding[:, None]).clamp(min=0) if padded else queries
-    real = None
-    if padded:
-        own = index[None, None, :] == queries[None, :, None]
-        real = ((index[None, None, :] >= cache.padding[:, None, None]) | own).unsqueeze(1)  # (B, 1, T, end)
-
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
-        cache.keys[layer, :, :, start:end] = k
-        cache.values[layer, :, :, start:end] = v
-        first = 0 if window is None else max(0, start + 1 - window)  # what the first query sees begins here
-        k, v = cache.keys[layer, :, :, first:end], cache.values[layer, :, :, first:end]
-        if q.shape[2] == 1:
-            # All heads of a group look at the same keys: they stand where several queries would, nothing is copied.
-            grouped = q.reshape(q.shape[0], k.shape[1], -1, q.shape[3])
-            return attention(grouped, k, v, None if real is None else real[..., first:]).reshape(q.shape)
-        if real is None and start == 0 and (window is None or window >= end):
-            return attention(q, k, v, is_causal=True)
-        seen = visible(queries[:, None], index[first:], window)
-        return attention(q, k, v, seen if real is None else seen & real[..., first:])
-
-    hidden = model.hidden(token_ids, positions, attend)
-    cache.end = end
-    return model.lm_head(hidden[:, -1])
+@torch.no_grad()
+def refresh_copy(twin: PolicyModel, model: PolicyModel) -> None:
+    """Bring ``twin``, a :func:`bfloat16_copy` of ``model``, up to date, in place."""
+    for mine, theirs in zip(twin.modules(), model.modules(), strict=True):
+        if isinstance(mine, nn.Linear) and isinstance(theirs, nn.Linear):
+            mine.weight.copy_(theirs.weight)

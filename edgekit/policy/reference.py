@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 
+from edgekit.policy.batch_decode import BatchDecoder, Pace
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import KVCache, PolicyModel, step
-from edgekit.policy.padding import pad_left
+from edgekit.policy.greedy import GreedyChoice, write_together
+from edgekit.policy.kv_cache import KVCache, step
+from edgekit.policy.model import PolicyModel
 from edgekit.routing.decode_loop import DecodeSession
 from edgekit.routing.decoder import Decision
 from edgekit.routing.step_model import Logits
@@ -44,37 +45,43 @@ def decode_batch(
     marker_bias: float | None = None,
     batch_size: int = 64,
     context_length: int | None = None,
+    pace: Pace | None = None,
 ) -> list[Decision]:
-    """Greedy decisions for many prompts (token ids), stepped together; the same sessions as ``decode``."""
-    limit = context_length or policy.model.config.context_length
-    decisions: dict[int, Decision] = {}
+    """Greedy decisions for many prompts (token ids), stepped together; the same sessions as ``decode``.
+
+    ``pace``: the device's own, if None.
+    """
+    if not prompts:
+        return []
+    model = policy.model
+    context = context_length or model.config.context_length
+    most = min(policy.routing.max_new_tokens, context)
     order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+    sessions = [
+        DecodeSession(policy.routing, policy.vocabulary, len(prompt), context, marker_bias) for prompt in prompts
+    ]
+    bias = policy.routing.marker_bias if marker_bias is None else marker_bias
+    rows, longest = min(batch_size, len(prompts)), len(prompts[order[-1]])
+    choice = GreedyChoice(policy.routing, model.without_token, model.config.vocab_size, bias, rows, most)
+    decoder = BatchDecoder(model, choice, rows, longest + most, pace)
     for begin in range(0, len(order), batch_size):
-        rows = order[begin : begin + batch_size]
-        sessions = [
-            DecodeSession(policy.routing, policy.vocabulary, len(prompts[row]), limit, marker_bias) for row in rows
-        ]
-        for row, decision in zip(rows, _step_together(policy, [prompts[row] for row in rows], sessions), strict=True):
-            decisions[row] = decision
-    return [decisions[index] for index in range(len(prompts))]
+        batch = order[begin : begin + batch_size]
+        room = min(most, max(context - len(prompts[row]) for row in batch))
+        decoder.begin([prompts[row] for row in batch], 1, room)
+        _step_together(decoder, choice, [sessions[row] for row in batch])
+    return [session.decision() for session in sessions]
 
 
-def _step_together(
-    policy: Policy, prompts: Sequence[Sequence[int]], sessions: Sequence[DecodeSession]
-) -> list[Decision]:
-    width = max(len(prompt) for prompt in prompts)
-    length = min(width + policy.routing.max_new_tokens, policy.model.config.context_length + width)
-    device = policy.model.cos.device
-    cache = KVCache(policy.model.config, len(prompts), length, device)
-    tokens, cache.padding = pad_left(prompts, device)
-    alive = list(sessions)
-    while True:
-        logits = step(policy.model, tokens, cache).cpu().numpy()
-        following = [session.advance(row) for session, row in zip(alive, logits, strict=True)]
-        keep = [index for index, token in enumerate(following) if token is not None]
-        if not keep:
-            return [session.decision() for session in sessions]
-        if len(keep) < len(alive):
-            cache.select(torch.tensor(keep, device=device))
-            alive = [alive[index] for index in keep]
-        tokens = torch.tensor(np.array([[following[index]] for index in keep], np.int64), device=device)
+def _step_together(decoder: BatchDecoder, choice: GreedyChoice, sessions: Sequence[DecodeSession]) -> None:
+    rows = list(range(len(sessions)))
+    while rows:
+        before = decoder.read
+        chunk = decoder.write()
+        rows, taken, instead = write_together(choice, [sessions[row] for row in rows], rows, chunk)
+        if instead:
+            decoder.go_back(before + taken, instead)
+        if rows:
+            left = decoder.keep(rows, 1.0)
+            sessions = [sessions[row] for row in left]
+            place = {row: index for index, row in enumerate(left)}
+            rows = [place[row] for row in rows]

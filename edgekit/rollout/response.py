@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgekit.routing.decoder import Decision, RoutingDecoder
@@ -27,9 +27,11 @@ class Response:
     decoder: RoutingDecoder
     log_probs: list[float | None] = field(default_factory=list)
 
-    def push(self, token_id: int, log_prob: float | None) -> None:
-        """Take one token; a response that has ended ignores it."""
-        if not self.decoder.done:
+    def extend(self, token_ids: Iterable[int], log_probs: Iterable[float | None]) -> None:
+        """Take more tokens, up to the one that ends the response; what was drawn after it is nobody's."""
+        for token_id, log_prob in zip(token_ids, log_probs, strict=True):
+            if self.decoder.done:
+                return
             self.decoder.push(token_id)
             self.log_probs.append(log_prob)
 

@@ -8,16 +8,15 @@ the answer) is part of the response and is trained like any other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.errors import EdgekitError, NotFinite
+from edgekit.policy.batch_decode import BatchDecoder, Pace, pace_of
 from edgekit.policy.checkpoint import Policy
-from edgekit.policy.model import KVCache, bfloat16_copy, step
-from edgekit.policy.padding import pad_left
+from edgekit.policy.model import PolicyModel, bfloat16_copy, refresh_copy
+from edgekit.rollout.draw import DrawnChoice, uniforms
 from edgekit.rollout.response import Group, Response, group_of
 from edgekit.routing.decoder import RoutingDecoder
 
@@ -43,76 +42,89 @@ def sample_groups(
     :class:`EdgekitError` for a prompt that leaves no room in the context, :class:`NotFinite` for logits that are no
     numbers.
     """
-    if bfloat16:
-        policy = replace(policy, model=bfloat16_copy(policy.model))
-    prompts_per_batch = max(1, rows_per_batch // group_size)
-    limit = policy.routing.max_new_tokens
-    groups: list[Group] = []
-    for begin in range(0, len(prompts), prompts_per_batch):
-        batch = prompts[begin : begin + prompts_per_batch]
-        noise = [uniforms(seed, first + begin + index, group_size, limit) for index in range(len(batch))]
-        with torch.autocast(policy.model.cos.device.type, torch.bfloat16, enabled=bfloat16):
-            rows = _sample_batch(policy, batch, group_size, temperature, torch.cat(noise))
-        for index, prompt in enumerate(batch):
-            groups.append(group_of(prompt, rows[index * group_size : (index + 1) * group_size]))
-    return groups
+    sampler = Sampler(policy, temperature, rows_per_batch=rows_per_batch, bfloat16=bfloat16)
+    return sampler.sample(prompts, group_size, seed=seed, first=first)
 
 
-def uniforms(seed: int, stream: int, group_size: int, length: int) -> Tensor:
-    """Numbers in [0, 1), (group_size, length) float32, of the random stream (``seed``, ``stream``)."""
-    state = int(np.random.SeedSequence([seed, stream]).generate_state(1, np.uint64)[0])
-    return torch.rand(group_size, length, generator=torch.Generator().manual_seed(state))
+class Sampler:
+    """Samples groups from ``policy`` as it is at each call; arguments as :func:`sample_groups`'s.
 
-
-def draw(logits: Tensor, temperature: float, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """One token id per row (n,) int64, sampled from softmax(logits (n, vocab) / temperature) by ``uniform`` (n,).
-
-    The token is where the cumulated probabilities pass the uniform number's share of their sum. Its log-probability
-    (n,) float32 comes with it. Raises :class:`NotFinite` for logits that are no numbers.
+    On a GPU it keeps cache and captured steps for the next call, which may be another training step's. ``pace``: the
+    device's own, if None.
     """
-    # In float64 a number below 1 times the sum stays below the sum, so the token is always one of the vocabulary.
-    probabilities = (logits.float() / temperature).softmax(-1)
-    cumulated = probabilities.cumsum(-1, dtype=torch.float64)
-    if not bool(cumulated[:, -1].isfinite().all()):
-        raise NotFinite("the policy's logits are not finite")
-    tokens = torch.searchsorted(cumulated, uniform[:, None].double() * cumulated[:, -1:], right=True)
-    return tokens[:, 0], probabilities.gather(-1, tokens)[:, 0].log()
 
+    def __init__(
+        self,
+        policy: Policy,
+        temperature: float,
+        *,
+        rows_per_batch: int = 512,
+        bfloat16: bool = False,
+        pace: Pace | None = None,
+    ) -> None:
+        self.policy, self.temperature = policy, temperature
+        self.rows_per_batch, self.bfloat16 = rows_per_batch, bfloat16
+        self.pace = pace or pace_of(policy.model.cos.device)
+        self._model: PolicyModel | None = None
+        self._kept: tuple[BatchDecoder, DrawnChoice] | None = None
+        self._addresses: list[int] = []
 
-@torch.inference_mode()
-def _sample_batch(
-    policy: Policy,
-    prompts: Sequence[Sequence[int]],
-    group_size: int,
-    temperature: float,
-    noise: Tensor,  # (rows, max_new_tokens)
-) -> list[Response]:
-    width = max(len(prompt) for prompt in prompts)
-    context = policy.model.config.context_length
-    if width >= context:
-        raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
-    limit = min(policy.routing.max_new_tokens, context - width)
-    spec = policy.routing.model_copy(update={"max_new_tokens": limit})
-    device = policy.model.cos.device
-    cache = KVCache(policy.model.config, len(prompts), width + limit, device)
-    tokens, cache.padding = pad_left(prompts, device)
-    logits = step(policy.model, tokens, cache)
-    repeat = torch.arange(len(prompts), device=device).repeat_interleave(group_size)
-    cache.select(repeat)
-    logits = logits[repeat]
-    responses = [Response(RoutingDecoder(spec, policy.vocabulary)) for _ in range(len(repeat))]
-    rows = list(responses)  # what each cache row writes
-    for position in range(limit):
-        logits[:, policy.model.without_token] = -torch.inf
-        tokens, log_probs = draw(logits.cpu(), temperature, noise[:, position])
-        for row, token, log_prob in zip(rows, tokens.tolist(), log_probs.tolist(), strict=True):
-            row.push(token, log_prob)
-        alive = [index for index, row in enumerate(rows) if not row.decoder.done]
-        if not alive or position == limit - 1:
-            break
-        if len(alive) < COMPACT_BELOW * len(rows):
-            cache.select(torch.tensor(alive, device=device))
-            tokens, noise = tokens[alive], noise[alive]
-            rows = [rows[index] for index in alive]
-        logits = step(policy.model, tokens[:, None].to(device), cache)
-    return responses
+    def sample(self, prompts: Sequence[Sequence[int]], group_size: int, *, seed: int, first: int = 0) -> list[Group]:
+        """A group for each of ``prompts``; see :func:`sample_groups`."""
+        self._take_weights()
+        prompts_per_batch = max(1, self.rows_per_batch // group_size)
+        limit = self.policy.routing.max_new_tokens
+        kind = self.policy.model.cos.device.type
+        groups: list[Group] = []
+        for begin in range(0, len(prompts), prompts_per_batch):
+            batch = prompts[begin : begin + prompts_per_batch]
+            noise = [uniforms(seed, first + begin + index, group_size, limit) for index in range(len(batch))]
+            with torch.autocast(kind, torch.bfloat16, enabled=self.bfloat16, cache_enabled=False):
+                rows = self._write(batch, group_size, noise)
+            for index, prompt in enumerate(batch):
+                groups.append(group_of(prompt, rows[index * group_size : (index + 1) * group_size]))
+        if not self.pace.halves:
+            self._model = self._kept = None  # nothing is captured: the update may have the memory
+        return groups
+
+    def _take_weights(self) -> None:
+        """Bring the model that samples up to date; what was captured of weights that lay elsewhere is dropped."""
+        model = self.policy.model
+        addresses = [parameter.data_ptr() for parameter in model.parameters()]
+        if self._model is None or addresses != self._addresses:
+            self._addresses, self._kept = addresses, None
+            self._model = bfloat16_copy(model) if self.bfloat16 else model
+        elif self.bfloat16:
+            refresh_copy(self._model, model)
+
+    def _write(self, prompts: Sequence[Sequence[int]], group_size: int, noise: Sequence[Tensor]) -> list[Response]:
+        policy, context = self.policy, self.policy.model.config.context_length
+        width = max(len(prompt) for prompt in prompts)
+        if width >= context:
+            raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
+        limit = min(policy.routing.max_new_tokens, context - width)
+        spec = policy.routing.model_copy(update={"max_new_tokens": limit})
+        responses = [Response(RoutingDecoder(spec, policy.vocabulary)) for _ in range(len(prompts) * group_size)]
+        decoder, choice = self._room(len(responses), width + limit)
+        choice.begin(noise)
+        decoder.begin(prompts, group_size, limit)
+        rows = list(responses)  # what each cache row writes
+        while True:
+            tokens, log_probs, finite = decoder.write()
+            if not bool(finite.all()):
+                raise NotFinite("the policy's logits are not finite")
+            for row, *written in zip(rows, tokens.tolist(), log_probs.tolist(), strict=True):
+                row.extend(*written)
+            alive = [index for index, row in enumerate(rows) if not row.decoder.done]
+            if not alive or decoder.full:
+                return responses
+            rows = [rows[index] for index in decoder.keep(alive, COMPACT_BELOW)]
+
+    def _room(self, rows: int, length: int) -> tuple[BatchDecoder, DrawnChoice]:
+        if self._kept is None or not self._kept[0].has_room(rows, length):
+            assert self._model is not None
+            self._kept = None  # its memory first
+            limit = self.policy.routing.max_new_tokens
+            choice = DrawnChoice(self.temperature, self.policy.model.without_token, rows, limit)
+            self._kept = BatchDecoder(self._model, choice, rows, length, self.pace), choice
+        return self._kept

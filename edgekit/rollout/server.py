@@ -122,7 +122,7 @@ class RolloutServer:
             )
             for row, reply in zip(batch, replies, strict=True):
                 for token_id, log_prob in reply[: limit - len(row.decoder.token_ids)]:
-                    row.push(token_id, log_prob)
+                    row.extend([token_id], [log_prob])
             waiting = [row for row in waiting if not row.decoder.done and len(row.decoder.token_ids) < limit]
         return group_of(prompt, rows)
 

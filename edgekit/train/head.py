@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-LOGITS_AT_ONCE = 16_000_000
-"""64 MB in float32, few enough to be cheap and enough rows that the products run at full speed."""
+LOGITS_AT_ONCE = {"cpu": 16_000_000, "cuda": 128_000_000}
+"""By device: few enough to be cheap (64 MB in float32; 512 MB) and enough rows that products run at full speed."""
 
 
 def chosen_log_probs(
@@ -48,7 +48,7 @@ class _ChosenLogProbs(torch.autograd.Function):
         chosen = torch.empty(len(ids), dtype=exact, device=hidden.device)
         normalizer = torch.empty_like(chosen)
         products = weight.to(dtype)
-        for rows in _chunks(len(ids), len(weight)):
+        for rows in _chunks(len(ids), weight):
             logits = _logits(hidden[rows], products, temperature, exact, without)
             normalizer[rows] = logits.logsumexp(-1)
             chosen[rows] = logits.gather(-1, ids[rows, None])[:, 0]
@@ -63,7 +63,7 @@ class _ChosenLogProbs(torch.autograd.Function):
         products = weight.to(ctx.dtype)
         hidden_grad = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
         weight_grad = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
-        for rows in _chunks(len(ids), len(weight)):
+        for rows in _chunks(len(ids), weight):
             slope = _logits(hidden[rows], products, ctx.temperature, normalizer.dtype, ctx.without)
             # d log p / d logits = one-hot - p
             slope.sub_(normalizer[rows, None]).exp_().mul_(-scale[rows])
@@ -76,8 +76,8 @@ class _ChosenLogProbs(torch.autograd.Function):
         return hidden_grad, weight_grad, None, None, None, None
 
 
-def _chunks(rows: int, vocabulary: int) -> list[slice]:
-    size = max(1, LOGITS_AT_ONCE // vocabulary)
+def _chunks(rows: int, weight: Tensor) -> list[slice]:
+    size = max(1, LOGITS_AT_ONCE.get(weight.device.type, LOGITS_AT_ONCE["cpu"]) // len(weight))
     return [slice(begin, begin + size) for begin in range(0, rows, size)]
 
 

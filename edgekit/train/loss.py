@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgekit.policy.activations import entering
-from edgekit.policy.attention import Attend, attention, causal, visible
+from edgekit.policy.attention import Attend, attention, causal, product_dtype, visible
 from edgekit.policy.model import PolicyModel
 from edgekit.train.batches import Batch
 from edgekit.train.head import chosen_log_probs
@@ -39,6 +39,8 @@ def token_log_probs(
     positions, attend = causal(batch.prompts, batch.padding if bool(batch.padding.any()) else None)
 
     def attend_and_keep(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
+        if q.device.type != "cpu":  # on a CPU attention has no smaller type
+            k, v = k.to(product_dtype(q)), v.to(product_dtype(q))
         past.setdefault(layer, (k, v))  # a block that is computed again must not replace them
         return attend(layer, q, k, v, window)
 
@@ -72,8 +74,8 @@ def _after(batch: Batch, past: dict[int, tuple[Tensor, Tensor]]) -> tuple[Tensor
 
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor, window: int | None) -> Tensor:
         keys, values = past[layer]
-        k = torch.cat([keys.index_select(0, batch.owner), k], dim=2)
-        v = torch.cat([values.index_select(0, batch.owner).to(v.dtype), v], dim=2)
+        k = torch.cat([keys.index_select(0, batch.owner), k.to(keys.dtype)], dim=2)
+        v = torch.cat([values.index_select(0, batch.owner), v.to(values.dtype)], dim=2)
         return attention(q, k, v, mask(window))
 
     return width - padding[:, None] + index[None, :], attend

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from edgekit.atomic_write import new_directory
 from edgekit.policy.checkpoint import Policy, save_policy
 from edgekit.rollout.response import Group
-from edgekit.rollout.sampler import sample_groups
+from edgekit.rollout.sampler import Sampler
 from edgekit.rollout.server import KEY_VARIABLE, RolloutServer, server_address
 from edgekit.tasks.base import Problem
 from edgekit.train.config import TrainConfig
@@ -39,43 +39,47 @@ def responses_of(config: TrainConfig, policy: Policy, run_dir: Path, ranks: Rank
 
 
 class SampledHere:
-    """By the run's own model."""
+    """By the run's own model, whose sampler keeps its memory from step to step where that pays."""
 
     def __init__(self, config: TrainConfig, policy: Policy, ranks: Ranks) -> None:
         self.config, self.policy, self.ranks = config, policy, ranks
+        self.sampler = Sampler(
+            policy, config.temperature, rows_per_batch=config.rows_per_rollout, bfloat16=config.bfloat16
+        )
 
     def sample(self, step: int, problems: Sequence[Problem]) -> list[Group]:
         """See :class:`Responses`."""
-        here = {"rows_per_batch": self.config.rows_per_rollout, "bfloat16": self.config.bfloat16}
-        return self._sample(sample_groups, step, problems, **here)
-
-    def _sample(
-        self, sampler: Callable[..., list[Group]], step: int, problems: Sequence[Problem], **more: Any
-    ) -> list[Group]:
-        return sampler(
-            self.policy,
-            [self.policy.encode(problem.prompt) for problem in problems],
-            self.config.group_size,
-            temperature=self.config.temperature,
-            seed=stream_seed(self.config.seed, Use.SAMPLE, step),
-            first=self.ranks.rank * len(problems),
-            **more,
+        prompts = [self.policy.encode(problem.prompt) for problem in problems]
+        return self.sampler.sample(
+            prompts, self.config.group_size, **streams_of(self.config, self.ranks, step, prompts)
         )
 
 
-class Served(SampledHere):
+class Served:
     """By ``server``, which reads the weights from ``folder``."""
 
     def __init__(self, config: TrainConfig, policy: Policy, ranks: Ranks, server: RolloutServer, folder: Path) -> None:
-        super().__init__(config, policy, ranks)
+        self.config, self.policy, self.ranks = config, policy, ranks
         self.server, self.folder = server, folder
 
     def sample(self, step: int, problems: Sequence[Problem]) -> list[Group]:
         """See :class:`Responses`."""
         self.ranks.from_first(self._publish)
-        return self._sample(self.server.sample_groups, step, problems)
+        config, prompts = self.config, [self.policy.encode(problem.prompt) for problem in problems]
+        return self.server.sample_groups(
+            self.policy,
+            prompts,
+            config.group_size,
+            temperature=config.temperature,
+            **streams_of(config, self.ranks, step, prompts),
+        )
 
     def _publish(self) -> None:
         with new_directory(self.folder, marker_file="routing.json") as folder:
             save_policy(self.policy, folder)
         self.server.load_weights(self.folder)
+
+
+def streams_of(config: TrainConfig, ranks: Ranks, step: int, share: Sequence[object]) -> dict[str, int]:
+    """The random streams of this process's ``share`` of the prompts of ``step``."""
+    return {"seed": stream_seed(config.seed, Use.SAMPLE, step), "first": ranks.rank * len(share)}

@@ -22,7 +22,8 @@ from edgekit.atomic_write import scratch_directory
 from edgekit.errors import EdgekitError
 from edgekit.policy.attention import causal
 from edgekit.policy.checkpoint import Policy, load_vocabulary, save_policy
-from edgekit.policy.model import KVCache, PolicyModel, step
+from edgekit.policy.kv_cache import KVCache, step
+from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_right
 from edgekit.policy.tokens import (
     ANSWER_CLOSE,

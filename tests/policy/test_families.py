@@ -13,7 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import load_model, load_policy, read_config, save_policy
 from edgekit.policy.families import FAMILIES
-from edgekit.policy.model import KVCache, step
+from edgekit.policy.kv_cache import KVCache, step
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER, build_tokenizer
 from edgekit.routing.vocabulary import Vocabulary
 

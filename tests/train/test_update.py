@@ -88,7 +88,7 @@ def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
     kept = torch.ones(vocabulary, dtype=torch.bool).index_fill(0, without, False)
     plain = logits.masked_fill(~kept, -torch.inf).log_softmax(-1)[torch.arange(rows), ids]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(head, "LOGITS_AT_ONCE", at_once)
+        patch.setattr(head, "LOGITS_AT_ONCE", {"cpu": at_once})
         chunked = chosen_log_probs(hidden, weight, ids, temperature, without)
         torch.testing.assert_close(chunked, plain, rtol=1e-11, atol=1e-11)
         got = torch.autograd.grad(chunked, (hidden, weight), upstream)
@@ -97,7 +97,7 @@ def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
 
 
 def test_no_tensor_of_all_logits_is_ever_kept_or_made(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "LOGITS_AT_ONCE", 32 * policy.model.config.vocab_size)
+    monkeypatch.setattr(head, "LOGITS_AT_ONCE", {"cpu": 32 * policy.model.config.vocab_size})
     samples = some_samples(200)
     tokens = sum(len(sample.response_ids) for sample in samples if sample.advantage)
     largest = 0

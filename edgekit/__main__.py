@@ -8,6 +8,8 @@ import signal
 import sys
 from contextlib import suppress
 
+LATER_S = 0.01
+
 
 def main() -> None:
     """Run the command that was typed. Ctrl-C ends it with 130 and no traceback, while it still imports too."""
@@ -23,14 +25,28 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     from edgekit.cli.app import INTERRUPTED, run_command
 
-    if listens:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    code = run_command()
-    if listens:
-        signal.signal(signal.SIGINT, _leave)
+    try:
+        if listens:
+            sys.unraisablehook = _interrupted_late
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run_command()
+        if listens:
+            signal.signal(signal.SIGINT, _leave)
+    except KeyboardInterrupt:  # a second one, while the first was told of, or one between two commands of this function
+        _leave()
     if code == INTERRUPTED:
         _leave()
     sys.exit(code)
+
+
+def _interrupted_late(lost: sys.UnraisableHookArgs) -> None:
+    """Have Ctrl-C come again that came while Python cleaned an object up, which would only tell of it and go on."""
+    if lost.exc_type is KeyboardInterrupt:
+        from threading import Timer
+
+        Timer(LATER_S, os.kill, (os.getpid(), signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def _leave(*_: object) -> None:

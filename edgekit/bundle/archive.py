@@ -10,6 +10,7 @@ import errno
 import os
 import shutil
 import stat
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,10 +32,11 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = stat.S_IFREG | 0o644
 _END, _END_BYTES = b"PK\x05\x06", 22
 _ZIP64, _ZIP64_BYTES = b"PK\x06\x07", 20
-_UNREADABLE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError)
+_UNREADABLE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, ArithmeticError, struct.error)
 """What the reader raises for bytes that are no archive; ValueError also where an entry begins beyond any file."""
-_CONTRADICTORY = frozenset({errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR})
-"""What the system says of places before the file's beginning, and of names that are files and folders at once."""
+_CONTRADICTORY = frozenset({errno.EINVAL, errno.EEXIST, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG})
+"""What the system says of places before the file's beginning, and of names that are files and folders at once, or are
+too long."""
 
 
 def pack_archive(bundle: Path, out: Path) -> Path:
@@ -145,6 +147,8 @@ def _unpack_files(archive: zipfile.ZipFile, source: Path, folder: Path, size: in
 
 def _fault(entry: zipfile.ZipInfo) -> str | None:
     """What keeps an entry from being a file as we pack it."""
+    if not entry.filename:
+        return "is no name"
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG) or entry.is_dir():
         return "is no plain file"
     if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:

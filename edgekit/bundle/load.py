@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -12,19 +14,23 @@ from tokenizers import Tokenizer
 
 from edgekit.atomic_write import finish_replacement
 from edgekit.bundle.conformance import CONFORMANCE, AnyCase, read_conformance
-from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, describe_file, read_manifest
+from edgekit.bundle.manifest import MANIFEST, ROUTING, TOKENIZER, Manifest, read_manifest
 from edgekit.errors import BundleError, ErrorKind, listed
+from edgekit.plain_file import open_plain
 from edgekit.routing.decoder import Decision
 from edgekit.routing.prompt_encoder import PromptEncoder, encoder_of
 from edgekit.routing.prompt_tokens import read_tokenizer
 from edgekit.routing.spec import RoutingSpec, load_routing
-from edgekit.routing.turns import TurnFormat, load_turns
+from edgekit.routing.turns import TURNS, TurnFormat, load_turns
 from edgekit.routing.vocabulary import Vocabulary, load_vocabulary
 
 LEFT_BY_SYSTEMS = frozenset({".DS_Store", "Thumbs.db", "desktop.ini"})
 """What Finder and Explorer leave in folders that they show; nothing reads it, so it does no harm."""
 MOST_FAULTS = 1000
 """Where looking for more that does not belong to a bundle ends."""
+READ_ON_OPENING = frozenset({ROUTING, TOKENIZER, TURNS})
+BLOCK = 2**23
+"""Bytes hashed at once: few enough blocks that hashing seldom waits for the interpreter to be free."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,27 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
     """
     finish_replacement(path)
     manifest = read_manifest(path)
-    faults = file_faults(path, manifest, hashes=check)
-    if faults:
-        raise BundleError(f"damaged bundle: {path}. {listed(faults)}. Export the bundle again.")
+    if faults := misplaced(path, manifest, sizes=check):
+        raise _damaged(path, faults)
+    hashed = manifest.files.keys() if check else set()
+    with ThreadPoolExecutor(1) as beside:
+        # What is read here is read once its hash is right. The artifact's is computed meanwhile, on another core, and
+        # nobody is told of the bundle before that is right too.
+        others = beside.submit(_changed, path, manifest, hashed - READ_ON_OPENING)
+        if faults := _changed(path, manifest, hashed & READ_ON_OPENING):
+            raise _damaged(path, [*faults, *others.result()])
+        opened = _read(path, manifest)
+    if faults := others.result():
+        raise _damaged(path, faults)
+    return opened
+
+
+def _damaged(path: Path, faults: list[str]) -> BundleError:
+    return BundleError(f"damaged bundle: {path}. {listed(faults)}. Export the bundle again.")
+
+
+def _read(path: Path, manifest: Manifest) -> Bundle:
+    """The bundle, from files that are as the manifest says."""
     routing = load_routing(path / ROUTING)
     tokenizer_path = path / TOKENIZER
     vocabulary = load_vocabulary(tokenizer_path, routing)
@@ -90,20 +114,33 @@ def open_bundle(path: Path, check: bool = True) -> Bundle:
     return Bundle(path, manifest, tokenizer, routing, vocabulary, load_turns(path))
 
 
-def file_faults(path: Path, manifest: Manifest, *, hashes: bool = True) -> list[str]:
-    """Every way in which the folder differs from its manifest; empty if it does not."""
+def misplaced(path: Path, manifest: Manifest, *, sizes: bool = True) -> list[str]:
+    """What lies in the folder otherwise than its manifest says: absent, no plain file, of another size, or unlisted."""
     present, faults = _walk(path, set(manifest.files) | {MANIFEST})
     for name, entry in sorted(manifest.files.items()):
         if name not in present:
             faults.append(f"{name} is missing")
-        elif hashes and present[name] != entry.size:
+        elif sizes and present[name] != entry.size:
             faults.append(f"{name} has {present[name]} bytes instead of {entry.size}")
-        elif hashes and describe_file(path / name).sha256 != entry.sha256:
-            faults.append(f"{name} has changed (sha256 differs)")
     faults += [f"the manifest lacks {name}" for name in (ROUTING, TOKENIZER, CONFORMANCE) if name not in manifest.files]
     if not any(name == manifest.artifact or name.startswith(manifest.artifact + "/") for name in manifest.files):
         faults.append(f"the manifest lacks the artifact {manifest.artifact}")
     return faults
+
+
+def _changed(path: Path, manifest: Manifest, names: Collection[str]) -> list[str]:
+    """Those of the files ``names`` whose bytes are not the manifest's."""
+    changed = [name for name in sorted(names) if _sha256(path / name) != manifest.files[name].sha256]
+    return [f"{name} has changed (sha256 differs)" for name in changed]
+
+
+def _sha256(path: Path) -> str:
+    digest, block = hashlib.sha256(), bytearray(max(1, min(BLOCK, path.stat().st_size)))
+    view = memoryview(block)
+    with open_plain(path) as file:
+        while size := file.readinto(view):
+            digest.update(view[:size])
+    return digest.hexdigest()
 
 
 def _walk(folder: Path, known: Collection[str]) -> tuple[dict[str, int], list[str]]:

@@ -13,11 +13,14 @@ LARGEST = 2**28
 
 
 def send(connection: socket.socket, value: Any, beside: bytes | memoryview = b"") -> None:
-    """Write one message."""
+    """Write one message, in one piece where it fits: what is sent in two wakes the other side twice."""
     text = json.dumps(value).encode()
-    connection.sendall(HEAD.pack(len(text), len(beside)) + text)
-    if beside:
-        connection.sendall(beside)
+    head = HEAD.pack(len(text), len(beside)) + text
+    sent = connection.sendmsg((head, beside))
+    for part in (head, beside):
+        if sent < len(part):
+            connection.sendall(memoryview(part)[sent:])
+        sent = max(0, sent - len(part))
 
 
 def receive(connection: socket.socket, seconds: float | None = None) -> tuple[Any, bytearray]:

@@ -27,13 +27,16 @@ class AddedTokens:
     """Added tokens by their text: ``tokens`` maps it to the id and the flags."""
 
     def __init__(self, tokens: Mapping[str, tuple[int, AddedToken]]) -> None:
-        self._by_first: dict[str, list[tuple[str, int, AddedToken]]] = {}
-        for text in sorted(filter(None, tokens), key=len, reverse=True):
-            self._by_first.setdefault(text[0], []).append((text, *tokens[text]))
-        self._first = re.compile(f"[{''.join(map(re.escape, self._by_first))}]") if self._by_first else None
+        self._tokens = {text: token for text, token in tokens.items() if text}
+        lengths: dict[str, set[int]] = {}
+        for text in self._tokens:
+            lengths.setdefault(text[0], set()).add(len(text))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        """By a token's first character, how long those that begin with it are: few, where tokens are thousands."""
+        self._first = re.compile(f"[{''.join(map(re.escape, lengths))}]") if lengths else None
 
     def __len__(self) -> int:
-        return sum(map(len, self._by_first.values()))
+        return len(self._tokens)
 
     def split(self, text: str, within: Sequence[range]) -> Iterator[int | range]:
         """In order, the ids of the tokens in ``text`` that lie inside one of ``within``, and what is between them."""
@@ -59,10 +62,11 @@ class AddedTokens:
         """Where the next token begins and ends, its id, and itself."""
         while self._first is not None and (match := self._first.search(text, at)):
             at = match.start()
-            for content, token_id, token in self._by_first[text[at]]:
-                end = at + len(content)
-                if text.startswith(content, at) and any(each.start <= at and end <= each.stop for each in within):
-                    return at, end, token_id, token
+            for length in self._lengths[text[at]]:
+                end = at + length
+                found = self._tokens.get(text[at:end])
+                if found is not None and any(each.start <= at and end <= each.stop for each in within):
+                    return at, end, *found
             at += 1
         return None
 

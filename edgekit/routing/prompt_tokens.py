@@ -16,7 +16,7 @@ from tokenizers import PreTokenizedString, Tokenizer
 from edgekit.errors import BundleError, EdgekitError, ErrorKind
 from edgekit.plain_file import TOKENIZER_BYTES, read_text
 from edgekit.routing.added_tokens import AddedTokens
-from edgekit.routing.tokenizer_bounds import growth_fault
+from edgekit.routing.tokenizer_bounds import added_fault, growth_fault
 
 
 def read_tokenizer(path: Path) -> Tokenizer:
@@ -27,7 +27,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         raise BundleError(f"no tokenizer: {path}. There is no such file. Check the path.", ErrorKind.ABSENT) from None
     except (OSError, ValueError) as error:
         raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
-    if fault := growth_fault(tokenizer):
+    if fault := growth_fault(tokenizer) or added_fault(tokenizer):
         raise BundleError(f"unusable tokenizer: {path}. {fault[0].upper()}{fault[1:]}. Take another model's.")
     return tokenizer
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from edgekit.atomic_write import write_file
 from edgekit.errors import BundleError, ErrorKind
@@ -16,6 +16,8 @@ from edgekit.routing.prompt_tokens import Part
 
 ROUTING_VERSION = 2
 PROMPT = "{prompt}"
+MOST_PROMPTS = 8
+"""How often a template may repeat the prompt: what it makes of a long one must not fill the memory."""
 Trim = Literal["none", "both", "start", "end"]
 TRIMS: tuple[Trim, ...] = ("none", "both", "start", "end")
 WHITE_SPACE = (
@@ -81,6 +83,13 @@ class RoutingSpec(BaseModel):
     calibrated_call_fraction: float | None = None
     calibration: CalibrationFacts | None = None
     on_no_answer: Literal["cloud", "local"] = "cloud"
+
+    @field_validator("prompt_template")
+    @classmethod
+    def _repeats_little(cls, template: str) -> str:
+        if (times := template.count(PROMPT)) > MOST_PROMPTS:
+            raise ValueError(f"{PROMPT} stands in it {times:,} times, more than {MOST_PROMPTS}")
+        return template
 
     def parts(self, prompt: str) -> list[Part]:
         """What the policy continues for the user's ``prompt``: the template around it, told apart from it."""

@@ -15,6 +15,8 @@ from tokenizers import Tokenizer
 MOST_STEPS = 32
 MOST_GROWTH = 64
 """How many times longer all steps together may make a text."""
+LONGEST_ADDED = 256
+"""Characters of an added token; each place of a text may be looked up in as many lengths as there are."""
 LINEAR = {
     "BertPreTokenizer", "ByteLevel", "Digits", "Lowercase", "Metaspace", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Prepend",
     "Punctuation", "Replace", "Split", "Strip", "StripAccents", "UnicodeScripts", "Whitespace", "WhitespaceSplit",
@@ -56,6 +58,12 @@ def growth_fault(tokenizer: Tokenizer) -> str | None:
         if before == MOST_STEPS or growth > MOST_GROWTH:
             return f"its steps make a text more than {MOST_GROWTH} times as long, or are more than {MOST_STEPS}"
     return None
+
+
+def added_fault(tokenizer: Tokenizer) -> str | None:
+    """Why looking for ``tokenizer``'s added tokens may take too long, or None."""
+    longest = max((len(token.content) for token in tokenizer.get_added_tokens_decoder().values()), default=0)
+    return f"an added token has {longest:,} characters, more than {LONGEST_ADDED}" if longest > LONGEST_ADDED else None
 
 
 def is_linear(tokenizer: Tokenizer) -> bool:

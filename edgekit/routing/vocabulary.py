@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from edgekit.errors import BundleError
 from edgekit.plain_file import TOKENIZER_BYTES, read_text
 from edgekit.routing.spec import RoutingSpec
+from edgekit.routing.tokenizer_kinds import require_kind
 
 
 def byte_alphabet() -> dict[str, int]:
@@ -65,9 +66,11 @@ class Vocabulary:
 
     @classmethod
     def from_tokenizer_json(cls, path: Path, *, visible: tuple[str, ...] = ()) -> Vocabulary:
-        """Read ``path``. Raises :class:`BundleError` if it is no BPE tokenizer."""
+        """Read ``path``. Raises :class:`BundleError` if its tokens are of no kind whose bytes are known."""
         try:
-            return cls.from_tokenizer_data(json.loads(read_text(path, TOKENIZER_BYTES)), visible=visible)
+            data = json.loads(read_text(path, TOKENIZER_BYTES))
+            require_kind(data, path)
+            return cls.from_tokenizer_data(data, visible=visible)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from contextlib import suppress
 from typing import Any
 
 import uvicorn
@@ -36,7 +35,6 @@ class Server:
         self.app, self.url = app, f"http://{shown}:{self._socket.getsockname()[1]}/"
 
     def run(self) -> None:
-        """Answer requests until the process is told to stop (Ctrl-C)."""
+        """Answer requests until the process is told to stop; KeyboardInterrupt (Ctrl-C) when all has ended in order."""
         config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
-        with suppress(KeyboardInterrupt):  # which uvicorn raises again when everything has ended in order
-            uvicorn.Server(config).run(sockets=[self._socket])
+        uvicorn.Server(config).run(sockets=[self._socket])

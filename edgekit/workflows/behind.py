@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit.cloud.oracle import OracleCloud, TaskChat
 from edgekit.errors import EdgekitError
-from edgekit.tasks import get_task
+from edgekit.tasks import get_task, is_remote
 from edgekit.workflows.source import DEFAULT_TASK, AnyPath, open_cloud, task_for
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from edgekit.tasks.base import Task
 
 OWN, ORACLE = "own", "oracle"
+SERVERS = ("openai:", "vllm:")
 
 
 def known_task(source: AnyPath | Policy | Bundle, given: str | None) -> Task:
@@ -49,6 +51,25 @@ def cloud_behind(source: AnyPath | Policy | Bundle, cloud: str | Cloud | None, t
             f"come from anywhere. If you trust it, name it: --cloud {named}."
         )
     return found
+
+
+def check_named(
+    work: Path, settings: Mapping[str, Any] | Sequence[str], places: Mapping[str, str], cloud: Cloud
+) -> None:
+    """Raise :class:`EdgekitError` unless this command's ``settings`` name each of ``places`` that lies on a network.
+
+    ``places``, by setting, are what only the file of ``work`` names, a run or an experiment that goes on: it may be a
+    stranger's, and they would be sent prompts, weights and keys. ``cloud`` is the one among them, opened; where this
+    user's own commands have asked it before, it needs no naming.
+    """
+    given = {text.partition("=")[0].strip() for text in settings}  # a mapping's keys hold no =
+    for setting, place in places.items():
+        is_server = place.startswith(SERVERS) and not (setting == "cloud" and was_asked(cloud))
+        if (is_server or is_remote(place)) and setting not in given:
+            raise EdgekitError(
+                f"{setting} not named: {place}. It lies on a network, and only {work} names it, which may come from "
+                f"anywhere. If you trust it, name it: --set {setting}={place}."
+            )
 
 
 def was_asked(cloud: Cloud) -> bool:

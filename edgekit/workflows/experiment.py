@@ -12,6 +12,7 @@ from edgekit.experiment.config import ExperimentConfig
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
+from edgekit.workflows.behind import check_named
 from edgekit.workflows.learned import appoint
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 from edgekit.workflows.train import TRAINING_CALLS
@@ -51,6 +52,16 @@ def compare_methods(
     cloud = open_cloud(chosen.cloud, task, TRAINING_CALLS)
     if cloud is None:
         raise EdgekitError("cloud: none. An experiment compares who calls one. Use oracle.")
+    if resume:
+        check_named(folder, settings, _places(chosen), cloud)
     appoint(task, cloud)
     run_experiment(chosen, folder, cloud=cloud, seeds=seeds, on_progress=on_progress)
     return Compared(chosen, read_results(folder))
+
+
+def _places(config: ExperimentConfig) -> dict[str, str]:
+    """What may lie on a network, by the setting that names it."""
+    trained = {"train": config.train}
+    trained |= {f"method_overrides.{name}": own for name, own in config.method_overrides.items()}
+    rollouts = {f"{where}.rollouts": str(own["rollouts"]) for where, own in trained.items() if "rollouts" in own}
+    return {"train.task": config.task, "cloud": config.cloud, **rollouts}

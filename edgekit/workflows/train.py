@@ -28,6 +28,7 @@ from edgekit.train.start import start_of
 from edgekit.train.trackers import TrackerName, require_tracker
 from edgekit.train.tracking import Tracking
 from edgekit.warm_start.bases import is_pretrained
+from edgekit.workflows.behind import check_named
 from edgekit.workflows.learned import appoint, training_bill
 from edgekit.workflows.preflight import try_first
 from edgekit.workflows.prices import price_for
@@ -55,8 +56,9 @@ def train(
 
     ``config`` is a preset's name or a YAML file, ``settings`` overrides its keys (a mapping, or texts "key=value").
     ``resume`` goes on from the last checkpoint in ``out`` with the run's own configuration, in which ``settings`` may
-    then change only what a run that diverged needs changed, and raise ``steps`` where the schedule is constant. Under a
-    launcher such as torchrun every process calls this; only the first writes, and calls ``on_progress``, and
+    then change only what a run that diverged needs changed, and raise ``steps`` where the schedule is constant. What a
+    run that goes on names on a network, ``settings`` must name again, but for a cloud that this user has asked before.
+    Under a launcher such as torchrun every process calls this; only the first writes, and calls ``on_progress``, and
     ``on_warning`` when something goes wrong that is no error, as :mod:`edgekit.train.health` sees it. What training
     needs is tried before anything that takes minutes. ``on_bill`` is told before that, in a sentence, what a real cloud
     may be asked; ``prices`` is a YAML table for it. ``track`` has TensorBoard or Weights & Biases take each step's
@@ -75,6 +77,9 @@ def train(
     cloud = open_cloud(chosen.cloud, task, TRAINING_CALLS)
     if cloud is None:
         raise EdgekitError("cloud: none. Training needs a cloud to know what a call is worth. Use oracle.")
+    if resume:
+        places = {"task": chosen.task, "cloud": chosen.cloud, "rollouts": chosen.rollouts}
+        check_named(run_dir, settings, places, cloud)
     appoint(task, cloud)
     bill = training_bill(chosen, task, cloud, price_for(prices, cloud))
     if bill is not None and on_bill is not None:

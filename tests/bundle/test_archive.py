@@ -100,6 +100,17 @@ def folder(entries: Entries) -> None:
     entries.append((zipfile.ZipInfo("folder/"), b""))
 
 
+def nameless(entries: Entries) -> None:
+    entries.append((zipfile.ZipInfo(""), b"x"))
+
+
+def named_too_long(entries: Entries) -> None:
+    manifest = json.loads({entry.filename: data for entry, data in entries}[MANIFEST])
+    manifest["files"]["a" * 5000] = {"sha256": "0" * 64, "size": 1}
+    entries[:] = [(e, json.dumps(manifest).encode() if e.filename == MANIFEST else data) for e, data in entries]
+    entries.append((zipfile.ZipInfo("a" * 5000), b"x"))
+
+
 def compressed(entries: Entries) -> None:
     for entry, _ in entries:
         entry.compress_type = zipfile.ZIP_DEFLATED
@@ -131,6 +142,8 @@ def manifest_that_leaves(entries: Entries) -> None:
         (absolute, "not in the manifest"),
         (link, "no plain file"),
         (folder, "no plain file"),
+        (nameless, "is no name"),
+        (named_too_long, "File name too long"),
         (compressed, "is compressed"),
         (another_byte, "README.md has changed"),
         (longer, "instead of"),

@@ -10,7 +10,7 @@ import pytest
 from hostile.counting import Count, Survives
 from hostile.generators import damaged
 
-from edgekit.bundle.load import file_faults, open_bundle
+from edgekit.bundle.load import misplaced, open_bundle
 from edgekit.bundle.manifest import read_manifest
 from edgekit.errors import BundleError
 from edgekit.simulate.onnx_check import check_model
@@ -68,7 +68,7 @@ def odd_things(folder: Path) -> dict[str, Path]:
 def test_what_the_manifest_does_not_list_is_told(tiny_bundle_folder: Path, tmp_path: Path) -> None:
     bundle = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle"))
     made = odd_things(bundle)
-    faults = "; ".join(file_faults(bundle, read_manifest(bundle)))
+    faults = "; ".join(misplaced(bundle, read_manifest(bundle)))
     assert all(name in faults for name in made)
     with pytest.raises(BundleError, match="damaged bundle"):
         open_bundle(bundle)

@@ -80,6 +80,17 @@ def test_routing_and_tokenizer_with_hashes_that_fit_are_used_or_refused(
     survives(f"bundle: {name}", json_variants(source, 60), attempt)
 
 
+def test_a_template_that_multiplies_a_prompt_is_refused(bundle: Path) -> None:
+    routing = json.loads((bundle / "routing.json").read_text())
+    for times in (8, 9, 400_000):
+        put(bundle, "routing.json", json.dumps(routing | {"prompt_template": "{prompt}" * times}).encode())
+        if times == 8:
+            open_bundle(bundle)
+        else:
+            with pytest.raises(BundleError, match=rf"stands in it {times:,} times, more than 8\. Export"):
+                open_bundle(bundle)
+
+
 def test_recorded_cases_of_any_kind_are_read_and_judged_or_refused(bundle: Path, survives: Survives) -> None:
     source = (bundle / "conformance.jsonl").read_bytes()
     source = b"".join(source.splitlines(keepends=True)[:6])

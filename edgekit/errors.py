@@ -88,7 +88,8 @@ class ConfigError(EdgekitError):
 
     def __init__(self, source: str, problems: list[str]) -> None:
         self.problems = problems
-        super().__init__(f"{source}: {listed(problems)}. Edit it and try again.")
+        told = listed(problems)
+        super().__init__(f"{source}: {told}{'' if told.endswith('?') else '.'} Edit it and try again.")
 
 
 class BundleError(EdgekitError):

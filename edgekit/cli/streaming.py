@@ -48,7 +48,8 @@ class Screen:
         grade = {True: " (right)", False: " (wrong)", None: ""}[answer.correct]
         times = f"{answer.generated_tokens} tokens, local {answer.local_ms:.0f} ms{cloud_time}"
         why = f"{REASONS[answer.reason]}; marker margin {answer.marker_margin:+.2f}"
-        self._write(f"-> {answer.answer}{grade}, by {answer.route}: {why}, {times}\n")
+        said = "no answer" if answer.answer is None else " ".join(answer.answer.split())
+        self._write(f"-> {said}{grade}, by {answer.route}: {why}, {times}\n")
 
     def _note(self, line: str) -> None:
         self._end_line()

@@ -28,13 +28,14 @@ class Bill:
     def sentence(self) -> str:
         """The same for people."""
         kept = f", {self.kept:,} more are answered already" if self.kept else ""
+        prompts_asked = f"{self.calls:,} prompt{'' if self.calls == 1 else 's'}"
         judged = f", and at most {self.verdicts:,} verdicts of it as a judge" if self.verdicts else ""
         cost = ""
         if self.price is not None:
             prompts = self.price.of(Usage(self.prompt_tokens, 0))
             cost = f", ${prompts:.4f}, and ${self.price.completion_usd:g} for a million tokens of its replies"
         return (
-            f"{self.model} at {self.server} will be asked at most {self.calls:,} prompts{kept}{judged}: about "
+            f"{self.model} at {self.server} will be asked at most {prompts_asked}{kept}{judged}: about "
             f"{self.prompt_tokens:,} tokens of prompts{cost}"
         )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,9 @@ from edgekit.evaluate.bounds import oracle_accuracy, random_accuracy
 from edgekit.evaluate.intervals import difference_interval
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
+
+_HASH = re.compile(r"@[0-9a-f]{64}$")
+"""What a task's label in a bundle has after its name; for people the name will do."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +37,10 @@ class CalibrationCheck:
         if self.facts is None or self.interval is None:
             return f"calibrated to {asked:.1%}, on what is not known: {here} ({self.difference:+.1%})."
         (low, high), (least, most) = self.facts["interval"], self.interval
+        task = _HASH.sub("", self.facts["task"])
         verdict = "as chance has it" if self.holds else "more than chance explains: the budget does not hold here"
         return (
-            f"calibrated to {asked:.1%} on {self.facts['n']} {self.facts['split']} problems of {self.facts['task']} "
+            f"calibrated to {asked:.1%} on {self.facts['n']} {self.facts['split']} problems of {task} "
             f"({low:.1%} to {high:.1%}, 95 %): {here}, {self.difference:+.1%} ({least:+.1%} to {most:+.1%}), {verdict}."
         )
 

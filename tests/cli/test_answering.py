@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from edgekit.cli.app import run_command
-from edgekit.cli.streaming import printable
+from edgekit.cli.streaming import Screen, printable
 from edgekit.cloud.answers import AnswerStore, KeptCloud, answers_file
 from edgekit.cloud.openai_client import OpenAICloud
+from edgekit.hybrid.events import HybridAnswer
 from edgekit.routing.turns import TurnFormat
 from edgekit.tasks import get_task
 from edgekit.workflows import source as opening
@@ -150,3 +151,13 @@ def test_without_a_cloud_no_socket_is_opened(run_folder: Path, monkeypatch: pyte
 
 def test_neither_model_steers_the_terminal() -> None:
     assert printable("\x1b[31mred\x07\r\n\tok é") == "\ufffd[31mred\ufffd\ufffd\n\tok é"
+
+
+@pytest.mark.parametrize(("answer", "shown"), [(None, "no answer"), ("3 +\n5", "3 + 5"), ("8", "8")])
+def test_the_last_line_of_an_answer_is_one_line_and_says_where_there_is_none(
+    answer: str | None, shown: str, capsys: Any
+) -> None:
+    Screen().finish(HybridAnswer("local", "answer", answer or "", answer, 1.0, 3, 2, 5.0))
+    told = capsys.readouterr().out
+    assert told.startswith(f"-> {shown}, by local: the policy answered itself")
+    assert told.count("\n") == 1

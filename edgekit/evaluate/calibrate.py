@@ -16,7 +16,7 @@ from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.evaluate.answers import Decider, call_scores
-from edgekit.evaluate.intervals import wilson_interval
+from edgekit.evaluate.intervals import mcnemar_p, wilson_interval
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, calls
 from edgekit.routing.decoder import Decision
@@ -106,16 +106,16 @@ def matching_bias(before: Sequence[Decision], bias: float, quantized: Decider, p
     """The bias under which ``quantized`` calls on as many of ``prompts`` as its reference, which decided ``before``.
 
     It stays ``bias``, the reference's, where the flips each way there differ by no more than chance would have it
-    (McNemar's test, 95 %): a crisp policy's margins lie far from 0, and a threshold moved into their midst to
+    (McNemar's exact test, 5 %): a crisp policy's margins lie far from 0, and a threshold moved into their midst to
     make up for a few chance flips costs more decisions than it saves.
     """
     scores = call_scores(quantized.decide(prompts, SOLO))
     after = [calls(score, bias) for score in scores]
-    flips = sum(decision.called != called for decision, called in zip(before, after, strict=True))
-    wanted = sum(decision.called for decision in before)
-    if abs(sum(after) - wanted) <= 1.96 * math.sqrt(flips):
+    gained = sum(called and not decision.called for decision, called in zip(before, after, strict=True))
+    lost = sum(decision.called and not called for decision, called in zip(before, after, strict=True))
+    if mcnemar_p(gained, lost) >= 0.05:
         return bias
-    return bias_for(scores, wanted / len(prompts))
+    return bias_for(scores, sum(decision.called for decision in before) / len(prompts))
 
 
 def calibration_facts(calibration: Calibration, task: str, split: str, seed: int) -> CalibrationFacts:

@@ -73,6 +73,11 @@ def test_a_shifted_twin_gets_its_call_fraction_back_and_chance_flips_move_nothin
     assert [d.called for d in shifted.decide(["p"], bias)] == [d.called for d in reference.decide(["p"])]
     swapped = Scored([-score if 67 <= i <= 71 else score for i, score in enumerate(reference.scores)])
     assert matching_bias(before, 0.25, swapped, ["p"] * 100) == 0.25
+    # Few flips all one way: five may be chance (p = .0625, where 1.96 deviations of a normal are passed), six are not.
+    for few, moved in ((5, False), (6, True)):
+        up = Scored([score + few * (69 - few < i <= 69) for i, score in enumerate(reference.scores)])
+        assert sum(calls(score, 0.25) for score in up.scores) - sum(d.called for d in before) == few
+        assert (matching_bias(before, 0.25, up, ["p"] * 100) != 0.25) == moved
 
 
 class Silent:

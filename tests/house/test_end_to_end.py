@@ -11,6 +11,9 @@ from transformers import AutoModelForCausalLM
 from edgekit.cli.app import run_command
 from edgekit.recipes.targets import TARGETS
 
+CLOUDS = ("oracle:1.0", "oracle:0.0")
+"""One that is always right and one that never is: what a hand-off is worth must show in between."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -39,14 +42,19 @@ def test_a_trained_policy_exports_verifies_and_answers(
     assert report["outcome"] == "MATCH"
     assert report["replay"]["choice_agreement"] >= 0.99
     assert json_of(["verify", str(bundle), "--min-agreement", "0.5"], capsys)["n"] == 8
-    answered = json_of(["run", str(bundle), "3 5 -> 8"], capsys)
-    assert answered["route"] in ("local", "cloud")
-    assert answered["correct"] or answered["route"] == "local"
     speed = json_of(["bench", str(bundle), "--repeats", "1"], capsys)
     assert speed["decode_tokens_per_s"] > 0
     assert json_of(["inspect", str(bundle)], capsys)["integrity"] == "ok"
-    evaluated = json_of(["eval", str(bundle), "--n", "20"], capsys)
-    assert evaluated["random_overall_accuracy"] <= evaluated["oracle_overall_accuracy"]
+    perfect, useless = (json_of(["eval", str(bundle), "--n", "40", "--cloud", cloud], capsys) for cloud in CLOUDS)
+    kept = perfect["kept_accuracy"] * (1 - perfect["call_fraction"])
+    assert 0 < perfect["call_fraction"] < 1
+    assert perfect["overall_accuracy"] == pytest.approx(kept + perfect["call_fraction"])
+    assert useless["overall_accuracy"] == pytest.approx(kept)
+    assert (useless["call_fraction"], useless["local_accuracy"]) == (
+        perfect["call_fraction"],
+        perfect["local_accuracy"],
+    )
+    assert useless["harmed"] > 0 or perfect["rescued"] == round(40 * perfect["call_fraction"])
 
 
 def test_an_agreement_that_is_asked_for_and_missed_exits_1(

@@ -47,7 +47,7 @@ def bench(
         _show_phones(estimate_phones(opened, prompt_tokens), json)
     elif device == "host":
         with progress("measuring") as update:
-            check = check_estimates(opened, rounds=max(repeats, 5), prompt_tokens=prompt_tokens, on_progress=update)
+            check = check_estimates(opened, rounds=repeats, prompt_tokens=prompt_tokens, on_progress=update)
         _show({"device": "host", **asdict(check)}, f"{bundle} on this host, predicted", json)
         require_close(check)
     elif device is not None:

@@ -10,12 +10,13 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import CloudOption, TaskOption, err
+from edgekit.cli.terminal import CloudOption, TaskOption, err, refuse_idle
 
 NEW = "/new"
 
 
 def chat(
+    context: typer.Context,
     source: Annotated[Path, typer.Argument(help="A run or a bundle.")],
     task: TaskOption = None,
     cloud: CloudOption = "own",
@@ -30,6 +31,8 @@ def chat(
     from edgekit.hybrid.conversation import Conversation
     from edgekit.workflows.answer import open_answering
 
+    if cloud == "none" or cloud.startswith("openai:"):
+        refuse_idle(context, "Only the oracle knows a task", "task")
     with stages("opening"):
         conversation = Conversation(open_answering(source, task=task, cloud=cloud).session)
     behind = conversation.session.cloud

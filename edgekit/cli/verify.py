@@ -53,6 +53,8 @@ def verify(
 
     if device_report is not None:
         refuse_idle(context, "A phone is judged on the prompts recorded in the bundle", "n", "seed")
+        if reference is None:
+            refuse_idle(context, "Without --reference nothing is rounded again", "task")
     elif reference is None:
         refuse_idle(context, "Without --reference the prompts recorded in the bundle serve", "n", "seed")
     limits = {"min_agreement": min_agreement, "min_lowering": min_lowering}

@@ -10,7 +10,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from edgekit.errors import ConfigError, EdgekitError
-from edgekit.experiment.methods import METHODS, RUNS, WARM_START, router_of, run_of
+from edgekit.experiment.methods import BLIND, METHODS, RUNS, WARM_START, router_of, run_of
 from edgekit.experiment.routers import ROUTERS
 from edgekit.faults import faults_of
 from edgekit.settings import Settings
@@ -85,6 +85,8 @@ class ExperimentConfig(Settings):
                 faults.append(f"methods: unknown {method!r}, edgekit has {known}; method_overrides may define others")
         if self.router_encoder is not None and not any(_reads_texts(method) for method in self.methods):
             faults.append("router_encoder: no method compared is a classifier of texts, so it would do nothing")
+        if self.trigger_tries and all(method in BLIND for method in self.methods):
+            faults.append("trigger_tries: no method compared reads a prompt or its answer, so it would do nothing")
         if self.cloud == "none":
             faults.append("cloud: none cannot answer a call, use oracle")
         faults += _key_faults("train", self.train, OWN_KEYS)
@@ -132,6 +134,11 @@ class ExperimentConfig(Settings):
         return TrainConfig.model_validate(self._settings(run, seed))
 
     @property
+    def reads_router_problems(self) -> bool:
+        """Whether anything is fitted to the training problems for routers, or searched on them."""
+        return bool(self.trigger_tries) or any(router_of(method) is not None for method in self.methods)
+
+    @property
     def task(self) -> str:
         """The task's name."""
         return TrainConfig.model_validate(self._shared()).task
@@ -170,13 +177,18 @@ def load_experiment_config(name_or_path: str, overrides: list[str] | None = None
         path = PRESETS / f"{name_or_path}.yaml"
     source = f"experiment {name_or_path}"
     data = read_mapping(path, "experiment")
-    named = data.get("method_overrides")
-    # A preset may override more methods than are chosen of it; so may an experiment that is to grow.
-    own = list(named) if isinstance(named, dict) and not is_preset and path.name != FILE else []
+    # A preset may say more than the methods that are chosen of it need; so may an experiment that is to grow.
+    said = {} if is_preset or path.name == FILE else dict(data)
+    named = said.get("method_overrides")
+    own = list(named) if isinstance(named, dict) else []
     problems = [problem for override in overrides or [] for problem in _set(data, override)]
     problems += _resolve_train(data)
     config = _validated(source, data, problems)
-    if faults := _unused(config, [*own, *_overridden(overrides or [])]):
+    faults = _unused(config, [*own, *_overridden(overrides or [])])
+    keys = {*said, *(override.partition("=")[0].strip() for override in overrides or [])}
+    if "n_router_train" in keys and not config.reads_router_problems:
+        faults.append("n_router_train: no method compared is a router, so it would do nothing")
+    if faults:
         raise ConfigError(source, faults)
     return config
 

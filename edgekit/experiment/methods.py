@@ -15,6 +15,9 @@ WARM_START = "warm_start"
 ON_GAPG = {"verdict_on_gapg": "own_verdict", "probe_on_gapg": "hidden_probe"}
 """Routers on GAPG's own policy in place of its marker: what the marker knows that they do not, and the reverse."""
 
+BLIND = (TASK_ONLY, "naive_offloading", "oracle_router", "cloud_only")
+"""Methods that read neither a prompt nor its answer: they are fitted to nothing, and no text can make them call."""
+
 OUTSIDE = (TASK_ONLY, "naive_offloading", *ROUTERS, "oracle_router", "cloud_only")
 """Methods whose policy knows no cloud: something else, or nothing, decides about it."""
 

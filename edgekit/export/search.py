@@ -57,7 +57,8 @@ def _recipe(
     whole, shapes = QuantRecipe(rules=tuple(rules)), weight_shapes(model)
     used = {id(whole.rule_for(weight)) for weight in shapes}
     kept = tuple(rule for rule in whole.rules if id(rule) in used)
-    quantize = plain.quantize.model_copy(update={"rules": kept, "rounding": rounding})
+    read = plain.quantize.calibration_prompts if rounding == "gptq" else QuantRecipe().calibration_prompts
+    quantize = plain.quantize.model_copy(update={"rules": kept, "rounding": rounding, "calibration_prompts": read})
     update = {"name": f"{plain.target}_{name}", "description": f"Found by search: {name}.", "quantize": quantize}
     recipe, _ = fit_recipe(plain.model_copy(update=update | {"precision": name.partition("_")[0]}), shapes)
     return recipe

@@ -10,7 +10,7 @@ import torch
 from edgekit.atomic_write import scratch_directory
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import Manifest
-from edgekit.errors import CheckFailed
+from edgekit.errors import CheckFailed, EdgekitError
 from edgekit.export.plan import require_lowering
 from edgekit.export.targets import get_lowering
 from edgekit.policy.model import ModelConfig, PolicyModel
@@ -21,17 +21,26 @@ from edgekit.simulate.measure import sizes
 from edgekit.simulate.process import ProcessModel, SimulatorProcess
 from edgekit.simulate.workload import count_workload, decoder_sizes
 
+FEWEST_ROUNDS = 5
+"""Of a check whose medians can be believed."""
 TOGETHER = 4
 """Times the artifact's size that it and the copies of its two probes take at most."""
 
 
 def check_estimates(
-    bundle: Bundle, *, rounds: int = 5, prompt_tokens: int | None = None, on_progress: Progress | None = None
+    bundle: Bundle,
+    *,
+    rounds: int = FEWEST_ROUNDS,
+    prompt_tokens: int | None = None,
+    on_progress: Progress | None = None,
 ) -> HostCheck:
     """Predict the artifact's speed on this host as a phone's is, from smaller models, and measure it beside.
 
-    Raises :class:`BackendMissing` if this host cannot lower to the target.
+    Raises :class:`BackendMissing` if this host cannot lower to the target, :class:`EdgekitError` for fewer than
+    :data:`FEWEST_ROUNDS` rounds.
     """
+    if rounds < FEWEST_ROUNDS:
+        raise EdgekitError(f"too few repeats: {rounds}. A check needs {FEWEST_ROUNDS}. Give more, or leave them out.")
     report = on_progress or (lambda *_: None)
     manifest, facts = bundle.manifest, bundle.manifest.model
     work = count_workload(manifest)

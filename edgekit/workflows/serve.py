@@ -109,8 +109,10 @@ def open_session(
         redactor = Redactor(names, options.region)
     chosen = known_task(source, task)
     behind = chat_cloud(cloud_behind(source, cloud, chosen), chosen)
-    if behind is None and (options.budget or options.prices is not None or options.consent != "always"):
-        raise EdgekitError("no cloud: nothing can leave. Budget, prices and consent would do nothing. Leave them out.")
+    if behind is None and (idle := [*_of_hand_offs(options), *(["consent"] if options.consent != "always" else [])]):
+        raise EdgekitError(f"no cloud: nothing can leave. It reads no {', '.join(idle)}. Leave them out.")
+    if options.consent == "never" and (idle := _of_hand_offs(options)):
+        raise EdgekitError(f"consent never: nothing can leave. It reads no {', '.join(idle)}. Leave them out.")
     price = read_price(options.prices, behind.model) if options.prices is not None and behind is not None else None
     if price is None and any(limit.is_cost for limit in limits):
         raise EdgekitError("no price: the budget limits cost. Nobody knows what a token costs. Give --prices FILE.")
@@ -123,6 +125,18 @@ def open_session(
         on_failure=options.on_failure,
     )
     return HybridSession(open_device(source), behind, rules)
+
+
+def _of_hand_offs(options: HandOffOptions) -> list[str]:
+    """Which of ``options`` that only say how something leaves are given."""
+    given = {
+        "budget": bool(options.budget),
+        "prices": options.prices is not None,
+        "names": options.names is not None,
+        "region": options.region is not None,
+        "redact": not options.redact,
+    }
+    return [name for name, is_given in given.items() if is_given]
 
 
 def recorded_cases(source: AnyPath, task: str | None = None) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 
 import edgekit
 from edgekit.atomic_write import write_file
+from edgekit.cli import showing
 from edgekit.cli.app import app, run_command
 from edgekit.errors import EdgekitError
 from edgekit.train.config import TrainConfig
@@ -43,13 +44,23 @@ from edgekit.workflows.source import task_of
         (["export", "nowhere", "--target", "onnx", "--max-mb", "5", "--n", "9"], "without effect: --max-mb, --n. Only"),
         (["verify", "nowhere", "--n", "9"], "without effect: --n. Without --reference"),
         (["verify", "nowhere", "--device-report", "report.json", "--seed", "1"], "without effect: --seed. A phone"),
+        (["verify", "nowhere", "--device-report", "r.json", "--task", "countdown"], "without effect: --task. Without"),
         (["bench", "nowhere", "--device", "pixel-9", "--repeats", "9"], "without effect: --repeats. A phone"),
+        (["chat", "nowhere", "--cloud", "none", "--task", "countdown"], "without effect: --task. Only the oracle"),
         (["inspect", "nowhere"], "not a bundle: nowhere"),
         (["bench", "nowhere"], "not a bundle: nowhere"),
         (["run", "nowhere", "1 2 -> 3"], "not a run or bundle"),
         (["serve", "nowhere"], "not a run or bundle"),
         (["serve", "nowhere", "--no-redact", "--region", "DE"], "nothing to redact"),
-        (["serve", "nowhere", "--cloud", "none", "--budget", "9/day"], "no cloud: nothing can leave"),
+        (
+            ["serve", "nowhere", "--cloud", "none", "--budget", "9/day"],
+            "no cloud: nothing can leave. It reads no budget",
+        ),
+        (["serve", "nowhere", "--cloud", "none", "--region", "DE"], "no cloud: nothing can leave. It reads no region"),
+        (
+            ["serve", "nowhere", "--consent", "never", "--no-redact"],
+            "consent never: nothing can leave. It reads no redact",
+        ),
         (["serve", "nowhere", "--consent", "maybe"], "'maybe' is not one of"),
         (["serve", "nowhere", "--host", "0.0.0.0"], "no key: 0.0.0.0 is open to others"),
         (["calibrate", "nowhere", "--call-fraction", "0.3"], "not a run or bundle"),
@@ -63,6 +74,7 @@ def test_bad_input_is_one_line_on_stderr_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(showing, "EVERY_S", float("inf"))  # however slow the host: how far it is, is no second line
     assert run_command(arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -377,6 +377,15 @@ def test_settings_of_what_is_not_compared_are_refused(tmp_path: Path) -> None:
         load_experiment_config("quick", ["methods=[gapg]", "method_overrides.da_grpo.steps=3"])
     with pytest.raises(ConfigError, match="router_encoder: no method compared is a classifier of texts"):
         load_experiment_config("quick", ["methods=[gapg]", "router_encoder=me/deberta"])
+    with pytest.raises(ConfigError, match="trigger_tries: no method compared reads a prompt"):
+        load_experiment_config("quick", ["methods=[task_only, oracle_router]", "trigger_tries=2"])
+    with pytest.raises(ConfigError, match="n_router_train: no method compared is a router"):
+        load_experiment_config("quick", ["methods=[gapg]", "n_router_train=9"])
+    own.write_text("methods: [gapg]\ntrain: quick\nn_router_train: 9\n")
+    with pytest.raises(ConfigError, match="n_router_train: no method compared is a router"):
+        load_experiment_config(str(own))
+    searched = load_experiment_config("quick", ["methods=[gapg]", "n_router_train=9", "trigger_tries=2"])
+    assert searched.reads_router_problems
     chosen = load_experiment_config("ablations", ["methods=[gapg, gapg_g4]"])  # of a preset, what was named
     assert chosen.runs() == ("gapg", "gapg_g4")
 

@@ -35,31 +35,30 @@ from edgekit.train.parallel import join
 from edgekit.train.update import PolicyUpdate
 
 problems = get_task("countdown").problems("train", 4, 0)
-policy = load_policy(builtin_base())
-prompts = [policy.encode(problem.prompt) for problem in problems]
 with join(os.environ) as ranks:
-    share = ranks.share(prompts)
-    first = ranks.rank * len(share)
-    groups = ranks.gather(sample_groups(policy, share, 3, temperature=1.0, seed=5, first=first))
-    # Two of the three groups that teach are the first process's, and its responses are not the longest.
-    advantages = [(0.5, -0.5, 0.0), (0.0, 0.0, 0.0), (-0.25, 0.0, 0.25), (1.0, -0.75, -0.25)]
-    teaching = [0, 2, 3]
-    samples = [
-        sample
-        for i in teaching[ranks.rank :: ranks.world]
-        for sample in samples_of(i, groups[i], advantages[i])
-    ]
-    if sys.argv[2] == "only the first teaches" and not ranks.is_first:
-        samples = []
-    if sys.argv[2] == "nobody teaches":
-        samples = []
-    update = PolicyUpdate(policy.model, load_config("quick", ["grad_clip=null"]), ranks)
-    report = update.apply(samples, 4, 1e-4)
-    if ranks.is_first:
-        tokens = [token for group in groups for response in group.responses for token in response.token_ids]
-        grads = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
-        facts = {"tokens": str(tokens), "loss": str(report.loss), "norm": str(report.grad_norm)}
-        save_file(grads, sys.argv[1], metadata=facts)
+    for who in sys.argv[2:]:
+        policy = load_policy(builtin_base())
+        prompts = [policy.encode(problem.prompt) for problem in problems]
+        share = ranks.share(prompts)
+        first = ranks.rank * len(share)
+        groups = ranks.gather(sample_groups(policy, share, 3, temperature=1.0, seed=5, first=first))
+        # Two of the three groups that teach are the first process's, and its responses are not the longest.
+        advantages = [(0.5, -0.5, 0.0), (0.0, 0.0, 0.0), (-0.25, 0.0, 0.25), (1.0, -0.75, -0.25)]
+        teaching = [0, 2, 3]
+        samples = [
+            sample
+            for i in teaching[ranks.rank :: ranks.world]
+            for sample in samples_of(i, groups[i], advantages[i])
+        ]
+        if who == "nobody" or (who == "first" and not ranks.is_first):
+            samples = []
+        update = PolicyUpdate(policy.model, load_config("quick", ["grad_clip=null"]), ranks)
+        report = update.apply(samples, 4, 1e-4)
+        if ranks.is_first:
+            tokens = [token for group in groups for response in group.responses for token in response.token_ids]
+            grads = {n: p.grad for n, p in policy.model.named_parameters() if p.grad is not None}
+            facts = {"tokens": str(tokens), "loss": str(report.loss), "norm": str(report.grad_norm)}
+            save_file(grads, Path(sys.argv[1]) / who, metadata=facts)
 """
 
 DYING = """
@@ -109,17 +108,25 @@ def lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def gradients(out: Path, who: str, processes: int) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    result = launch("-c", GRADIENTS, str(out), who, processes=processes)
+def gradients(folder: Path, *who: str, processes: int) -> list[tuple[dict[str, torch.Tensor], dict[str, str]]]:
+    """The gradients of an update in which all, only the first or nobody has something to teach, and their facts."""
+    folder.mkdir()
+    result = launch("-c", GRADIENTS, str(folder), *who, processes=processes)
     assert result.returncode == 0, result.stderr[-2000:]
-    header_size = int.from_bytes(out.read_bytes()[:8], "little")
-    return load_file(out), json.loads(out.read_bytes()[8 : 8 + header_size])["__metadata__"]
+    made = []
+    for out in (folder / each for each in who):
+        header_size = int.from_bytes(out.read_bytes()[:8], "little")
+        made.append((load_file(out), json.loads(out.read_bytes()[8 : 8 + header_size])["__metadata__"]))
+    return made
 
 
 @pytest.mark.slow
 def test_two_processes_sample_the_same_and_their_gradients_add_up_to_one_processs(tmp_path: Path) -> None:
-    one, facts = gradients(tmp_path / "one", "all teach", 1)
-    two, same = gradients(tmp_path / "two", "all teach", 2)
+    """A process with nothing to teach takes part all the same; where none has anything, nothing moves."""
+    ((one, facts),) = gradients(tmp_path / "one", "all", processes=1)
+    (two, same), (half, of_half), (nothing, of_nothing) = gradients(
+        tmp_path / "two", "all", "first", "nobody", processes=2
+    )
     assert same["tokens"] == facts["tokens"]
     assert float(same["loss"]) == pytest.approx(float(facts["loss"]), rel=1e-5)
     assert float(same["norm"]) == pytest.approx(float(facts["norm"]), rel=1e-5)
@@ -127,23 +134,27 @@ def test_two_processes_sample_the_same_and_their_gradients_add_up_to_one_process
     for name, gradient in one.items():
         torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-5 * gradient.abs().max().item())
 
-
-@pytest.mark.slow
-def test_a_process_with_nothing_to_teach_takes_part_and_with_none_nothing_moves(tmp_path: Path) -> None:
-    half, facts = gradients(tmp_path / "half", "only the first teaches", 2)
     assert half
-    assert float(facts["norm"]) > 0
-    nothing, facts = gradients(tmp_path / "nothing", "nobody teaches", 2)
+    assert float(of_half["norm"]) > 0
     assert not nothing
-    assert float(facts["norm"]) == 0.0
+    assert float(of_nothing["norm"]) == 0.0
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of two processes."""
+    return trained(tmp_path_factory.mktemp("run") / "two", 2)
+
+
+def trained(run: Path, processes: int) -> Path:
+    result = launch("-m", "edgekit", "train", "quick", "--out", str(run), *settings(), processes=processes)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return run
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    for run, processes in ((one, 1), (two, 2)):
-        result = launch("-m", "edgekit", "train", "quick", "--out", str(run), *settings(), processes=processes)
-        assert result.returncode == 0, result.stderr[-2000:]
+def test_a_run_of_two_processes_is_the_run_of_one(two: Path, tmp_path: Path) -> None:
+    one = trained(tmp_path / "one", 1)
     for single, double in zip(lines(one / "metrics.jsonl"), lines(two / "metrics.jsonl"), strict=True):
         # The gaps between sampled and recomputed log-probabilities are of the size of rounding errors themselves.
         assert double == pytest.approx(single, rel=1e-4, abs=1e-5)
@@ -158,10 +169,8 @@ def test_a_run_of_two_processes_is_the_run_of_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_when_one_process_dies_the_run_ends_and_goes_on_later(tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    result = launch("-m", "edgekit", "train", "quick", "--out", str(whole), *settings())
-    assert result.returncode == 0, result.stderr[-2000:]
+def test_when_one_process_dies_the_run_ends_and_goes_on_later(two: Path, tmp_path: Path) -> None:
+    killed = tmp_path / "killed"
     result = launch("-c", DYING, str(killed), *TINY)
     assert result.returncode != 0
     assert signal.Signals.SIGKILL.name in result.stderr
@@ -170,7 +179,7 @@ def test_when_one_process_dies_the_run_ends_and_goes_on_later(tmp_path: Path) ->
     result = launch("-m", "edgekit", "train", "--resume", "--out", str(killed))
     assert result.returncode == 0, result.stderr[-2000:]
     for name in ("metrics.jsonl", "cloud_answers.jsonl", "policy/model.safetensors"):
-        assert (killed / name).read_bytes() == (whole / name).read_bytes(), name
+        assert (killed / name).read_bytes() == (two / name).read_bytes(), name
 
 
 @pytest.mark.slow

@@ -25,8 +25,9 @@ from edgekit.atomic_write import new_directory, sweep, write_file
 from edgekit.cloud.client import Cloud
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.errors import ConfigError, EdgekitError
+from edgekit.experiment.candidate import Candidate, Exam
 from edgekit.experiment.config import FILE, ExperimentConfig, grown, load_experiment_config
-from edgekit.experiment.judge import Candidate, Exam, Verdict, judge
+from edgekit.experiment.judge import Verdict, judge
 from edgekit.experiment.methods import WARM_START, run_of
 from edgekit.folder_lock import claim
 from edgekit.policy.checkpoint import save_policy

@@ -21,8 +21,9 @@ from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import ConfigError, EdgekitError
 from edgekit.experiment import judge as judging
+from edgekit.experiment.candidate import Candidate, Exam
 from edgekit.experiment.config import load_experiment_config, preset_names
-from edgekit.experiment.judge import Candidate, Exam, judge
+from edgekit.experiment.judge import judge
 from edgekit.experiment.methods import METHODS, run_of
 from edgekit.experiment.routers import ROUTERS
 from edgekit.experiment.routers.sample_agreement import SAMPLES

@@ -28,7 +28,7 @@ from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.export_recipe import load_recipe
 from edgekit.recipes.lookup import named_recipes
 from edgekit.recipes.targets import TARGETS
-from edgekit.simulate import open_simulator
+from edgekit.simulate import get_simulator
 from edgekit.verify.forced import feed
 
 pytest.importorskip("transformers")
@@ -41,6 +41,17 @@ ROUNDING = {"onnx": 1e-6, "executorch": 1e-6, "coreml": 2.0**-11}
 CLEAR = 0.5
 """Least share of the steps that must count."""
 LARGE_HEADS = {"hidden_size": 64, "head_dim": 16}
+OTHER_ANGLES = {
+    "llama linear", "llama dynamic", "llama dynamic beyond", "qwen2 yarn", "phi3 longrope", "gemma3_text linear",
+}  # fmt: skip
+"""Cases that differ from another in the numbers of their rotary tables alone, which no recipe rounds."""
+EVERY = [
+    (name, target, precision)
+    for name in CASES
+    for target in TARGETS
+    for precision in LEAST
+    if precision == "fp32" or name not in OTHER_ANGLES
+]
 
 
 def rounding_noise(model: PolicyModel, sequences: torch.Tensor, error: float) -> np.ndarray:
@@ -65,7 +76,7 @@ def agreement(name: str, target: str, precision: str, folder: Path) -> float:
     recipe, _ = fit_to_model(model, recipe.model_copy(update={"context_length": CONTEXT, **chunk}))
     quantized = quantize_model(model, recipe.quantize)
     path = get_lowering(target).lower(quantized, recipe, folder)
-    artifact = open_simulator(target, path, CONTEXT, recipe.prefill_chunk)
+    artifact = get_simulator(target).open_artifact(path, CONTEXT, recipe.prefill_chunk)
     reference = ReferenceModel(quantized)
     sequences = np.random.default_rng(3).integers(0, 96, (PROMPTS[precision], CONTEXT))
     noise = rounding_noise(quantized, torch.tensor(sequences), ROUNDING[target])[:, PROMPT - 1 :]
@@ -102,8 +113,6 @@ def test_windows_norms_and_partial_turns_are_the_same(name: str, target: str, pr
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", LEAST)
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(("name", "target", "precision"), EVERY)
 def test_every_trait_is_the_same_on_every_target(name: str, target: str, precision: str, tmp_path: Path) -> None:
     assert agreement(name, target, precision, tmp_path) >= LEAST[precision]

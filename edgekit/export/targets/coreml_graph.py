@@ -7,13 +7,13 @@ so the cache is never repeated for them.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.export.targets.coreml_weights import Constants, PackedLinear, PackedWeight, pack_embedding, pack_linear
+from edgekit.export.targets.coreml_weights import Constants, DecoderWeights, PackedLinear, PackedWeight, blocks
 from edgekit.policy.model import Attention, Block, PolicyModel, RMSNorm
 from edgekit.policy.traits import Activation, LayerTraits
 from edgekit.recipes.export_recipe import ExportRecipe
@@ -23,29 +23,6 @@ GELU_MODES: dict[Activation, str] = {
     "gelu_tanh": "TANH_APPROXIMATION",
     "quick_gelu": "SIGMOID_APPROXIMATION",
 }
-
-
-def blocks(model: PolicyModel) -> list[Block]:
-    """The layers, typed."""
-    return cast("list[Block]", list(model.model.layers))
-
-
-class DecoderWeights:
-    """Every matrix of ``model`` packed for Core ML, shared by all functions."""
-
-    def __init__(self, model: PolicyModel, half: bool) -> None:
-        self.embedding = pack_embedding(model.model.embed_tokens, half)
-        self.head = pack_linear([model.lm_head], half)
-        self.layers: list[dict[str, PackedLinear]] = []
-        for block in blocks(model):
-            attention, mlp = block.self_attn, block.mlp
-            named: dict[str, list[nn.Module]] = {
-                "qkv": [attention.q_proj, attention.k_proj, attention.v_proj],
-                "o": [attention.o_proj],
-                "gate_up": [mlp.gate_proj, mlp.up_proj],
-                "down": [mlp.down_proj],
-            }
-            self.layers.append({name: pack_linear(modules, half) for name, modules in named.items()})
 
 
 class DecoderGraph:

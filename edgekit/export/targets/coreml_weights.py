@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from edgekit.policy.model import Block, PolicyModel
 from edgekit.quantize.integers import QuantizedEmbedding, QuantizedLinear
 from edgekit.quantize.palette import PalettizedEmbedding, PalettizedLinear
 
@@ -150,3 +151,26 @@ class Constants:
             made.op.weight_id = stored.key
             self._made[stored.key] = made
         return self._made[stored.key]
+
+
+def blocks(model: PolicyModel) -> list[Block]:
+    """The layers, typed."""
+    return cast("list[Block]", list(model.model.layers))
+
+
+class DecoderWeights:
+    """Every matrix of ``model`` packed for Core ML, shared by all functions."""
+
+    def __init__(self, model: PolicyModel, half: bool) -> None:
+        self.embedding = pack_embedding(model.model.embed_tokens, half)
+        self.head = pack_linear([model.lm_head], half)
+        self.layers: list[dict[str, PackedLinear]] = []
+        for block in blocks(model):
+            attention, mlp = block.self_attn, block.mlp
+            named: dict[str, list[nn.Module]] = {
+                "qkv": [attention.q_proj, attention.k_proj, attention.v_proj],
+                "o": [attention.o_proj],
+                "gate_up": [mlp.gate_proj, mlp.up_proj],
+                "down": [mlp.down_proj],
+            }
+            self.layers.append({name: pack_linear(modules, half) for name, modules in named.items()})

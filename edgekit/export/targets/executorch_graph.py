@@ -14,10 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.export import ExportedProgram
-from torch.export.graph_signature import InputKind, InputSpec, OutputKind, OutputSpec, TensorArgument
+from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 from torch.fx import Graph, Node
+
+from edgekit.export.targets.exported_program import add_call, add_constant, add_number, data_of, drop_unused
 
 aten = torch.ops.aten
 Call = Any  # an fx Node whose arguments are known by its operator: fx types them as anything
@@ -60,7 +61,7 @@ def rewrite(program: ExportedProgram, context_length: int) -> ExportedProgram:
     for node in reversed(program.graph.nodes):
         if node.op == "call_function" and not node.users:  # assertions too: the operators check positions themselves
             program.graph.erase_node(node)
-    _drop_unused(program)
+    drop_unused(program)
     _separate_constants(program)
     program.graph.lint()
     program.graph_module.recompile()
@@ -96,27 +97,29 @@ def _linear(program: ExportedProgram, node: Call, rounded: dict[Node, Node]) -> 
     assert activations == "int8", activations
     if x not in rounded:
         rounded[x] = _round_tokens(graph, x)
-    return _call(graph, aten.linear.default, rounded[x], _dequantize(program, values, scales, bits))
+    return add_call(graph, aten.linear.default, rounded[x], _dequantize(program, values, scales, bits))
 
 
 def _round_tokens(graph: Graph, x: Node) -> Node:
     ops = torch.ops.quantized_decomposed
-    qparams = _call(graph, ops.choose_qparams_per_token_asymmetric.default, x, torch.int8)
-    scale, zero = (_call(graph, operator.getitem, qparams, index) for index in (0, 1))
-    integers = _call(graph, ops.quantize_per_token.default, x, scale, zero, -128, 127, torch.int8)
-    return _call(graph, ops.dequantize_per_token.default, integers, scale, zero, -128, 127, torch.int8, torch.float32)
+    qparams = add_call(graph, ops.choose_qparams_per_token_asymmetric.default, x, torch.int8)
+    scale, zero = (add_call(graph, operator.getitem, qparams, index) for index in (0, 1))
+    integers = add_call(graph, ops.quantize_per_token.default, x, scale, zero, -128, 127, torch.int8)
+    return add_call(
+        graph, ops.dequantize_per_token.default, integers, scale, zero, -128, 127, torch.int8, torch.float32
+    )
 
 
 def _dequantize(program: ExportedProgram, values: Call, scales: Call, bits: int) -> Node:
     ops, graph = torch.ops.quantized_decomposed, program.graph
-    data = _data(program, scales)
+    data = data_of(program, scales)
     if bits == 4:
-        zeros = _constant(program, "zeros_{}_{}".format(*data.shape), torch.zeros_like(data, dtype=torch.int8))
+        zeros = add_constant(program, "zeros_{}_{}".format(*data.shape), torch.zeros_like(data, dtype=torch.int8))
         limits = (-8, 7, torch.int8, values.meta["val"].shape[1] // data.shape[1], torch.float32)
-        return _call(graph, ops.dequantize_per_channel_group.default, values, scales, zeros, *limits)
-    channels = _constant(program, f"{scales.name}_channels", data.squeeze(1))
-    zeros = _constant(program, f"zeros_{len(data)}", torch.zeros(len(data), dtype=torch.int64))
-    return _call(graph, ops.dequantize_per_channel.default, values, channels, zeros, 0, -128, 127, torch.int8)
+        return add_call(graph, ops.dequantize_per_channel_group.default, values, scales, zeros, *limits)
+    channels = add_constant(program, f"{scales.name}_channels", data.squeeze(1))
+    zeros = add_constant(program, f"zeros_{len(data)}", torch.zeros(len(data), dtype=torch.int64))
+    return add_call(graph, ops.dequantize_per_channel.default, values, channels, zeros, 0, -128, 127, torch.int8)
 
 
 def _embedding(program: ExportedProgram, node: Call) -> Node:
@@ -124,19 +127,21 @@ def _embedding(program: ExportedProgram, node: Call) -> Node:
     ops = torch.ops.quantized_decomposed
     ids, values, scales, bits = node.args
     # Scales have 8 significant bits and are normal float16s: this halves them without rounding.
-    halves = _constant(program, f"{scales.name}_half", _data(program, scales).half())
+    halves = add_constant(program, f"{scales.name}_half", data_of(program, scales).half())
     if bits == 8:
-        return _call(program.graph, ops.embedding_byte.dtype, values, halves, None, -128, 127, ids, dtype=torch.float32)
-    shifted = (_data(program, values) + 8).view(torch.uint8)
-    packed = _constant(program, f"{values.name}_packed", shifted[:, 0::2] << 4 | shifted[:, 1::2])
-    return _call(program.graph, ops.embedding_4bit.dtype, packed, halves, None, -8, 7, ids, dtype=torch.float32)
+        return add_call(
+            program.graph, ops.embedding_byte.dtype, values, halves, None, -128, 127, ids, dtype=torch.float32
+        )
+    shifted = (data_of(program, values) + 8).view(torch.uint8)
+    packed = add_constant(program, f"{values.name}_packed", shifted[:, 0::2] << 4 | shifted[:, 1::2])
+    return add_call(program.graph, ops.embedding_4bit.dtype, packed, halves, None, -8, 7, ids, dtype=torch.float32)
 
 
 def _mean(program: ExportedProgram, node: Call) -> Node:
     """mean(x, -1, keepdim) = x @ (1/n, ..., 1/n): XNNPACK has no mean over the last axis alone."""
     width = node.args[0].meta["val"].shape[-1]
-    weights = _constant(program, f"mean_{width}", torch.full((1, width), 1.0 / width))
-    return _call(program.graph, aten.linear.default, node.args[0], weights)
+    weights = add_constant(program, f"mean_{width}", torch.full((1, width), 1.0 / width))
+    return add_call(program.graph, aten.linear.default, node.args[0], weights)
 
 
 def _half_turn(program: ExportedProgram, node: Call) -> Node | None:
@@ -151,7 +156,7 @@ def _half_turn(program: ExportedProgram, node: Call) -> Node | None:
     matrix = torch.zeros(width, width)  # what follows the two halves does not turn: its sin is 0
     matrix[: 2 * half, : 2 * half] = torch.cat([torch.cat([zero, -upper], dim=1), torch.cat([upper, zero], dim=1)])
     name = f"half_turn_{width}" + (f"_{half}" if rest else "")
-    return _call(program.graph, aten.linear.default, x, _constant(program, name, matrix))
+    return add_call(program.graph, aten.linear.default, x, add_constant(program, name, matrix))
 
 
 def _transpose(program: ExportedProgram, node: Call) -> Node | None:  # noqa: ARG001
@@ -163,14 +168,14 @@ def _transpose(program: ExportedProgram, node: Call) -> Node | None:  # noqa: AR
 def _view(program: ExportedProgram, node: Call) -> Node:
     """A view whose one dynamic size is inferred: XNNPACK takes no symbol there."""
     shape = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
-    return _call(program.graph, aten.view_copy.default, node.args[0], shape)
+    return add_call(program.graph, aten.view_copy.default, node.args[0], shape)
 
 
 def _add(program: ExportedProgram, node: Call) -> Node | None:
     """A bias goes into its product; a number becomes a tensor, as ExecuTorch's dialect wants."""
     x, other = node.args
     if not isinstance(other, Node):
-        return _call(program.graph, aten.add.Tensor, x, _number(program, other))
+        return add_call(program.graph, aten.add.Tensor, x, add_number(program, other))
     product = x.target is aten.linear.default and len(x.args) == 2 and len(x.users) == 1
     if not product or other.name not in program.graph_signature.inputs_to_parameters:
         return None
@@ -180,7 +185,7 @@ def _add(program: ExportedProgram, node: Call) -> Node | None:
 
 def _with_number(program: ExportedProgram, node: Call, target: Any) -> Node | None:
     x, other = node.args
-    return None if isinstance(other, Node) else _call(program.graph, target, x, _number(program, other))
+    return None if isinstance(other, Node) else add_call(program.graph, target, x, add_number(program, other))
 
 
 def _silu(program: ExportedProgram, node: Call) -> Node:
@@ -193,16 +198,16 @@ def _gelu(program: ExportedProgram, node: Call) -> Node | None:
     if node.kwargs.get("approximate", "none") == "none":
         return None
     graph, (x,) = program.graph, node.args
-    square = _call(graph, aten.mul.Tensor, x, x)
-    bent = _call(graph, aten.mul.Tensor, square, _number(program, 0.044715))
-    bent = _call(graph, aten.add.Tensor, bent, _number(program, 1.0))
-    slope = _call(graph, aten.mul.Tensor, x, _number(program, 2 * math.sqrt(2 / math.pi)))
-    return _gated(program, x, _call(graph, aten.mul.Tensor, slope, bent))
+    square = add_call(graph, aten.mul.Tensor, x, x)
+    bent = add_call(graph, aten.mul.Tensor, square, add_number(program, 0.044715))
+    bent = add_call(graph, aten.add.Tensor, bent, add_number(program, 1.0))
+    slope = add_call(graph, aten.mul.Tensor, x, add_number(program, 2 * math.sqrt(2 / math.pi)))
+    return _gated(program, x, add_call(graph, aten.mul.Tensor, slope, bent))
 
 
 def _gated(program: ExportedProgram, x: Node, gate: Node) -> Node:
     """x * sigmoid(gate)."""
-    return _call(program.graph, aten.mul.Tensor, x, _call(program.graph, aten.sigmoid.default, gate))
+    return add_call(program.graph, aten.mul.Tensor, x, add_call(program.graph, aten.sigmoid.default, gate))
 
 
 def _renamed(program: ExportedProgram, node: Call, target: Any, *first: Any) -> Node:
@@ -218,12 +223,12 @@ def _table_rows(program: ExportedProgram, node: Call, context_length: int) -> No
     Rotary tables hold each angle twice: the file has it once.
     """
     table, (rows,) = node.args
-    data = _data(program, table)[:context_length]
+    data = data_of(program, table)[:context_length]
     first, second = data.chunk(2, dim=1)
     if not torch.equal(first, second):
-        return _call(program.graph, aten.embedding.default, _constant(program, f"{table.name}_rows", data), rows)
-    half = _call(program.graph, aten.embedding.default, _constant(program, f"{table.name}_rows", first), rows)
-    return _call(program.graph, aten.cat.default, [half, half], -1)
+        return add_call(program.graph, aten.embedding.default, add_constant(program, f"{table.name}_rows", data), rows)
+    half = add_call(program.graph, aten.embedding.default, add_constant(program, f"{table.name}_rows", first), rows)
+    return add_call(program.graph, aten.cat.default, [half, half], -1)
 
 
 def _return_caches(program: ExportedProgram) -> None:
@@ -258,20 +263,6 @@ def _return_caches(program: ExportedProgram) -> None:
     ]
 
 
-def _drop_unused(program: ExportedProgram) -> None:
-    """Drop parameters and buffers nothing reads any more: they would be in the file."""
-    kept = []
-    placeholders = [node for node in program.graph.nodes if node.op == "placeholder"]
-    for node, spec in zip(placeholders, program.graph_signature.input_specs, strict=True):
-        if node.users or spec.kind is InputKind.USER_INPUT:
-            kept.append(spec)
-            continue
-        program.graph.erase_node(node)
-        program.state_dict.pop(spec.target, None)
-        program.constants.pop(spec.target, None)
-    program.graph_signature.input_specs[:] = kept
-
-
 def _separate_constants(program: ExportedProgram) -> None:
     """Give each block its own placeholder of a product's constant: a delegate owns it, and the file still has one."""
     made_here = {spec.target: spec.arg.name for spec in program.graph_signature.input_specs if spec.persistent}
@@ -285,41 +276,7 @@ def _separate_constants(program: ExportedProgram) -> None:
             if constant.op != "placeholder" or made_here.get(str(constant.target)) != constant.name:
                 continue
             if first_reader.setdefault(constant, block) != block:
-                copy = _constant(program, f"{constant.target}_block_{block}", program.state_dict[str(constant.target)])
+                copy = add_constant(
+                    program, f"{constant.target}_block_{block}", program.state_dict[str(constant.target)]
+                )
                 node.replace_input_with(constant, copy)
-
-
-def _data(program: ExportedProgram, node: Call) -> Tensor:
-    name = program.graph_signature.inputs_to_buffers[node.name]
-    stored = program.state_dict if name in program.state_dict else program.constants
-    return stored[name]
-
-
-def _constant(program: ExportedProgram, name: str, data: Tensor) -> Node:
-    """The placeholder of a buffer ``name`` holding ``data``, made when first asked for."""
-    graph = program.graph
-    first = next(iter(graph.nodes))
-    if name in program.state_dict:
-        return next(node for node in graph.nodes if node.op == "placeholder" and node.target == name)
-    program.state_dict[name] = data.contiguous()
-    with graph.inserting_before(first):
-        node = graph.create_node("placeholder", name, name=name)
-    mode = next(n.meta["val"].fake_mode for n in graph.nodes if isinstance(n.meta.get("val"), Tensor))
-    node.meta["val"] = mode.from_tensor(program.state_dict[name], static_shapes=True)
-    spec = InputSpec(InputKind.BUFFER, TensorArgument(node.name), name, persistent=True)
-    program.graph_signature.input_specs.insert(0, spec)
-    return node
-
-
-def _number(program: ExportedProgram, value: float) -> Node:
-    """A number as a tensor, as ExecuTorch's dialect wants."""
-    name = f"number_{value}".replace(".", "_").replace("-", "_").replace("+", "_")
-    return _constant(program, name, torch.tensor(value))
-
-
-def _call(graph: Graph, target: Any, *args: Any, **kwargs: Any) -> Node:
-    """Insert a call and give it the fake value later passes read."""
-    node = graph.call_function(target, args, kwargs)
-    values = torch.fx.map_arg(args, lambda argument: argument.meta["val"])
-    node.meta["val"] = target(*values, **kwargs)
-    return node

@@ -65,7 +65,8 @@ def _program(model: PolicyModel, recipe: ExportRecipe) -> Any:
     from coremltools.converters.mil import Builder
     from coremltools.converters.mil.mil import Program
 
-    from edgekit.export.targets.coreml_graph import DecoderGraph, DecoderWeights
+    from edgekit.export.targets.coreml_graph import DecoderGraph
+    from edgekit.export.targets.coreml_weights import DecoderWeights
 
     Builder.name_count.clear()  # operations are numbered through a process's life; equal programs need equal names
     weights = DecoderWeights(model, recipe.compute == "float16")

@@ -56,7 +56,8 @@ class Moments:
     def damped(self) -> Tensor:
         """``own`` with :data:`DAMPING` on its diagonal: positive definite whatever the inputs were."""
         diagonal = self.own.diagonal()
-        return self.own + torch.eye(len(diagonal), dtype=self.own.dtype) * (DAMPING * diagonal.mean()).clamp(min=1e-12)
+        damping = (DAMPING * diagonal.mean()).clamp(min=1e-12)
+        return self.own + torch.eye(len(diagonal), dtype=self.own.dtype, device=self.own.device) * damping
 
     @cached_property
     def drift(self) -> Tensor:
@@ -103,7 +104,7 @@ def _spread_errors(
     ends = grid.values.t()[order].float()
     for begin in range(0, len(left), COLUMNS):
         end = min(begin + COLUMNS, len(left))
-        errors = torch.empty(end - begin, left.shape[1])
+        errors = left.new_empty(end - begin, left.shape[1])
         for column in range(begin, end):
             values[column] = (left[column] / scales[column]).round().clamp(-largest, largest)
             if keep_ends:
@@ -254,7 +255,7 @@ def _moments(
 ) -> Moments:
     """The moments of inputs (n, T, in) where ``masks`` (n, T) are true; a kernel rounds ``after`` first."""
     width = before[0].shape[-1]
-    own, cross = (torch.zeros(width, width, dtype=torch.float64) for _ in range(2))
+    own, cross = (before[0].new_zeros(width, width, dtype=torch.float64) for _ in range(2))
     for theirs, ours, mask in zip(before, after, masks, strict=True):
         x = round_activations(ours[mask], activations, block)
         own += x.t() @ x

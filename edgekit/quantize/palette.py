@@ -47,7 +47,7 @@ def palettize_weight(weight: Tensor, group_size: int) -> PaletteWeight:
     ordered = weight.detach().float().reshape(out // group_size, group_size * width).sort(-1).values
     # Sorted, a colour's members are a run: its mean is a difference of prefix sums, whatever the run's length.
     sums = F.pad(ordered.double().cumsum(-1), (1, 0))
-    even = (torch.arange(COLOURS) + 0.5) / COLOURS
+    even = (torch.arange(COLOURS, device=weight.device) + 0.5) / COLOURS
     table = ordered.mean(-1, keepdim=True) + 3**0.5 * ordered.std(-1, keepdim=True) * torch.special.ndtri(even)
     for _ in range(ROUNDS):
         table = _means(ordered, sums, table)

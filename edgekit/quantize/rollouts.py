@@ -19,7 +19,7 @@ ROWS = 32
 
 @dataclass(frozen=True)
 class RolloutBatch:
-    """Prompts and responses, right-padded, alike in length; every array is (n, T).
+    """Prompts and responses, right-padded, alike in length; every array is (n, T), on the policy's device.
 
     tokens int64: prompt, then all of the response but its last token, which nothing reads.
     real bool: not padding. chosen int64: the token the policy chose after this one, -1 where it chose none
@@ -63,7 +63,8 @@ def _collate(policy: Policy, pairs: Sequence[tuple[list[int], Decision]]) -> Rol
         positions = [position for position, _ in decision.margins]
         decides[row, [first + position for position in positions]] = True
         markers += _markers_at(policy, response, positions)
-    return RolloutBatch(tokens, real, chosen, decides, tuple(markers))
+    arrays = (array.to(policy.model.cos.device) for array in (tokens, real, chosen, decides))
+    return RolloutBatch(*arrays, tuple(markers))
 
 
 def _markers_at(policy: Policy, response: Sequence[int], positions: Sequence[int]) -> list[tuple[int, ...]]:

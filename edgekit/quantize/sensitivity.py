@@ -169,13 +169,14 @@ def _traits(model: PolicyModel, policy: Policy, batch: RolloutBatch, entering: l
     last = _run(model, batch, x, max(first, 0))[-1]
     logits = model.lm_head(model.head_input(last[batch.responds]))
     decides = batch.decides[batch.responds]
-    rows = torch.arange(len(batch.tokens))[:, None].expand_as(batch.tokens)[batch.responds]
+    rows = torch.arange(len(batch.tokens), device=batch.tokens.device)[:, None].expand_as(batch.tokens)[batch.responds]
     choices = logits.index_fill(-1, policy.model.without_token, -torch.inf)
-    chosen, margins = choices.argmax(-1), torch.empty(len(batch.markers), dtype=torch.float64)
+    chosen, margins = choices.argmax(-1), logits.new_empty(len(batch.markers), dtype=torch.float64)
     places, bias = decides.nonzero()[:, 0], policy.routing.marker_bias
     for candidates in set(batch.markers):  # one, unless markers have several tokens
-        same = torch.tensor([markers == candidates for markers in batch.markers])
-        found = contest(choices[places[same]].numpy(), candidates)
-        margins[same] = torch.from_numpy(found.margin + bias)
-        chosen[places[same]] = torch.from_numpy(np.where(calls(found.margin, bias), found.marker, found.other))
+        same = torch.tensor([markers == candidates for markers in batch.markers], device=logits.device)
+        found = contest(choices[places[same]].cpu().numpy(), candidates)
+        margins[same] = torch.from_numpy(found.margin + bias).to(logits.device)
+        decided = np.where(calls(found.margin, bias), found.marker, found.other)
+        chosen[places[same]] = torch.from_numpy(decided).to(logits.device)
     return _Traits(margins, chosen, rows, logits.log_softmax(-1))

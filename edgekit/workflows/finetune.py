@@ -6,10 +6,13 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from edgekit.atomic_write import new_directory, write_file
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.export.plan import fit_to_model
 from edgekit.policy.checkpoint import load_policy, save_policy
+from edgekit.policy.device import open_device
 from edgekit.policy.folder import policy_folder
 from edgekit.progress import Progress
 from edgekit.quantize import qat
@@ -17,6 +20,7 @@ from edgekit.quantize.qat import QatConfig
 from edgekit.recipes.fit import Fallback
 from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks import get_task
+from edgekit.train.config import read_mapping
 from edgekit.train.task_file import FILE as TASK_FILE
 from edgekit.verify.parity import Hop, compare
 from edgekit.workflows.source import AnyPath, task_of
@@ -64,6 +68,7 @@ def finetune(
     problems = get_task(task_of(source, task))
     folder = policy_folder(source)
     policy = load_policy(folder)
+    policy.model.to(_device_of(folder.parent))
     grid, fallbacks = fit_to_model(policy.model, grid)
     config = QatConfig(steps=steps, rows=rows, learning_rate=learning_rate, seed=seed)
     texts = [problem.prompt for problem in problems.problems("train", prompts, seed)]
@@ -80,3 +85,10 @@ def finetune(
     length = max(len(ids) for ids in policy.routing.marker.token_ids)
     hop = compare(before, after, marker_length=length)
     return Finetuned(destination, grid.name, len(held_out), hop, fallbacks)
+
+
+def _device_of(run: Path) -> torch.device:
+    """Where ``run`` was trained, by its config; where it has none, a GPU if there is one."""
+    config = run / "config.yaml"
+    named = read_mapping(config, "training config").get("device") if config.is_file() else None
+    return open_device("cpu" if named == "cpu" else "auto")

@@ -24,7 +24,7 @@ def ratios(replies: list[dict[str, Any]], yardstick: list[dict[str, Any]]) -> di
     """How much more of each a contender took than ``yardstick``, round by round."""
     pairs = list(zip(replies, yardstick, strict=True))
     over = {key: statistics.median(mine[key] / theirs[key] for mine, theirs in pairs) for key in ("cpu_s", "seconds")}
-    return {**over, "peak_rss_mb": replies[-1]["peak_rss_mb"] / yardstick[-1]["peak_rss_mb"]}
+    return {**over, "peak_rss_mb": replies[-1]["peak_mb"] / yardstick[-1]["peak_mb"]}
 
 
 def main() -> None:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import torch
 from protocol import open_replies, say
-from training import Job, peak_rss_mb, read_job, reward
+from training import Job, now, peak_mb, place, read_job, reward
 
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import Policy
 from edgekit.recipes.lookup import find_recipe
-from edgekit.rollout.sampler import sample_groups
+from edgekit.rollout.sampler import Sampler
 from edgekit.routing.spec import Marker
 from edgekit.train.advantage import group_advantages
 from edgekit.train.batches import samples_of
@@ -42,28 +41,29 @@ def main() -> None:
     replies = open_replies()
     torch.set_num_threads(job.threads)
     policy = endless_policy(job)
+    policy.model.to(job.device)
     config = TrainConfig(
         prompts_per_step=job.prompts_per_step,
         group_size=job.group_size,
         learning_rate=1e-6,
         bfloat16=job.bfloat16,
-        rows_per_forward=job.group_size,  # a prompt's responses at a time: as fast, and activations of one group
+        # On a CPU a prompt's responses at a time: as fast, and activations of one group.
+        rows_per_forward=job.group_size if job.device == "cpu" else 128,
         gradient_checkpointing=job.checkpointing,
-        device="cpu",
+        device="cuda" if job.device == "cuda" else "cpu",
     )
     recipe = find_recipe(job.quantize, None).quantize if job.quantize else None
     update = PolicyUpdate(policy.model, config, recipe=recipe)
+    sampler = Sampler(policy, 1.0, bfloat16=job.bfloat16)
     prompts = [tuple(policy.tokenizer.encode(prompt, add_special_tokens=False).ids) for prompt in job.prompts]
     precision = "bf16 autocast" if job.bfloat16 else "fp32"
     remade = "activations recomputed" if job.checkpointing else "activations kept"
-    say(replies, {"runtime": f"edgekit, torch {torch.__version__}, {precision}, {remade}"})
+    say(replies, {"runtime": f"edgekit, torch {torch.__version__}, {precision}, {remade}, {place(job.device)}"})
     for step, _ in enumerate(sys.stdin):
-        begin = time.perf_counter()
+        begin = now(job.device)
         batch = [prompts[(step * job.prompts_per_step + i) % len(prompts)] for i in range(job.prompts_per_step)]
-        groups = sample_groups(
-            policy, batch, job.group_size, temperature=1.0, seed=step, bfloat16=job.bfloat16
-        )  # fmt: skip
-        middle = time.perf_counter()
+        groups = sampler.sample(batch, job.group_size, seed=step)
+        middle = now(job.device)
         rewards = torch.tensor([[reward(r.token_ids) for r in group.responses] for group in groups])
         advantages = group_advantages(rewards).tolist()
         samples = [
@@ -75,11 +75,11 @@ def main() -> None:
         say(
             replies,
             {
-                "seconds": time.perf_counter() - begin,
+                "seconds": now(job.device) - begin,
                 "rollout_s": middle - begin,
                 "completion_tokens": sum(len(sample.response_ids) for sample in samples),
                 "prompt_tokens": sum(map(len, batch)),
-                "peak_rss_mb": peak_rss_mb(),
+                "peak_mb": peak_mb(job.device),
             },
         )
 

@@ -1,7 +1,7 @@
 """What every training worker speaks, over the same pipes as protocol.py.
 
 A worker says so when it is ready (``runtime``); then each line on standard input is one training step, answered by
-``{"seconds", "rollout_s", "completion_tokens", "prompt_tokens", "peak_rss_mb"}``. Its only argument is a JSON object:
+``{"seconds", "rollout_s", "completion_tokens", "prompt_tokens", "peak_mb"}``. Its only argument is a JSON object:
 see :class:`Job`.
 """
 
@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import time
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Job:
     bfloat16: bool
     threads: int
     checkpointing: bool
+    device: str = "cpu"
+    """cpu or cuda."""
     quantize: str | None = None
     """The recipe on whose grid the step is taken; None: floats."""
 
@@ -43,6 +48,20 @@ def reward(token_ids: Sequence[int]) -> float:
     return zlib.crc32(bytes(str(list(token_ids)), "ascii")) / 2**32
 
 
-def peak_rss_mb() -> float:
-    """Most memory that this process has held so far."""
+def peak_mb(device: str) -> float:
+    """Most memory that this process has held so far: the machine's, or of a GPU what torch has reserved there."""
+    if device == "cuda":
+        return torch.cuda.max_memory_reserved() / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
+
+
+def now(device: str) -> float:
+    """Seconds, once the device has done what it was told."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def place(device: str) -> str:
+    """What is said of where a contender computes."""
+    return torch.cuda.get_device_name() if device == "cuda" else "CPU"

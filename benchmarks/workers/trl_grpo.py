@@ -6,14 +6,13 @@ import json
 import os
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
 from protocol import open_replies, say
-from training import peak_rss_mb, read_job, reward
+from training import now, peak_mb, place, read_job, reward
 from transformers import PreTrainedTokenizerFast, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 from trl import __version__ as version
@@ -24,18 +23,18 @@ MOST_STEPS = 1000
 class Turns(TrainerCallback):
     """Waits for a line before each step and reports after it."""
 
-    def __init__(self, replies: Any, prompt_tokens: int) -> None:
-        self.replies, self.prompt_tokens = replies, prompt_tokens
+    def __init__(self, replies: Any, prompt_tokens: int, device: str) -> None:
+        self.replies, self.prompt_tokens, self.device = replies, prompt_tokens, device
         self.completion_tokens, self.rollout_s, self.begin = 0, 0.0, 0.0
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
         if not sys.stdin.readline():
             os._exit(0)
-        self.begin = time.perf_counter()
+        self.begin = now(self.device)
 
     def grade(self, completion_ids: list[list[int]], **_: Any) -> list[float]:
         """The reward function: called when all responses are there."""
-        self.rollout_s = time.perf_counter() - self.begin
+        self.rollout_s = now(self.device) - self.begin
         self.completion_tokens = sum(map(len, completion_ids))
         return [reward(ids) for ids in completion_ids]
 
@@ -43,11 +42,11 @@ class Turns(TrainerCallback):
         say(
             self.replies,
             {
-                "seconds": time.perf_counter() - self.begin,
+                "seconds": now(self.device) - self.begin,
                 "rollout_s": self.rollout_s,
                 "completion_tokens": self.completion_tokens,
                 "prompt_tokens": self.prompt_tokens,
-                "peak_rss_mb": peak_rss_mb(),
+                "peak_mb": peak_mb(self.device),
             },
         )
 
@@ -64,11 +63,11 @@ def main() -> None:
     )  # fmt: skip
     assert tokenizer.convert_tokens_to_ids("<|im_end|>") == config["eos_token_id"]
     prompt_tokens = sum(len(tokenizer(prompt)["input_ids"]) for prompt in job.prompts[: job.prompts_per_step])
-    turns = Turns(replies, prompt_tokens)
+    turns = Turns(replies, prompt_tokens, job.device)
     rows = job.prompts_per_step * job.group_size
     arguments = GRPOConfig(
         output_dir=tempfile.mkdtemp(),
-        use_cpu=True,
+        use_cpu=job.device == "cpu",
         bf16=job.bfloat16,
         gradient_checkpointing=job.checkpointing,
         per_device_train_batch_size=rows,
@@ -98,7 +97,7 @@ def main() -> None:
     )
     precision = "bf16 autocast" if job.bfloat16 else "fp32"
     remade = "activations recomputed (its default)" if job.checkpointing else "activations kept"
-    say(replies, {"runtime": f"TRL {version}, torch {torch.__version__}, {precision}, {remade}"})
+    say(replies, {"runtime": f"TRL {version}, torch {torch.__version__}, {precision}, {remade}, {place(job.device)}"})
     trainer.train()
 
 

@@ -63,8 +63,8 @@ def _collate(policy: Policy, pairs: Sequence[tuple[list[int], Decision]]) -> Rol
         positions = [position for position, _ in decision.margins]
         decides[row, [first + position for position in positions]] = True
         markers += _markers_at(policy, response, positions)
-    arrays = (array.to(policy.model.cos.device) for array in (tokens, real, chosen, decides))
-    return RolloutBatch(*arrays, tuple(markers))
+    device = policy.model.cos.device
+    return RolloutBatch(tokens.to(device), real.to(device), chosen.to(device), decides.to(device), tuple(markers))
 
 
 def _markers_at(policy: Policy, response: Sequence[int], positions: Sequence[int]) -> list[tuple[int, ...]]:

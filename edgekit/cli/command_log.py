@@ -77,7 +77,7 @@ class CommandLog(logging.Handler):
 
 
 def _append(path: Path, lines: Iterable[str]) -> None:
-    with open(path, "a", encoding="utf-8", opener=owner_only) as file:
+    with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=owner_only) as file:
         file.writelines(f"{line}\n" for line in lines)
 
 

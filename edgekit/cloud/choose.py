@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from edgekit.cloud.address import address_fault, model_and_address
 from edgekit.cloud.client import Cloud
-from edgekit.cloud.openai_client import CallLimits, OpenAICloud
+from edgekit.cloud.openai_client import LONGEST_SHOWN, CallLimits, OpenAICloud
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Task
@@ -28,17 +29,19 @@ def parse_cloud(text: str, task: Task, environ: Mapping[str, str], limits: CallL
     if kind == "oracle":
         return OracleCloud(task, _accuracy(text, rest) if ":" in text else 1.0)
     if kind == "openai":
-        model, at, base_url = rest.rpartition("@")
-        if not (at and model and base_url.startswith(("http://", "https://"))):
-            raise EdgekitError(f"bad cloud: {text}. It lacks a model or an http address. {FORMS}.")
+        place = model_and_address(rest)
+        if place is None:
+            shown = text.partition("://")[0][:LONGEST_SHOWN]  # what follows may hold a password
+            raise EdgekitError(f"bad cloud: {shown}. It lacks a model or an http address. {FORMS}.")
+        model, base_url = place
         rule = getattr(task, "rule", None)
         return OpenAICloud(model, base_url, _key(base_url, environ), limits=limits, rule=rule)
-    raise EdgekitError(f"unknown cloud: {text}. edgekit does not know it. {FORMS}.")
+    raise EdgekitError(f"unknown cloud: {text[:LONGEST_SHOWN]}. edgekit does not know it. {FORMS}.")
 
 
 def _key(base_url: str, environ: Mapping[str, str]) -> str:
     own = environ.get(KEY_VARIABLE, "")
-    is_openai = urlsplit(base_url).hostname == "api.openai.com"
+    is_openai = address_fault(base_url) is None and urlsplit(base_url).hostname == "api.openai.com"
     return own or (environ.get("OPENAI_API_KEY", "") if is_openai else "") or "none"
 
 

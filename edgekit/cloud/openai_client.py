@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
+from edgekit.cloud.address import CREDENTIALS, address_fault
 from edgekit.cloud.breaker import Breaker
 from edgekit.cloud.request import CloudError, CloudRequest, Message, Usage
 from edgekit.errors import EdgekitError
@@ -28,6 +28,7 @@ INSTRUCTION = "Solve the task. End with your final answer alone between <answer>
 OPEN, CLOSE = "<answer>", "</answer>"
 RETRIED = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600))
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 20.0
+LONGEST_SHOWN = 100
 _ADVICE = {
     "key": "Set EDGEKIT_CLOUD_API_KEY (for api.openai.com OPENAI_API_KEY will do) to the server's key.",
     "time": "Raise the time limit, or ask another server.",
@@ -60,10 +61,9 @@ class OpenAICloud:
     ) -> None:
         import openai
 
-        parts = urlsplit(base_url)
-        if parts.username is not None or parts.password is not None:
-            host = parts.hostname or "?"
-            raise EdgekitError(f"bad cloud: {model} at {host}. The address holds credentials. {_ADVICE['key']}")
+        if (fault := address_fault(base_url)) is not None:
+            advice = _ADVICE["key"] if fault == CREDENTIALS else _ADVICE["address"]
+            raise EdgekitError(f"bad cloud: {model[:LONGEST_SHOWN]}. The address {fault}. {advice}")
         if not (api_key.isascii() and api_key.isprintable()):
             why = "Its key holds a character that no HTTP header takes, a line's end perhaps"
             raise EdgekitError(f"bad cloud: {model} at {base_url}. {why}. {_ADVICE['key']}")

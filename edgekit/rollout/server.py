@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from edgekit.cloud.address import address_fault, model_and_address
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.rollout.response import Group, Response, group_of
@@ -35,10 +36,12 @@ def server_address(rollouts: str) -> tuple[str, str] | None:
     if rollouts == "local":
         return None
     kind, _, rest = rollouts.partition(":")
-    model, _, base_url = rest.rpartition("@")
-    if kind != "vllm" or not model or not base_url.startswith(("http://", "https://")):
-        raise ValueError(f"{rollouts!r} is not {FORMS}")
-    return model, base_url.rstrip("/")
+    place = model_and_address(rest)
+    if kind != "vllm" or place is None:
+        raise ValueError(f"{rollouts.partition('://')[0]!r} is not {FORMS}")  # what follows may hold a password
+    if (fault := address_fault(place[1])) is not None:
+        raise ValueError(f"the address of {place[0]!r} {fault}, it is not {FORMS}")
+    return place
 
 
 class RolloutServer:

@@ -7,7 +7,7 @@ import ipaddress
 import json
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from edgekit.serve.openai_api import problem
 
@@ -75,11 +75,11 @@ class Guard:
         await self._app(scope, receive_body, send_with_headers)
 
     def _refusal(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        host = _parts(f"//{headers.get('host', '')}").hostname or ""
         if host.lower() not in self._hosts:
             return 421, "unknown host. This server is not known by that name. Use the address that it printed."
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+        if origin is not None and _parts(origin).netloc.lower() != headers.get("host", "").lower():
             return 403, "foreign origin. Pages of other sites may not use this server."
         if self._key is not None and path not in _OPEN:
             given = headers.get("authorization", "").removeprefix("Bearer ")
@@ -91,6 +91,14 @@ class Guard:
             if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > MAX_BODY:
                 return 413, f"body too large: more than {MAX_BODY:,} bytes. Send less."
         return None
+
+
+def _parts(address: str) -> SplitResult:
+    """The parts of what a client calls an address; empty ones of what is none."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return SplitResult("", "", "", "", "")
 
 
 async def _whole_body(receive: Receive) -> bytes | None:

@@ -92,6 +92,12 @@ def test_a_log_that_is_asked_for_holds_every_library_s_records(
     assert f"error: cannot write the log: {broken}. Is a directory. " in capsys.readouterr().err
 
 
+def test_what_no_file_can_hold_is_no_second_failure(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command([*CALIBRATE, "--task", "\udc80\ud800"]) == 2
+    assert capsys.readouterr().err.startswith("error: unforeseen failure: ZeroDivisionError")
+    assert len(list((broken / "logs").glob("*.log"))) == 1
+
+
 def test_verbose_says_where_its_log_is(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["--verbose", "cache", "--json"]) == 0
     (file,) = (broken / "logs").glob("*.log")

@@ -14,6 +14,7 @@ from edgekit.cloud.openai_client import CallLimits, OpenAICloud, final_answer
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.cloud.request import CloudError, Message, Price, Usage
 from edgekit.errors import EdgekitError
+from edgekit.rollout.server import server_address
 from edgekit.tasks import get_task
 
 TASK = get_task("countdown")
@@ -147,6 +148,31 @@ def test_no_server_is_one_line_and_nothing_left_the_device() -> None:
 def test_an_address_with_credentials_is_refused_and_not_repeated() -> None:
     with pytest.raises(EdgekitError, match="holds credentials") as error:
         OpenAICloud("m", "http://me:hunter2@127.0.0.1:9/v1", KEY)
+    assert "hunter2" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "fault"),
+    [
+        ("http://[::1", "is none"), ("http://127.0.0.1:abc/v1", "is none"), ("http://127.0.0.1:99999/v1", "is none"),
+        ("http://127.0.0.1:0/v1", "is none"), ("http:///v1", "is none"), ("https://", "is none"),
+        ("http://x\u202ey/v1", "holds a character"), ("http://a\nb/v1", "holds a character"),
+        ("http://a b", "holds a character"),
+        ("http://\ud800/v1", "holds a character"), ("http://me:hunter2@h/v1", "holds credentials"),
+        ("http://h/v1?key=hunter2", "has a query"), ("http://h/v1#hunter2", "has a query"),
+        ("http://h/" + "x" * 2000, "has 2,009 characters"), ("http://me:hunter2@[", "is none"),
+    ],
+)  # fmt: skip
+def test_an_address_that_is_none_is_one_line_and_not_repeated(address: str, fault: str) -> None:
+    with pytest.raises(EdgekitError, match=rf"^bad cloud: m\. The address {fault}") as error:
+        parse_cloud(f"openai:m@{address}", TASK, {"OPENAI_API_KEY": "k"})
+    with pytest.raises(ValueError, match=fault) as refused:
+        server_address(f"vllm:m@{address}")
+    for told in (str(error.value), str(refused.value)):
+        assert "hunter2" not in told
+        assert "\n" not in told
+    with pytest.raises(EdgekitError) as error:
+        parse_cloud("openai:@http://me:hunter2@h", TASK, {})
     assert "hunter2" not in str(error.value)
 
 

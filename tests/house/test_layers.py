@@ -25,7 +25,7 @@ ALLOWED = {
     "policy": {"isolation", "recipes", "routing"},
     "recipes": set(),
     "quantize": {"recipes", "policy", "routing"},
-    "rollout": {"policy", "routing"},
+    "rollout": {"policy", "routing", "cloud"},
     "warm_start": {"recipes", "quantize", "rollout", "policy", "routing", "tasks"},
     "train": {"recipes", "warm_start", "rollout", "policy", "quantize", "routing", "tasks", "cloud"},
     "bundle": {"isolation", "recipes", "routing"},

@@ -293,6 +293,8 @@ def test_other_hosts_other_sites_and_other_keys_are_refused(serve: Any) -> None:
     assert httpx2.get(url).status_code == 401
     assert httpx2.get(url, headers={"Authorization": "Bearer the wrong one"}).status_code == 401
     assert httpx2.get(url, headers={**right, "Host": "evil.example"}).status_code == 421
+    assert httpx2.get(url, headers={**right, "Host": "[::1"}).status_code == 421
+    assert httpx2.get(url, headers={**right, "Origin": "http://["}).status_code == 403
     assert httpx2.get(url, headers={**right, "Origin": "https://evil.example"}).status_code == 403
     assert httpx2.get(f"{served.url}/healthz").json() == {"status": "ok"}
     page = httpx2.get(served.url)

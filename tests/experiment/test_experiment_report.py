@@ -381,6 +381,7 @@ def test_what_is_no_number_is_no_verdict() -> None:
     assert not judged([Difference("a", 0.3, (0,), better, nothing)])[0].disagrees
     assert not judged([Difference("a", 0.3, (0,), better, None)])[0].disagrees
     assert judged([Difference("a", 0.3, (0,), better, even)])[0].disagrees
+    assert not judged([Difference("a", 0.3, (0,), of_size(0.0, 0.005), even)])[0].disagrees
     assert (str(_points(nothing)), str(_points(of_size(0.042, 0.01)))) == ("–", "+4.2 (+3.2 to +5.2)")
 
 

@@ -63,9 +63,9 @@ class Difference:
 
     @property
     def disagrees(self) -> bool:
-        """Whether the verdict is another one at exactly equal calls."""
-        both = (self.verdict, self.verdict_at_equal_calls)
-        return NOT_KNOWN not in both and both[0] != both[1]
+        """Whether one of the two verdicts names a winner that the other does not."""
+        both = {self.verdict, self.verdict_at_equal_calls}
+        return NOT_KNOWN not in both and len(both) > 1 and both != {EQUAL, NO_DIFFERENCE}
 
 
 def judged(differences: Sequence[Difference]) -> list[Difference]:

@@ -64,7 +64,7 @@ def across_budgets(differences: Sequence[Difference], candidate: str | None) -> 
     equal = f"{tally[EQUAL]} are {EQUAL}, " if tally[EQUAL] else ""
     return (
         f"Over all {len(budgets)} call fractions, of {len(rivals)} comparisons {style(candidate).label} wins "
-        f"{tally[BEATS]}, loses {tally[LOSES]}, {equal}and in {tally[NO_DIFFERENCE]} {NO_DIFFERENCE}."
+        f"{tally[BEATS]}, loses {tally[LOSES]}, {equal}and in {tally[NO_DIFFERENCE]} no difference was found."
     )
 
 

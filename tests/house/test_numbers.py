@@ -1,0 +1,207 @@
+"""Every number in a table of measured results stands in its data, or the page says that it is from another revision.
+
+Tables of the README and of docs/results are found by their page and the heading over them. Each decimal and percentage
+in their cells must be a value of the data, or one that DERIVED works out of it, rounded to as many digits as are
+written. A value in another cell of the same table would pass too: it is a guard against numbers that nothing made.
+Tables that an experiment's report has made are made again, to the last character.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgekit.evaluate.intervals import wilson_interval
+from edgekit.experiment.report import write_report
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "docs" / "results"
+PAGES = [ROOT / "README.md", *sorted(RESULTS.rglob("*.md"))]
+_NUMBER = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+)?")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A Markdown table: where it stands, the text of its section, and its body's cells but the first column's."""
+
+    page: str
+    heading: str
+    section: str
+    cells: tuple[str, ...]
+
+    @property
+    def numbers(self) -> list[str]:
+        """The decimals and percentages in the cells; whole numbers in words are names more often than results."""
+        return [each for cell in self.cells for each in _NUMBER.findall(cell) if "." in each or "%" in cell]
+
+
+def tables(page: Path) -> Iterator[Table]:
+    """Those of ``page`` with two such numbers or more."""
+    for section in re.split(r"^(?=#)", page.read_text(), flags=re.MULTILINE):
+        heading = re.sub(r"<[^>]*>", "", section.partition("\n")[0]).strip("# ")
+        for block in re.findall(r"(?:^\|.*\n?)+", section, re.MULTILINE):
+            cells = [cell for row in block.splitlines()[2:] for cell in re.split(r"(?<!\\)\|", row)[2:-1]]
+            table = Table(page.relative_to(ROOT).as_posix(), heading, section, tuple(cells))
+            if len(table.numbers) > 1:
+                yield table
+
+
+def read(path: Path) -> Any:
+    return json.loads(gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes())
+
+
+def leaves(data: Any) -> Iterator[float]:
+    if isinstance(data, bool) or data is None or isinstance(data, str):
+        return
+    if isinstance(data, int | float):
+        yield float(data)
+    else:
+        for each in data.values() if isinstance(data, dict) else data:
+            yield from leaves(each)
+
+
+def of_drift(data: Any) -> Iterator[float]:
+    """Changes of overall accuracy."""
+    return ((row["gained"] - row["lost"]) / row["n"] for row in data["rows"])
+
+
+def of_forged(data: Any) -> Iterator[float]:
+    """Changes of the share of calls."""
+    return (each["calls"] - d["calls"] for d in data.values() for each in d.values() if isinstance(each, dict))
+
+
+def of_speed(data: Any) -> Iterator[float]:
+    """Gigabytes; and how far the rounds of a contender spread, over their median."""
+    yield from (made["peak_rss_mb"] / 1000 for made in data["export"].values())
+    for made in data["contenders"].values():
+        for rounds in (made["prefill_rounds"], made["decode_rounds"]):
+            yield (max(rounds) - min(rounds)) / statistics.median(rounds)
+
+
+def of_reasoning(folder: str, policies: tuple[str, ...], n: int) -> Iterator[float]:
+    """What benchmarks/reasoning_study.py counts in the first ``n`` problems, against its first policy."""
+    reference = read(RESULTS / folder / f"{policies[0]}.json.gz")[:n]
+    for policy in policies:
+        made = read(RESULTS / folder / f"{policy}.json.gz")[:n]
+        called, right = sum(r["called"] for r in made), sum(r["right"] for r in made)
+        same = sum(a["called"] == b["called"] for a, b in zip(reference, made, strict=True))
+        yield from (called / n, right / n, right / max(1, n - called), same / n, *wilson_interval(same, n))
+        yield sum(a["text"] == b["text"] for a, b in zip(reference, made, strict=True)) / n
+        for keys in (("right",), ("right", "called")):
+            pairs = [(any(a[k] for k in keys), any(b[k] for k in keys)) for a, b in zip(reference, made, strict=True)]
+            gained, lost = pairs.count((False, True)), pairs.count((True, False))
+            yield from (sum(after for _, after in pairs) / n, (gained - lost) / n, *agresti_min(gained, lost, n))
+
+
+def agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
+    """The interval of benchmarks/drift_study.py (Agresti and Min 2005)."""
+    more, fewer, size = gained + 0.5, lost + 0.5, n + 2
+    change = (more - fewer) / size
+    spread = 1.96 * math.sqrt(more + fewer - size * change**2) / size
+    return change - spread, change + spread
+
+
+def nothing(_: Any) -> Iterator[float]:
+    return iter(())
+
+
+def from_json(*sources: str, derived: Callable[[Any], Iterator[float]] = nothing) -> list[float]:
+    return [
+        value for source in sources for data in [read(RESULTS / source)] for value in (*leaves(data), *derived(data))
+    ]
+
+
+MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
+    ("README.md", "Do four bits keep the decisions?"): lambda: [
+        *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
+        *of_reasoning("reasoning", ("fp32", "onnx_int8", "onnx_int4"), 100),
+    ],
+    ("README.md", "Is it fast?"): lambda: from_json("speed.json", derived=of_speed),
+    ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
+        "forged_text.json", derived=of_forged
+    ),
+    ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
+    ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
+    ("docs/results/reasoning/study.md", ""): lambda: of_reasoning("reasoning", ("fp32", "onnx_int8", "onnx_int4"), 100),
+    ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
+    ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
+    ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),
+    ("docs/results/search/README.md", "ExecuTorch"): lambda: from_json("search/executorch.json"),
+    ("docs/results/search/README.md", "SmolLM2-135M, ONNX"): lambda: from_json("search/smollm2_onnx.json"),
+    ("docs/results/speed.md", ""): lambda: from_json("speed.json", derived=of_speed),
+    ("docs/results/training_step.md", ""): lambda: from_json("training_step.json"),
+}
+"""The data of each table: by page and heading, "" for all of a page."""
+RECORDED = "earlier revision"
+"""What the section, or the page's beginning, says of numbers whose data were not kept."""
+NO_RESULTS = {("README.md", "What others do")}
+EXPERIMENTS = ("first_question",)
+"""Pages whose tables an experiment's report made of the results beside them."""
+
+
+@cache
+def values(key: tuple[str, str]) -> frozenset[float]:
+    return frozenset(MADE_FROM[key]())
+
+
+def source_of(table: Table) -> tuple[str, str] | None:
+    return next((key for key in ((table.page, table.heading), (table.page, "")) if key in MADE_FROM), None)
+
+
+def is_there(number: str, found: frozenset[float]) -> bool:
+    """Whether some value, or a hundred times it, is ``number`` when rounded to its digits."""
+    text = number.replace(",", "").replace("−", "-")
+    digits, wanted = len(text.partition(".")[2]), float(text)
+    half = 0.5000001 * 10**-digits
+    return any(abs(scale * value - wanted) <= half for value in found for scale in (1, 100))
+
+
+ALL = [table for page in PAGES for table in tables(page) if (table.page, table.heading) not in NO_RESULTS]
+CHECKED = [table for table in ALL if source_of(table) is not None]
+
+
+@pytest.mark.parametrize("table", CHECKED, ids=lambda table: f"{table.page}: {table.heading}")
+def test_numbers_are_those_of_their_data(table: Table) -> None:
+    key = source_of(table)
+    assert key is not None
+    assert [number for number in table.numbers if not is_there(number, values(key))] == []
+
+
+def test_every_other_table_is_made_by_its_experiment_or_says_that_it_is_of_an_earlier_revision() -> None:
+    for table in ALL:
+        own = any(table.page == f"docs/results/{name}/README.md" for name in EXPERIMENTS)
+        beginning = (ROOT / table.page).read_text().splitlines()[:6]
+        said = any(RECORDED in " ".join(text.split()) for text in (table.section, " ".join(beginning)))
+        assert source_of(table) or own or said, (table.page, table.heading)
+
+
+def test_what_nothing_made_is_noticed() -> None:
+    assert is_there("0.847", values(("docs/results/drift/drift.md", "")))
+    assert not is_there("84.73", values(("docs/results/drift/drift.md", "")))
+    assert is_there("−0.45", values(("docs/results/drift/drift.md", "")))
+    assert len(CHECKED) >= 13
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_s_tables_are_made_again_of_its_results(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / name
+    (folder / "results").mkdir(parents=True)
+    for file in (RESULTS / name / "results").glob("*.json.gz"):
+        (folder / "results" / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
+    (folder / "experiment.yaml").write_bytes((RESULTS / name / "experiment.yaml").read_bytes())
+    write_report(folder)
+    made = set((folder / "report" / "report.md").read_text().splitlines())
+    shown = [line for line in (RESULTS / name / "README.md").read_text().splitlines() if line.startswith("| ")]
+    assert len(shown) > 20
+    assert [line for line in shown if line not in made] == []

@@ -144,7 +144,6 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
 """The data of each table: by page and heading, "" for all of a page."""
 RECORDED = "earlier revision"
 """What the section, or the page's beginning, says of numbers whose data were not kept."""
-NO_RESULTS = {("README.md", "What others do")}
 EXPERIMENTS = ("first_question",)
 """Pages whose tables an experiment's report made of the results beside them."""
 
@@ -166,7 +165,7 @@ def is_there(number: str, found: frozenset[float]) -> bool:
     return any(abs(scale * value - wanted) <= half for value in found for scale in (1, 100))
 
 
-ALL = [table for page in PAGES for table in tables(page) if (table.page, table.heading) not in NO_RESULTS]
+ALL = [table for page in PAGES for table in tables(page)]
 CHECKED = [table for table in ALL if source_of(table) is not None]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, overload
 
 from edgekit.bundle.load import Bundle
 from edgekit.cloud.client import Cloud
+from edgekit.cloud.openai_client import final_answer
 from edgekit.hybrid.events import Event, HybridAnswer
 from edgekit.hybrid.session import HandOffRules, HybridSession
 from edgekit.tasks.answered import can_grade
@@ -27,10 +28,18 @@ class Answering:
     task: Task
 
     def ask(self, prompt: str, on_event: Callable[[Event], None] | None = None) -> HybridAnswer:
-        """The answer to ``prompt``, with whether it is right, where ``prompt`` is a problem of the task."""
+        """The answer to ``prompt``, with whether it is right, where ``prompt`` is a problem of the task.
+
+        A cloud's prose is then read by the problem's rule, as in training and evaluation.
+        """
         answer = self.session.ask(prompt, on_event=on_event)
         problem = self.task.parse(prompt) if can_grade(self.task) else None
-        return answer if problem is None else replace(answer, correct=self.task.grade(problem, answer.answer))
+        if problem is None:
+            return answer
+        if answer.route == "cloud":
+            rule = problem.data.get("rule") or getattr(self.task, "rule", None)
+            answer = replace(answer, answer=final_answer(answer.text, rule))
+        return replace(answer, correct=self.task.grade(problem, answer.answer))
 
 
 def open_answering(

@@ -18,8 +18,9 @@ from edgekit.cloud.answers import AnswerStore, KeptCloud, answers_file
 from edgekit.cloud.openai_client import OpenAICloud
 from edgekit.hybrid.events import HybridAnswer
 from edgekit.routing.turns import TurnFormat
-from edgekit.tasks import get_task
+from edgekit.tasks import get_task, name_task
 from edgekit.workflows import source as opening
+from edgekit.workflows.answer import Answering
 
 SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
 PLAIN_TURNS = TurnFormat(begin="", to_assistant="\n", to_user="\n", reply="\n")
@@ -161,3 +162,25 @@ def test_the_last_line_of_an_answer_is_one_line_and_says_where_there_is_none(
     told = capsys.readouterr().out
     assert told.startswith(f"-> {shown}, by local: the policy answered itself")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("row", "said", "answer", "right"),
+    [
+        ({"answer": "8", "rule": "number"}, "That makes 8.", "8", True),
+        ({"answer": "8", "rule": "number"}, "That makes 9, I think.", "9", False),
+        ({"answer": "B", "rule": "choice"}, "It is (B), not A, so: B.", "B", True),
+        ({"answer": "8"}, "No: <answer> 8 </answer> it is", "8", True),
+    ],
+)
+def test_a_cloud_s_prose_is_read_and_graded_by_the_rule_of_the_problem(
+    tmp_path: Path, row: dict[str, str], said: str, answer: str, right: bool
+) -> None:
+    class Session:
+        def ask(self, prompt: str, on_event: Any = None) -> HybridAnswer:
+            return HybridAnswer("cloud", "marker", said, said, 1.0, 3, 1, 5.0, cloud_ms=9.0)
+
+    (tmp_path / "own.jsonl").write_text(json.dumps({"prompt": "3 and 5", **row}) + "\n")
+    answering: Any = Answering(Session(), get_task(name_task(str(tmp_path / "own.jsonl"))))  # type: ignore[arg-type]
+    assert (answering.ask("3 and 5").answer, answering.ask("3 and 5").correct) == (answer, right)
+    assert answering.ask("4 and 5").correct is None

@@ -79,14 +79,23 @@ def batches(samples: Sequence[Sample], rows: int) -> Iterator[Batch]:
     Ordered by length, which pads little, or prompt by prompt, which reads each prompt once: whichever makes
     fewer tokens.
     """
+    for batch in _batched(samples, rows):
+        yield collate(batch)
+
+
+def most_tokens(samples: Sequence[Sample], rows: int) -> int:
+    """How many tokens the model reads for the largest of :func:`batches`, padding included; 0 if there is none."""
+    return max(map(_tokens, _batched(samples, rows)), default=0)
+
+
+def _batched(samples: Sequence[Sample], rows: int) -> list[Sequence[Sample]]:
     useful = [sample for sample in samples if sample.advantage != 0.0]
     longest: dict[int, int] = {}
     for sample in useful:
         longest[sample.group] = max(longest.get(sample.group, 0), len(sample.response_ids))
     by_length = sorted(useful, key=lambda s: len(s.response_ids))
     by_prompt = sorted(useful, key=lambda s: (longest[s.group], s.prompt_ids, s.group))
-    for batch in min(_cut(by_length, rows), _cut(by_prompt, rows), key=lambda cut: sum(map(_tokens, cut))):
-        yield collate(batch)
+    return min(_cut(by_length, rows), _cut(by_prompt, rows), key=lambda cut: sum(map(_tokens, cut)))
 
 
 def _cut(samples: Sequence[Sample], rows: int) -> list[Sequence[Sample]]:

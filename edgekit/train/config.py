@@ -127,8 +127,9 @@ class TrainConfig(Settings):
     """Whether rollouts and update multiply in bfloat16: faster where the processor can; weights stay float32."""
     rows_per_rollout: int = Field(default=512, ge=1)
     """Responses sampled at a time: each holds keys and values."""
-    rows_per_forward: int = Field(default=128, ge=1)
-    """Responses per forward and backward pass of the update; their gradients are summed up to one step's."""
+    rows_per_forward: int | None = Field(default=None, ge=1)
+    """Responses per forward and backward pass of the update; their gradients are summed up to one step's. None:
+    128, on a GPU 512, halved until they fit the free memory."""
     gradient_checkpointing: bool = False
     """Compute activations again instead of keeping them: less memory, more time, the same gradient."""
     quantize: str | None = None

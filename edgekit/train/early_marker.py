@@ -21,6 +21,7 @@ from edgekit.routing.replay import marker_places
 from edgekit.tasks.base import Problem, Task
 from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
+from edgekit.train.forward_rows import forward_rows
 from edgekit.train.loss import response_log_probs
 from edgekit.train.weights import TrainedWeights
 from edgekit.warm_start.supervised import optimize
@@ -48,7 +49,7 @@ def teach_early_marker(
 
     def backward(chosen: Sequence[Sample]) -> float:
         tokens = sum(len(sample.response_ids) for sample in chosen)
-        parts = batches(chosen, config.rows_per_forward)
+        parts = batches(chosen, forward_rows(config, weights.model, chosen))
         return sum(_backward(weights.model, batch, config, tokens) for batch in parts)
 
     rate = config.early_marker_learning_rate

@@ -14,6 +14,7 @@ from edgekit.policy.model import PolicyModel
 from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.train.batches import Batch, Sample, batches
 from edgekit.train.config import TrainConfig
+from edgekit.train.forward_rows import forward_rows
 from edgekit.train.gap import LogProbGap, importance_weights, total_gap
 from edgekit.train.loss import policy_gradient_loss, sequence_log_probs, token_log_probs
 from edgekit.train.parallel import ALONE, Ranks
@@ -56,7 +57,7 @@ class PolicyUpdate:
         """
         loss, gap = 0.0, LogProbGap()
         self.optimizer.zero_grad()
-        for batch in batches(samples, self.config.rows_per_forward):
+        for batch in batches(samples, forward_rows(self.config, self.weights.model, samples)):
             loss += self._backward(batch.to(self.weights.model.cos.device), prompts, gap)
         loss = self.ranks.add_gradients(self.trained, loss)
         gap = total_gap(self.ranks.gather([gap]))

@@ -2,7 +2,7 @@
 
 Python's audit hook tells of every open for writing, rename, mkdir, unlink, link, rmdir and truncate before it happens;
 fsyncs and exchanges are wrapped. A child forked from here kills itself just before the event whose number it was given;
-what was written but not yet on the disk is cut in half then, as a power failure may.
+what was written but not yet on the disk is cut in half then, as a power failure may. Or it sends itself Ctrl-C there.
 """
 
 from __future__ import annotations
@@ -33,19 +33,21 @@ class Ended:
     events: list[str]
 
 
-def run_until(work: Callable[[], int], root: Path, last: int = 0) -> Ended:
-    """Do ``work`` in a child that is killed before its event number ``last`` under ``root`` (0: never)."""
+def run_until(work: Callable[[], int], root: Path, last: int = 0, by: signal.Signals = signal.SIGKILL) -> Ended:
+    """Do ``work`` in a child that is sent ``by`` before its event number ``last`` under ``root`` (0: never)."""
     log = root.parent / "events.json"
     log.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
-        tracer = Tracer(root, last, log)
+        tracer = Tracer(root, last, log, by)
         code = 70
         with contextlib.suppress(BaseException):
-            silence = os.open(root.parent / "output.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-            os.dup2(silence, 1)
-            os.dup2(silence, 2)
+            output = open(root.parent / "output.txt", "w")  # noqa: SIM115  to the end of the process
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+            sys.stdout = sys.stderr = output  # pytest's own write elsewhere
             try:
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
                 torch.set_num_threads(1)  # the pool of threads did not come along: waiting for it would never end
                 tracer.start()
                 code = work()
@@ -63,8 +65,8 @@ def run_until(work: Callable[[], int], root: Path, last: int = 0) -> Ended:
 class Tracer:
     """Counts the events under ``root``; there is no way back once it has started, so only ever in a child."""
 
-    def __init__(self, root: Path, last: int, log: Path) -> None:
-        self.root, self.last, self.log = str(root.resolve()) + os.sep, last, log
+    def __init__(self, root: Path, last: int, log: Path, by: signal.Signals) -> None:
+        self.root, self.last, self.log, self.by = str(root.resolve()) + os.sep, last, log, by
         self.events: list[str] = []
         self.unsynced: set[str] = set()
 
@@ -109,11 +111,13 @@ class Tracer:
         if not (name + os.sep).startswith(self.root):
             return
         self.events.append(f"{what} {name.removeprefix(self.root)}")
-        if len(self.events) == self.last:
+        if len(self.events) != self.last:
+            return
+        if self.by == signal.SIGKILL:
             for unsynced in self.unsynced:
                 cut_in_half(unsynced)
             self.tell()
-            os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), self.by)
 
 
 def cut_in_half(name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -10,11 +11,13 @@ from pathlib import Path
 import pytest
 from hostile.counting import Count, Survives
 from hostile.kill_at import run_until
+from hostile.short_runs import SETTINGS, same, weights
 
 from edgekit.bundle.app import ANDROID_BUILD, ANDROID_VERSIONS, IOS_PROJECT, place_bundle
 from edgekit.bundle.load import open_bundle
 from edgekit.folder_lock import PREFIX
 from edgekit.policy.checkpoint import load_policy
+from edgekit.recipes.lookup import find_recipe
 from edgekit.routing.spec import load_routing
 from edgekit.warm_start.bases import builtin_base
 
@@ -37,7 +40,7 @@ class Killed:
         ended = run_until(lambda: work() or 0, self.root)
         assert ended.code == 0, self._output()
         events = len(ended.events)
-        chosen = sorted({1 + round(at * (events - 1) / (self.samples - 1)) for at in range(self.samples)})
+        chosen = sorted({1 + round(at * (events - 1) / (self.samples + 1)) for at in range(1, self.samples + 1)})
         for last in chosen:
             self._begin(start)
             assert run_until(lambda: work() or 0, self.root, last).killed
@@ -57,6 +60,63 @@ class Killed:
 
     def _output(self) -> str:
         return (self.root.parent / "output.txt").read_text()[-2000:]
+
+
+def test_training_goes_on_to_the_very_weights(tmp_path: Path, survives: Survives) -> None:
+    from edgekit.workflows.train import train
+
+    run, seen = tmp_path / "root" / "run", []
+
+    def work() -> None:
+        if (run / "config.yaml").is_file():
+            train(out=run, resume=True)
+        else:
+            train("quick", run, settings=SETTINGS)
+
+    def whole() -> None:
+        if (run / "policy").exists():
+            seen.append(weights(run / "policy"))
+            assert same(seen[0], seen[-1])
+            assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+
+    Killed(survives, "train", run.parent, 2).everywhere(lambda: None, work, whole)
+    assert len(seen) >= 2
+    assert not same(seen[0], weights(builtin_base()))
+
+
+def test_an_export_leaves_the_old_bundle_or_the_new(
+    tiny_policy_folder: Path, tiny_bundle_folder: Path, tmp_path: Path, survives: Survives
+) -> None:
+    from edgekit.workflows.export import export
+
+    out, before = tmp_path / "root" / "bundle", len(open_bundle(tiny_bundle_folder).conformance())
+    recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"context_length": 64})
+
+    def work() -> None:
+        export(tiny_policy_folder, "onnx", recipe=recipe, out=out, task="countdown", calibrate=False, cases=2)
+
+    def whole() -> None:
+        assert len(open_bundle(out).conformance()) in (2, before)
+
+    Killed(survives, "export", out.parent, 3).everywhere(lambda: shutil.copytree(tiny_bundle_folder, out), work, whole)
+    assert len(open_bundle(out).conformance()) == 2 != before
+
+
+def test_fine_tuning_leaves_no_run_or_a_whole_one(tiny_policy_folder: Path, tmp_path: Path, survives: Survives) -> None:
+    from edgekit.workflows.finetune import finetune
+
+    out, seen = tmp_path / "root" / "run", []
+
+    def work() -> None:
+        finetune(tiny_policy_folder, "onnx", out, task="countdown", prompts=4, steps=2, rows=2)
+
+    def whole() -> None:
+        if out.exists():
+            seen.append(weights(out / "policy"))
+            assert same(seen[0], seen[-1])
+
+    Killed(survives, "finetune", out.parent, 2).everywhere(lambda: None, work, whole)
+    assert len(seen) >= 2
 
 
 def test_calibrating_a_run_leaves_one_bias_or_the_other(tmp_path: Path, survives: Survives) -> None:

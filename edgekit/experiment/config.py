@@ -185,9 +185,11 @@ def load_experiment_config(name_or_path: str, overrides: list[str] | None = None
     problems += _resolve_train(data)
     config = _validated(source, data, problems)
     faults = _unused(config, [*own, *_overridden(overrides or [])])
-    keys = {*said, *(override.partition("=")[0].strip() for override in overrides or [])}
-    if "n_router_train" in keys and not config.reads_router_problems:
-        faults.append("n_router_train: no method compared is a router, so it would do nothing")
+    key = "n_router_train"
+    asked = said.get(key, default := ExperimentConfig.model_fields[key].default) != default  # a copy says defaults too
+    asked |= any(override.partition("=")[0].strip() == key for override in overrides or [])
+    if asked and not config.reads_router_problems:
+        faults.append(f"{key}: no method compared is a router, so it would do nothing")
     if faults:
         raise ConfigError(source, faults)
     return config

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import apply_calibration, calibrate
@@ -21,8 +21,8 @@ from edgekit.routing.spec import Marker, RoutingSpec
 
 pytest_plugins = ["hostile.counting"]
 TINY_PROMPTS = [f"{a} {a + b} {2 * b} -> {7 * a + b}" for a in range(1, 9) for b in range(3, 8)]
-# A loaded machine takes its time: how long an example takes says nothing about what must hold.
-settings.register_profile("edgekit", deadline=None)
+# A loaded machine takes its time: how long an example takes, or its making, says nothing about what must hold.
+settings.register_profile("edgekit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("edgekit")
 
 

@@ -1,12 +1,12 @@
 """What a recipe's grid does to a policy that reasons: what it solves, when it calls, and what of it is another text.
 
     python benchmarks/reasoning_study.py POLICY --n 500 --recipes onnx_int8 onnx_int4 onnx_int4_decisions
-        [--grid NAME=POLICY2 ...] --out docs/results/reasoning
+        [--grid NAME=POLICY2[@RECIPE] ...] --out docs/results/reasoning
 
 Each policy decodes the same ``n`` test problems greedily at its natural call share, in PyTorch, rounded as the
 recipe's target rounds weights and activations (the quantized reference of ``edgekit verify``). A policy named by
---grid was trained on a grid and runs as it is. Each is decoded once and kept in --out, so a study that was cut goes
-on; per-problem results are there as NAME.json.gz, the table as study.md.
+--grid was trained on a grid and runs as it is, or rounded again by another target's recipe. Each is decoded once and
+kept in --out, so a study that was cut goes on; per-problem results are there as NAME.json.gz, the table as study.md.
 """
 
 from __future__ import annotations
@@ -113,14 +113,18 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipes", nargs="*", default=["onnx_int8", "onnx_int4", "onnx_int4_decisions"])
-    parser.add_argument("--grid", nargs="*", default=[], metavar="NAME=POLICY")
+    parser.add_argument("--grid", nargs="*", default=[], metavar="NAME=POLICY[@RECIPE]")
     parser.add_argument("--out", type=Path, default=Path("docs/results/reasoning"))
     options = parser.parse_args()
     task = get_task(options.task)
     problems = task.problems("test", options.n, seed=options.seed)
     opened: dict[str, Callable[[], Policy]] = {REFERENCE: partial(load_policy, options.policy)}
     opened |= {name: partial(rounded, options.policy, name, options.task) for name in options.recipes}
-    opened |= {name: partial(load_policy, Path(folder)) for name, folder in (g.split("=", 1) for g in options.grid)}
+    for name, given in (pair.split("=", 1) for pair in options.grid):
+        folder, _, recipe = given.partition("@")
+        opened[name] = partial(load_policy, Path(folder))
+        if recipe:
+            opened[name] = partial(rounded, Path(folder), recipe, options.task)
     command, lines = shlex.join(["python", *sys.argv]), []
     reference: list[Result] = []
     for name, open_policy in opened.items():

@@ -121,10 +121,15 @@ def from_json(*sources: str, derived: Callable[[Any], Iterator[float]] = nothing
     ]
 
 
+ROUNDED = (
+    "fp32", "executorch_int8", "executorch_int4", "executorch_int4_decisions",
+    "fine_tuned", "fine_tuned_on_onnx", "fine_tuned_on_coreml",
+)  # fmt: skip
+
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("README.md", "Do four bits keep the decisions?"): lambda: [
         *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
-        *of_reasoning("reasoning", ("fp32", "onnx_int8", "onnx_int4"), 100),
+        *of_reasoning("reasoning/rounded", ROUNDED, 300),
     ],
     ("README.md", "Is it fast?"): lambda: from_json("speed.json", derived=of_speed),
     ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
@@ -132,7 +137,7 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ),
     ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
     ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
-    ("docs/results/reasoning/study.md", ""): lambda: of_reasoning("reasoning", ("fp32", "onnx_int8", "onnx_int4"), 100),
+    ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
     ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),

@@ -57,6 +57,7 @@ def test_transformers_reads_the_base_and_gives_its_logits(base: Policy) -> None:
         torch.testing.assert_close(theirs(tokens).logits, base.model(tokens), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_same_seed_makes_the_same_base(tmp_path: Path) -> None:
     made = []
     for index in range(2):

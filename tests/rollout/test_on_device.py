@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def sampled_one_by_one(policy: Policy, prompt: tuple[int, ...], stream: int, siz
     return found
 
 
-@pytest.mark.parametrize("temperature", [1.0, 0.7])
+@pytest.mark.parametrize("temperature", [1.0, pytest.param(0.7, marks=pytest.mark.slow)])
 def test_every_pace_samples_what_a_response_alone_would_be(policy: Policy, temperature: float) -> None:
     asked, size = prompts(4), 2
     alone = [
@@ -78,7 +79,7 @@ def test_every_pace_samples_what_a_response_alone_would_be(policy: Policy, tempe
                 assert [len(row) for row in group.log_probs] == [len(row.token_ids) for row in group.responses]
 
 
-@pytest.mark.parametrize("bias", [None, -0.4, 3.0, float("-inf")])
+@pytest.mark.parametrize("bias", [None, *(pytest.param(bias, marks=pytest.mark.slow) for bias in (-0.4, 3.0, -inf))])
 def test_every_pace_decides_as_the_reference_alone(policy: Policy, bias: float | None) -> None:
     asked = prompts(10)
 

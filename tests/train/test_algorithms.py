@@ -224,6 +224,7 @@ train(load_config("quick", overrides), Path(run), cloud=OracleCloud(get_task("co
 """
 
 
+@pytest.mark.slow
 def test_the_price_of_a_call_survives_a_kill(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     settings = [*TINY, "algorithm=da_grpo", "call_price_rate=0.3", "call_fraction=0.1"]

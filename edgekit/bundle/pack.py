@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,8 @@ from edgekit.bundle.manifest import (
     describe_files,
     read_manifest,
 )
+from edgekit.errors import BundleError
+from edgekit.plain_file import TOKENIZER_BYTES, read_bytes
 from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.turns import TURNS
 
@@ -43,6 +44,14 @@ A language-model policy that answers by itself or calls for a cloud. Runtime: {r
 
 Check it: `edgekit verify .`
 """
+
+
+def copy_document(source: Path, target: Path) -> None:
+    """Copy what lies beside a model. Raises :class:`BundleError` if it is no plain file, or larger than any such is."""
+    try:
+        target.write_bytes(read_bytes(source, TOKENIZER_BYTES))
+    except ValueError as error:
+        raise BundleError(f"cannot read: {source}. {error}. Restore it, or remove it.") from None
 
 
 @dataclass(frozen=True)
@@ -71,7 +80,7 @@ def pack(
     standard = facts.recipe.get("layout") == "standard"
     for name in (*TOKENIZER_FILES, *(LOADER_FILES if standard else ())):
         if (policy_folder / name).exists():
-            shutil.copyfile(policy_folder / name, folder / name)
+            copy_document(policy_folder / name, folder / name)
     routing.save(folder / ROUTING)
     # Problems of a task that is not edgekit's own are nobody else's to read, until somebody ships the bundle.
     private = "@" in facts.provenance.get("task", "")

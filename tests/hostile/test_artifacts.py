@@ -12,6 +12,7 @@ from hostile.generators import damaged
 
 from edgekit.bundle.load import misplaced, open_bundle
 from edgekit.bundle.manifest import read_manifest
+from edgekit.bundle.pack import copy_document
 from edgekit.errors import BundleError
 from edgekit.simulate.onnx_check import check_model
 from edgekit.simulate.pte_check import check_program
@@ -63,6 +64,29 @@ def odd_things(folder: Path) -> dict[str, Path]:
     made["file"].write_text("x")
     made[".hidden"].write_text("x")
     return made
+
+
+def test_what_lies_beside_a_model_and_is_no_plain_file_is_not_copied(tmp_path: Path, survives: Survives) -> None:
+    source, target = tmp_path / "tokenizer_config.json", tmp_path / "copy"
+    with open(tmp_path / "sparse", "wb") as sparse:
+        sparse.truncate(2**33)
+    made = {
+        "pipe": os.mkfifo, "device": lambda path: path.symlink_to("/dev/zero"), "folder": Path.mkdir,
+        "8 GiB": lambda path: path.symlink_to("sparse"),
+    }  # fmt: skip
+
+    def attempt(name: str) -> None:
+        made[name](source)
+        try:
+            copy_document(source, target)
+        finally:
+            source.rmdir() if name == "folder" else source.unlink()
+
+    survives("model folder: beside a model", made, attempt, all_refused=True)
+    assert not target.exists()
+    source.write_text("{}")
+    copy_document(source, target)
+    assert target.read_text() == "{}"
 
 
 def test_what_the_manifest_does_not_list_is_told(tiny_bundle_folder: Path, tmp_path: Path) -> None:

@@ -135,6 +135,9 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
         "forged_text.json", derived=of_forged
     ),
+    ("docs/results/README.md", "The demo: trained, exported, verified"): lambda: from_json(
+        *(f"demo/{name}.json" for name in ("eval", "eval_30", "onnx", "executorch", "coreml"))
+    ),
     ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
     ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
     ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),

@@ -119,6 +119,30 @@ def test_fine_tuning_leaves_no_run_or_a_whole_one(tiny_policy_folder: Path, tmp_
     assert len(seen) >= 2
 
 
+def test_an_experiment_goes_on_to_the_very_results(tmp_path: Path, survives: Survives) -> None:
+    from edgekit.workflows.experiment import compare_methods
+
+    out, seen = tmp_path / "root" / "experiment", []
+    chosen = [
+        "methods=[task_only, cloud_only]", "call_fractions=[0.5]", "n_validation=8", "n_test=4",
+        "seeds=[0]", *(f"overrides.{each}" for each in SETTINGS),
+    ]  # fmt: skip
+
+    def work() -> None:
+        if (out / "experiment.yaml").is_file():
+            compare_methods(out=out, resume=True)
+        else:
+            compare_methods(out=out, settings=chosen)
+
+    def whole() -> None:
+        if (out / "report" / "index.html").exists():
+            seen.append({path.name: path.read_bytes() for path in (out / "results").iterdir()})
+            assert seen[0] == seen[-1]
+
+    Killed(survives, "experiment", out.parent, 2).everywhere(lambda: None, work, whole)
+    assert len(seen) >= 2
+
+
 def test_calibrating_a_run_leaves_one_bias_or_the_other(tmp_path: Path, survives: Survives) -> None:
     from edgekit.workflows.calibrate import calibrate
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable
@@ -29,10 +30,14 @@ PROJECT = Path(__file__).parents[2]
 
 
 class Killed:
-    """Kills ``work`` in ``root`` at ``samples`` of its events, evenly among them, and has it done again each time."""
+    """Kills ``work`` in ``root`` at ``samples`` of its events, evenly among them, and has it done again each time.
+
+    EDGEKIT_KILLS=9999 in the environment kills it at every event.
+    """
 
     def __init__(self, survives: Survives, kind: str, root: Path, samples: int) -> None:
-        self.survives, self.kind, self.root, self.samples = survives, f"kill: {kind}", root, samples
+        self.survives, self.kind, self.root = survives, f"kill: {kind}", root
+        self.samples = int(os.environ.get("EDGEKIT_KILLS", samples))
 
     def everywhere(self, start: Callable[[], None], work: Callable[[], None], whole: Callable[[], None]) -> None:
         """``start`` makes what was there before; ``whole`` checks what is there after a kill, and after the end."""
@@ -41,6 +46,7 @@ class Killed:
         assert ended.code == 0, self._output()
         events = len(ended.events)
         chosen = sorted({1 + round(at * (events - 1) / (self.samples + 1)) for at in range(1, self.samples + 1)})
+        chosen = chosen if self.samples < events else [*range(1, events + 1)]
         for last in chosen:
             self._begin(start)
             assert run_until(lambda: work() or 0, self.root, last).killed

@@ -44,7 +44,7 @@ def pack_archive(bundle: Path, out: Path) -> Path:
 
     Equal bundles give equal bytes on every machine: the manifest first, then the other files by name, stored, with one
     time and one mode. Raises :class:`BundleError` for a bundle that cannot be opened, and EdgekitError if it is too
-    large for an archive or ``out`` is something else.
+    large for an archive, or ``out`` is something else or in the bundle.
     """
     manifest = open_bundle(bundle).manifest
     size = sum(entry.size for entry in manifest.files.values())
@@ -53,6 +53,8 @@ def pack_archive(bundle: Path, out: Path) -> Path:
         raise EdgekitError(f"too large for an archive: {bundle}. {why}. Hand the folder over.")
     if out.exists() and not (out.is_file() and zipfile.is_zipfile(out)):
         raise EdgekitError(f"output exists: {out}. It is not an archive. Choose another --out.")
+    if out.resolve().is_relative_to(bundle.resolve()):
+        raise EdgekitError(f"in the bundle itself: {out}. Nothing else may lie there. Choose another --out.")
     with scratch_directory(out.resolve().parent) as folder:
         new = folder / "archive"
         with open(new, "wb") as file:

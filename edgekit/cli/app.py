@@ -38,8 +38,10 @@ from edgekit.version import __version__
 LOG_VARIABLE = "EDGEKIT_LOG"
 UNUSABLE = (
     errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO, errno.EMFILE,
-    errno.ENFILE, errno.ENXIO, errno.EBUSY,
+    errno.ENFILE, errno.ENXIO, errno.EBUSY, errno.EISDIR,
 )  # fmt: skip
+NO_MEMORY = ("can't allocate memory", "out of memory", "Storage size calculation overflowed")
+"""What torch says, in RuntimeErrors, of a host or device that has less than is asked for."""
 BAD_INPUT, INTERRUPTED, BROKEN_PIPE = EdgekitError.exit_code, 130, 141
 
 app = typer.Typer(name="edgekit", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
@@ -81,7 +83,7 @@ def edgekit(
         bool, typer.Option("--version", help="Show the version.", callback=_show_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Train a small model to know when to call the cloud, put it on a phone, prove it decides the same."""
+    """Train a small model to know when to call the cloud, make it ready for a phone, check that it decides the same."""
     named = os.environ.get(LOG_VARIABLE)
     if not (verbose or named):
         return
@@ -122,9 +124,14 @@ def _environment_fault(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space."
     if isinstance(error, OSError) and error.errno in UNUSABLE:
-        return one_line(f"cannot write or read: {error.filename}. {error.strerror}. Choose another path.")
+        return one_line(
+            f"cannot write or read: {error.filename2 or error.filename}. {error.strerror}. Choose another path."
+        )
     if isinstance(error, MemoryError):
         return f"out of memory: {error or 'this host'}. The work needs more than there is. Close others or choose less."
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY):
+        where = "the GPU" if "CUDA" in str(error) else "this host"
+        return f"out of memory: {where}. The work needs more than there is. Close others or choose less."
     return None
 
 

@@ -265,7 +265,8 @@ def _resolve_train(data: dict[str, Any]) -> list[str]:
             settings = load_train_config(train).model_dump(mode="json")
             train = {key: value for key, value in settings.items() if key not in OWN_KEYS}
         except EdgekitError as error:
-            problems += error.problems if isinstance(error, ConfigError) else [str(error)]
+            found = error.problems if isinstance(error, ConfigError) else [str(error)]
+            problems += [f"train: {train!r}: {problem}" for problem in found]
             train = {}
     if not (isinstance(train, dict) and isinstance(shared, dict)):
         return [*problems, "train, overrides: not a preset's name and a mapping of settings"]

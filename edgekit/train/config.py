@@ -84,7 +84,7 @@ class TrainConfig(Settings):
     """The largest norm of a step's gradient; a longer one is shortened. None: no limit."""
     rollouts: str = "local"
     """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=1.0, ge=0.01, le=100)
     """Of sampling."""
     importance_cap: float | None = Field(default=None, ge=1)
     """Weigh each response by min(cap, its probability in the update over that in the rollout). None: do not."""

@@ -82,6 +82,17 @@ def test_a_damaged_bundle_is_not_packed_and_nothing_but_an_archive_is_replaced(
             pack_archive(tiny_bundle_folder, taken)
 
 
+def test_a_bundle_is_not_packed_into_itself(tiny_bundle_folder: Path, tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle"))
+    (tmp_path / "link").symlink_to(bundle)
+    before = sorted(bundle.rglob("*"))
+    for out in (bundle / "b.zip", bundle / "new" / "b.zip", tmp_path / "link" / "b.zip"):
+        with pytest.raises(EdgekitError, match="in the bundle itself"):
+            pack_archive(bundle, out)
+    assert sorted(bundle.rglob("*")) == before
+    pack_archive(bundle, tmp_path / "bundle.zip")
+
+
 def outside(entries: Entries) -> None:
     entries.append((zipfile.ZipInfo("../outside"), b"x"))
 

@@ -9,10 +9,13 @@ import stat
 import subprocess
 import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
+from edgekit.atomic_write import write_file
 from edgekit.cli.app import run_command
 from edgekit.workflows import calibrate as calibrate_workflow
 
@@ -71,6 +74,42 @@ def test_the_unforeseen_is_one_line_that_names_the_file_with_its_traceback(
 
 
 @pytest.mark.usefixtures("broken")
+def a_list_of_no_size_that_exists() -> None:
+    torch.empty(2**50)
+
+
+def a_list_longer_than_torch_counts() -> None:
+    torch.empty(2**40, 2**40)
+
+
+def a_gpu_that_is_full() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+@pytest.mark.parametrize(
+    ("work", "where"),
+    [
+        (a_list_of_no_size_that_exists, "this host"),
+        (a_list_longer_than_torch_counts, "this host"),
+        (a_gpu_that_is_full, "the GPU"),
+    ],
+)
+def test_too_little_memory_for_torch_is_no_fault_of_ours(
+    work: Callable[[], None], where: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibrate_workflow, "calibrate", lambda *_, **__: work())
+    assert run_command(CALIBRATE) == 2
+    assert capsys.readouterr().err.startswith(f"error: out of memory: {where}. ")
+
+
+def test_a_folder_where_a_file_is_to_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(calibrate_workflow, "calibrate", lambda *_, **__: write_file(tmp_path, "text"))
+    assert run_command(CALIBRATE) == 2
+    assert capsys.readouterr().err.startswith(f"error: cannot write or read: {tmp_path}. Is a directory. ")
+
+
 def test_a_traceback_that_cannot_be_written_is_still_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -107,6 +107,26 @@ def test_settings_on_the_command_line_are_used_or_refused(survives: Survives) ->
     survives("configuration: --set of experiment", cases, lambda text: load_experiment_config("quick", [text]))
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_no_setting_takes_a_whole_number_beyond_64_bits(key: str) -> None:
+    for text in (2**63, -(2**63) - 1, 10**400):
+        with pytest.raises(EdgekitError, match=rf"\b{key}\b"):
+            load_config("quick", [f"{key}={text}"])
+    assert load_config("quick", ["seed=9223372036854775807"]).seed == 2**63 - 1
+
+
+@pytest.mark.parametrize("setting", ["seeds=[true]", "seeds=[9223372036854775808]", "call_fractions=[0.1, true]"])
+def test_a_list_takes_no_flag_for_a_number_and_no_whole_number_beyond_64_bits(setting: str) -> None:
+    with pytest.raises(EdgekitError, match=r"is not a number|is beyond"):
+        load_experiment_config("quick", [setting])
+
+
+def test_an_experiment_says_that_it_is_its_training_settings_which_are_wrong(tmp_path: Path) -> None:
+    (tmp_path / "e.yaml").write_text("methods: [gapg]\ntrain: nothing_of_ours\n")
+    with pytest.raises(EdgekitError, match="train: 'nothing_of_ours': edgekit has default"):
+        load_experiment_config(str(tmp_path / "e.yaml"))
+
+
 def test_prices_names_and_budgets_are_used_or_refused(tmp_path: Path, survives: Survives) -> None:
     path = tmp_path / "file"
     prices = yaml.safe_dump({"m": {"prompt": 1.0, "completion": 2.5}}).encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import json
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
@@ -83,7 +84,7 @@ class Guard:
             return 403, "foreign origin. Pages of other sites may not use this server."
         if self._key is not None and path not in _OPEN:
             given = headers.get("authorization", "").removeprefix("Bearer ")
-            if not hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._key.encode()):
+            if not hmac.compare_digest(given.encode("latin-1"), os.fsencode(self._key)):
                 return 401, "wrong API key. Send the server's, as Authorization: Bearer KEY."
         if method == "POST":
             if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -303,6 +303,14 @@ def test_other_hosts_other_sites_and_other_keys_are_refused(serve: Any) -> None:
     assert "access-control-allow-origin" not in page.headers
 
 
+def test_a_key_beyond_ascii_opens_as_the_bytes_that_it_is(serve: Any) -> None:
+    key = "s\u00e9kret"
+    url = f"{serve(api_key=key).url}/v1/models"
+    for given, status in ((key.encode(), 200), (b"sekret", 401), (key.encode("latin-1"), 401)):
+        headers = [(b"authorization", b"Bearer " + given)]
+        assert httpx2.get(url, headers=headers).status_code == status
+
+
 def test_shutting_down_finishes_what_runs(serve: Any, device: Device, prompts: dict[bool, str]) -> None:
     served = serve(device=replace(device, model=Slow(device, 0.05)))
     answers: list[Any] = []

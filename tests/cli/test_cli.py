@@ -123,6 +123,7 @@ def test_doctor_json_is_one_object_that_names_every_target(capsys: pytest.Captur
     assert [row["target"] for row in report["targets"]] == ["onnx", "executorch", "coreml"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_training_exits_130_and_the_run_resumes_to_the_end(tmp_path: Path) -> None:
     run = tmp_path / "run"
     settings = [f"--set={text}" for text in ("steps=30", "prompts_per_step=4", "eval_n=0", "checkpoint_every=1")]

@@ -321,6 +321,7 @@ def test_partial_experiments_have_a_report(
     assert "<h2>Learning" not in page.read_text()
 
 
+@pytest.mark.slow
 def test_the_same_results_give_the_same_bytes(tmp_path: Path) -> None:
     folder = simulate(tmp_path, {"gapg": METHODS["gapg"]}, (0, 1), n=60, budgets=(0.3,))
     shutil.rmtree(folder / "runs")

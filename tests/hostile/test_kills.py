@@ -18,7 +18,10 @@ from edgekit.bundle.manifest import MANIFEST
 from edgekit.bundle.pack import replace_routing
 from edgekit.folder_lock import PREFIX
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads the names of open files from /proc"),
+]
 OLD, NEW = 0.0, 3.5
 
 

@@ -57,6 +57,7 @@ REPORT = {
 COUNTDOWN = get_task("countdown")
 
 
+@pytest.mark.slow
 def test_metrics_are_read_or_the_line_is_named(tmp_path: Path, survives: Survives) -> None:
     lines = b"".join(json.dumps(STEP | {"step": n}).encode() + b"\n" for n in range(1, 7))
     path = tmp_path / "metrics.jsonl"

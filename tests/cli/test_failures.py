@@ -73,7 +73,6 @@ def test_the_unforeseen_is_one_line_that_names_the_file_with_its_traceback(
     assert logging.getLogger().handlers == before
 
 
-@pytest.mark.usefixtures("broken")
 def a_list_of_no_size_that_exists() -> None:
     torch.empty(2**50)
 
@@ -110,6 +109,7 @@ def test_a_folder_where_a_file_is_to_be_written_is_named(
     assert capsys.readouterr().err.startswith(f"error: cannot write or read: {tmp_path}. Is a directory. ")
 
 
+@pytest.mark.usefixtures("broken")
 def test_a_traceback_that_cannot_be_written_is_still_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,7 +29,7 @@ constraints: $(VENV)/.installed
 	    | sed 's/+cpu$$//' | sort -f; } > constraints.new
 	mv constraints.new constraints.txt
 
-# Trained on the grid that ships: ONNX and Core ML round the same layers alike and only the head otherwise.
+# Trained on ExecuTorch's grid: ONNX and Core ML round the same layers alike, but the head and activations otherwise.
 demo: $(VENV)/.installed
 	rm -rf $(OUT)
 	$(BIN)/edgekit doctor

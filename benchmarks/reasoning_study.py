@@ -101,7 +101,7 @@ HEAD = (
 
 def rounded(folder: Path, name: str, task: str) -> Policy:
     """The policy in ``folder`` rounded by the recipe called ``name``, as its target runs it."""
-    recipe = find_recipe(name, name.partition("_")[0]).quantize
+    recipe = find_recipe(name, None).quantize
     return quantize_policy(load_policy(folder), recipe, calibration_prompts(recipe, task))
 
 

@@ -22,15 +22,22 @@ class Group:
 
 @dataclass
 class Response:
-    """A response being written: what the decoder makes of it, and its tokens' log-probabilities where known."""
+    """A response of at most ``limit`` tokens being written: what the decoder makes of it, and its tokens'
+    log-probabilities where known."""
 
     decoder: RoutingDecoder
+    limit: int
     log_probs: list[float | None] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended, by what it says or for want of room."""
+        return self.decoder.done or len(self.log_probs) >= self.limit
 
     def extend(self, token_ids: Iterable[int], log_probs: Iterable[float | None]) -> None:
         """Take more tokens, up to the one that ends the response; what was drawn after it is nobody's."""
         for token_id, log_prob in zip(token_ids, log_probs, strict=True):
-            if self.decoder.done:
+            if self.done:
                 return
             self.decoder.push(token_id)
             self.log_probs.append(log_prob)

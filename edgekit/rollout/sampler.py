@@ -102,9 +102,13 @@ class Sampler:
         width = max(len(prompt) for prompt in prompts)
         if width >= context:
             raise EdgekitError(f"prompt too long: {width} tokens. The context holds {context}. Use shorter problems.")
-        limit = min(policy.routing.max_new_tokens, context - width)
-        spec = policy.routing.model_copy(update={"max_new_tokens": limit})
-        responses = [Response(RoutingDecoder(spec, policy.vocabulary)) for _ in range(len(prompts) * group_size)]
+        rooms = [min(policy.routing.max_new_tokens, context - len(prompt)) for prompt in prompts]
+        responses = [
+            Response(RoutingDecoder(policy.routing, policy.vocabulary), room)
+            for room in rooms
+            for _ in range(group_size)
+        ]
+        limit = max(rooms)
         decoder, choice = self._room(len(responses), width + limit)
         choice.begin(noise)
         decoder.begin(prompts, group_size, limit)
@@ -115,7 +119,7 @@ class Sampler:
                 raise NotFinite("the policy's logits are not finite")
             for row, *written in zip(rows, tokens.tolist(), log_probs.tolist(), strict=True):
                 row.extend(*written)
-            alive = [index for index, row in enumerate(rows) if not row.decoder.done]
+            alive = [index for index, row in enumerate(rows) if not row.done]
             if not alive or decoder.full:
                 return responses
             rows = [rows[index] for index in decoder.keep(alive, COMPACT_BELOW)]

@@ -107,7 +107,7 @@ class RolloutServer:
     ) -> Group:
         stops = stop_tokens(policy)
         never = {str(token_id): NEVER for token_id in policy.model.without_token.tolist()}
-        rows = [Response(RoutingDecoder(policy.routing, policy.vocabulary)) for _ in range(group_size)]
+        rows = [Response(RoutingDecoder(policy.routing, policy.vocabulary), limit) for _ in range(group_size)]
         waiting = rows
         while waiting:
             # Together at first; alone where a token that can end a response did not end this one.
@@ -124,9 +124,8 @@ class RolloutServer:
                 **({"logit_bias": never} if never else {}),
             )
             for row, reply in zip(batch, replies, strict=True):
-                for token_id, log_prob in reply[: limit - len(row.decoder.token_ids)]:
-                    row.extend([token_id], [log_prob])
-            waiting = [row for row in waiting if not row.decoder.done and len(row.decoder.token_ids) < limit]
+                row.extend(*zip(*reply, strict=True))
+            waiting = [row for row in waiting if not row.done]
         return group_of(prompt, rows)
 
     def _complete(

@@ -79,6 +79,18 @@ def test_every_pace_samples_what_a_response_alone_would_be(policy: Policy, tempe
                 assert [len(row) for row in group.log_probs] == [len(row.token_ids) for row in group.responses]
 
 
+@pytest.mark.parametrize("pace", PACES.values(), ids=PACES)
+def test_a_long_prompt_beside_it_takes_no_room_from_a_short_one(policy: Policy, pace: Pace) -> None:
+    source = random.Random(4)
+    long, short = (tuple(source.choices((0, 1), k=length)) for length in (62, 3))
+    size, sampler = 8, Sampler(policy, 1.0, pace=pace)
+    beside, (alone,) = sampler.sample([long, short], size, seed=5)[1], sampler.sample([short], size, seed=5, first=1)
+    assert list(beside.responses) == list(alone.responses)
+    assert max(len(response.token_ids) for response in beside.responses) > 2
+    (cut, _) = sampler.sample([long, short], size, seed=5)
+    assert {len(response.token_ids) for response in cut.responses} <= {1, 2}
+
+
 @pytest.mark.parametrize("bias", [None, *(pytest.param(bias, marks=pytest.mark.slow) for bias in (-0.4, 3.0, -inf))])
 def test_every_pace_decides_as_the_reference_alone(policy: Policy, bias: float | None) -> None:
     asked = prompts(10)

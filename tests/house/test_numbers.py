@@ -123,7 +123,7 @@ def from_json(*sources: str, derived: Callable[[Any], Iterator[float]] = nothing
 
 ROUNDED = (
     "fp32", "executorch_int8", "executorch_int4", "executorch_int4_decisions",
-    "fine_tuned", "fine_tuned_on_onnx", "fine_tuned_on_coreml",
+    "nearest_on_the_same_grid", "fine_tuned", "fine_tuned_on_onnx", "fine_tuned_on_coreml",
 )  # fmt: skip
 
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {

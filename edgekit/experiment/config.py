@@ -24,6 +24,7 @@ PRESETS = Path(__file__).parent / "presets"
 FILE = "experiment.yaml"
 NAME = r"[a-z][a-z0-9_]*"
 OWN_KEYS = ("seed", "cloud", "algorithm")
+SEED = "{seed}"
 """Training settings that the experiment gives itself."""
 GROWING = ("methods", "seeds", "method_overrides")
 """What may be added to when an experiment goes on; everything else would make its results incomparable."""
@@ -64,7 +65,7 @@ class ExperimentConfig(Settings):
     """Draws validation, test and router problems; not the seed of any training."""
     train: dict[str, Any] = Field(default_factory=dict)
     """The training settings that all methods share: a preset's name, a YAML file or a mapping. In a file,
-    ``overrides`` beside it are settings on top."""
+    ``overrides`` beside it are settings on top. ``{seed}`` in ``base`` is the seed, for bases of their own."""
     method_overrides: dict[Name, dict[str, Any]] = Field(default_factory=dict)
     """Per method, the training settings that it changes; a new name makes a new method."""
 
@@ -122,6 +123,8 @@ class ExperimentConfig(Settings):
     def _settings(self, run: str, seed: int) -> dict[str, Any]:
         own = {**RUNS.get(run, {}), **self.method_overrides.get(run, {})}
         given = {**self.train, **own, "seed": seed, "cloud": self.cloud}
+        if isinstance(base := given.get("base"), str):
+            given["base"] = base.replace(SEED, str(seed))
         # What all methods share need not mean anything to each of them.
         return without_idle(given, own)
 

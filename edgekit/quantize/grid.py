@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.errors import ConfigError
-from edgekit.policy.activations import round_inputs
+from edgekit.policy.activations import plain_inputs, round_inputs
 from edgekit.policy.model import PolicyModel
 from edgekit.quantize.integers import quantize_weight
 from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
@@ -90,6 +90,15 @@ class GridWeights:
     def follow(self, optimizer: torch.optim.Optimizer) -> None:
         """Round again after each of ``optimizer``'s steps on the latent weights."""
         optimizer.register_step_post_hook(lambda *_: self.round())
+
+    def floats(self) -> PolicyModel:
+        """The latent weights as a model of floats, from which a training on this grid goes on where this one is.
+
+        From rounded weights it would not: they lie in the middle of their steps, out of which a small learning rate
+        moves none.
+        """
+        plain_inputs(self.latent)
+        return self.latent
 
     def integers(self) -> list[tuple[nn.Parameter, QuantRule]]:
         """The latent weights that have integers, each once, and their rules."""

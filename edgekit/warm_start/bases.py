@@ -90,8 +90,9 @@ def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | 
 
     Models of a package index and of the hub are downloaded before. A warm start that was killed goes on where it was.
     The cached one is taken for the same model, task, kind and version of warm start, settings, prompt and seed,
-    whatever the device. With ``grid``, a kind that can goes on on it, from the floats' warm start. ``on_progress`` is
-    told while there is something to make. Raises :class:`EdgekitError` if the weights cannot be had.
+    whatever the device. With ``grid``, a kind that can goes on on it, from the floats' warm start, and its folder holds
+    the floats behind the grid. ``on_progress`` is told while there is something to make. Raises :class:`EdgekitError`
+    if the weights cannot be had.
     """
     if start.base == "builtin":
         return builtin_base()
@@ -134,9 +135,8 @@ def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | 
     def settle(policy: Policy, work: Work) -> None:
         assert kind.settle is not None
         kind.settle(policy, task, settings, grid.quantize, seed=start.seed, work=work, on_progress=on_progress)
-        policy.grid = grid
 
-    made_of |= {"on_grid": on_grid, "grid": grid.quantize.model_dump(mode="json")}
+    made_of |= {"on_grid": on_grid, "grid": grid.quantize.model_dump(mode="json"), "weights": "floats behind it"}
     return _made_once(
         f"{name}-{_plain(grid.recipe)}-{_key(made_of)}", start.device, partial(load_policy, folder), settle
     )

@@ -33,8 +33,8 @@ class Kind:
     instruction: the system prompt in a chat format.
     teach: (policy, task, settings, seed=, work=, on_progress=), changes the policy in place.
     tasks: what a task must be for it.
-    settle: (policy, task, settings, recipe, seed=, work=, on_progress=), goes on on a recipe's grid; None: it does not,
-        and a run on a grid puts the warm-started policy there itself.
+    settle: (policy, task, settings, recipe, seed=, work=, on_progress=), goes on on a recipe's grid and leaves
+        the floats behind it; None: it does not. Either way a run on a grid rounds the warm-started policy itself.
     """
 
     version: int

@@ -103,9 +103,10 @@ def settle_traces(
     work: Work | None = None,
     on_progress: Progress | None = None,
 ) -> None:
-    """Put ``policy``, taught before, on ``recipe``'s grid, in place, and go on teaching it there, on further traces.
+    """Go on teaching ``policy``, taught before, on ``recipe``'s grid, in place, on further traces.
 
-    Arguments and promises as for :func:`teach_traces`.
+    It ends as the floats behind the grid: rounded to nearest they are what was taught. Arguments and promises as for
+    :func:`teach_traces`.
     """
     begin, steps, rate = settings.steps, settings.on_grid.steps, settings.on_grid.learning_rate
     batches = (trace_batch(policy, task, settings, seed, begin + step) for step in range(steps))
@@ -114,6 +115,7 @@ def settle_traces(
     for done, loss in fit(policy.model, batches, steps, rate, kept, grid, warm_up_steps=settings.warm_up):
         if on_progress is not None:
             on_progress(done, steps, f"traces on the grid: loss {loss:.3f}")
+    policy.model = grid.floats().requires_grad_(False)
 
 
 def trace_batch(policy: Policy, task: Countdown, settings: TracesSettings, seed: int, step: int) -> list[Example]:

@@ -28,6 +28,7 @@ from edgekit.experiment.routers.sample_agreement import SAMPLES
 from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.experiment.thresholds import fit_threshold, hands_off, with_forced
 from edgekit.policy.checkpoint import load_policy, save_policy
+from edgekit.quantize.grid import lies_on_grid
 from edgekit.tasks import get_task
 from edgekit.warm_start.bases import builtin_base
 
@@ -241,6 +242,16 @@ def test_a_router_on_gapg_s_policy_is_the_same_router(shared: Candidate) -> None
     on_gapg, same = (judge(method, shared, FRACTIONS) for method in ("verdict_on_gapg", "own_verdict"))
     assert on_gapg == same
     assert (run_of("verdict_on_gapg"), run_of("own_verdict")) == ("gapg", "task_only")
+
+
+def test_the_warm_start_of_a_grid_is_judged_on_it(tmp_path: Path) -> None:
+    few = [setting for setting in TINY if "n_router_train" not in setting and "trigger_tries" not in setting]
+    settings = [*few, "methods=[warm_start]", "overrides.quantize=onnx_int4"]
+    config = open_experiment(tmp_path / "exp", "quick", settings, resume=False)
+    run_experiment(config, tmp_path / "exp", cloud=OracleCloud(COUNTDOWN))
+    policy = load_policy(tmp_path / "exp" / "runs" / "warm_start-seed0" / "policy")
+    assert policy.grid is not None
+    assert lies_on_grid(policy.model, policy.grid.quantize)
 
 
 @pytest.mark.slow

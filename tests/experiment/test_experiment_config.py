@@ -80,3 +80,13 @@ def test_relative_paths_are_stored_absolute(tmp_path: Path, monkeypatch: pytest.
     config = load_experiment_config("quick", ["overrides.base=mine", "method_overrides.gapg.base=other"])
     assert config.train_config("task_only", 0).base == os.path.abspath("mine")
     assert config.train_config("gapg", 0).base == os.path.abspath("other")
+
+
+def test_each_seed_may_have_a_base_of_its_own() -> None:
+    given = ["seeds=[0, 3]", "overrides.base=bases/{seed}", "method_overrides.gapg.base=others/{seed}"]
+    config = load_experiment_config("quick", given)
+    assert [config.train_config("task_only", seed).base for seed in config.seeds] == [
+        os.path.abspath("bases/0"),
+        os.path.abspath("bases/3"),
+    ]
+    assert config.train_config("gapg", 3).base == os.path.abspath("others/3")

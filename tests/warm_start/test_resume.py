@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from edgekit.policy.checkpoint import load_policy, state_tensors
-from edgekit.quantize.grid import lies_on_grid
+from edgekit.quantize.grid import GridWeights, lies_on_grid
 from edgekit.recipes.lookup import find_recipe
 from edgekit.tasks.countdown import REASONING
 from edgekit.train.config import TrainConfig, load_config
@@ -108,7 +108,9 @@ run_base(start(Path(sys.argv[2]), "traces"), kill)
 """
 
 
-def test_on_a_grid_it_goes_on_as_well_and_ends_on_the_grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_grid_it_goes_on_as_well_and_ends_as_the_floats_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(supervised, "EVERY", 2)
     recipe = find_recipe("executorch_int4_decisions", "executorch").quantize
     given = TracesSettings(batch_size=4, on_grid=OnGrid(steps=6))
@@ -122,8 +124,10 @@ def test_on_a_grid_it_goes_on_as_well_and_ends_on_the_grid(tmp_path: Path, monke
         before = {name: tensor.clone() for name, tensor in state_tensors(policy.model).items()}
         work = Work(tmp_path / "work") if stops else None
         settle_traces(policy, REASONING, given, recipe, work=work)
-        assert lies_on_grid(policy.model, recipe)
+        assert not lies_on_grid(policy.model, recipe)
         made.append(state_tensors(policy.model))
+        GridWeights(policy.model.requires_grad_(True), recipe)
+        assert lies_on_grid(policy.model, recipe)
     assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
     assert any(not torch.equal(tensor, made[0][name]) for name, tensor in before.items())
 

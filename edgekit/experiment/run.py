@@ -33,13 +33,12 @@ from edgekit.folder_lock import claim
 from edgekit.policy.checkpoint import save_policy
 from edgekit.policy.grid import load_grid
 from edgekit.progress import Progress
-from edgekit.quantize.grid import GridWeights
 from edgekit.record_lines import read_records
 from edgekit.tasks import get_task
 from edgekit.train.loop import train
 from edgekit.train.metrics import StepMetrics
 from edgekit.train.run_directory import read_run_config
-from edgekit.train.start import start_of, starting_policy
+from edgekit.train.start import start_of, untrained_policy
 from edgekit.train.task_file import check_task
 from edgekit.warm_start.bases import is_pretrained
 
@@ -206,11 +205,8 @@ def _only_start(job: _Job, config: ExperimentConfig, run_dir: Path, tracker: _Tr
     if not (run_dir / "policy" / "routing.json").is_file():
         settings = config.train_config(job.run, job.seed)
         folder, grid = start_of(settings, None, tracker.warm_start)
-        policy = starting_policy(settings, folder, grid)
-        if grid is not None:
-            GridWeights(policy.model.requires_grad_(True), grid.quantize)  # as its training would put it there
         with new_directory(run_dir / "policy", marker_file="routing.json") as made:
-            save_policy(policy, made)
+            save_policy(untrained_policy(settings, folder, grid), made)
 
 
 def _train(job: _Job, config: ExperimentConfig, run_dir: Path, cloud: Cloud, tracker: _Tracker) -> None:

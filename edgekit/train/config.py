@@ -36,6 +36,7 @@ FOR_LANGUAGE_MODELS: dict[str, Any] = {
     "learning_rate": 2e-5,
     "warmup_steps": 5,
     "schedule": "linear",
+    "grad_clip": 100.0,
     "steps": 150,
     "prompts_per_step": 24,
 }
@@ -80,8 +81,9 @@ class TrainConfig(Settings):
     """Steps in which the learning rate rises to that."""
     schedule: Literal["constant", "linear"] = "constant"
     """After the warm-up: constant, or falling linearly to almost nothing in the last step."""
-    grad_clip: float | None = Field(default=1.0, gt=0)
-    """The largest norm of a step's gradient; a longer one is shortened. None: no limit."""
+    grad_clip: float | None = Field(default=10.0, gt=0)
+    """The largest norm of a step's gradient; a longer one is shortened. A guard: the built-in policy's norms are 1 to
+    6. None: no limit."""
     rollouts: str = "local"
     """"local": sampled here; "vllm:MODEL@URL": by a vLLM server that takes this run's weights each step."""
     temperature: float = Field(default=1.0, ge=0.01, le=100)

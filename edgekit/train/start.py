@@ -11,6 +11,7 @@ from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.policy.device import open_device
 from edgekit.policy.grid import Grid
 from edgekit.progress import Progress
+from edgekit.quantize.grid import GridWeights
 from edgekit.quantize.quantized import weight_shapes
 from edgekit.recipes.fit import fit_recipe, recipe_problems
 from edgekit.recipes.lookup import find_recipe
@@ -46,6 +47,14 @@ def starting_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Pol
     if config.max_new_tokens is not None:
         changes["max_new_tokens"] = config.max_new_tokens
     policy.routing = policy.routing.model_copy(update=changes)
+    return policy
+
+
+def untrained_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Policy:
+    """The policy that acts in the first step: the starting one, its weights rounded where it has a ``grid``."""
+    policy = starting_policy(config, folder, grid)
+    if grid is not None:
+        GridWeights(policy.model.requires_grad_(True), grid.quantize)
     return policy
 
 

@@ -157,6 +157,23 @@ def test_rows_are_what_the_decisions_say_and_the_oracle_gains_all_it_can(tmp_pat
     assert np.isnan(statistics.row("task_only", 0.2).oracle_share.value)  # type: ignore[union-attr]
 
 
+def test_at_exactly_equal_calls_the_highest_scores_are_handed_over(tmp_path: Path) -> None:
+    experiment = load_experiment(simulate(tmp_path, seeds=(0, 1)))
+    statistics = Statistics(experiment, 50)
+    for method in ("gapg", "token_entropy"):
+        expected = []
+        for result in experiment.methods[method].values():
+            called = np.argsort(-result.scores)[: len(result.ids) * 3 // 10]
+            right = result.local_correct.copy()
+            right[called] = result.cloud_correct[called]
+            expected.append(right.mean())
+        exactly = statistics.at_exactly(method, 0.3)
+        assert exactly is not None
+        assert exactly.value == pytest.approx(np.mean(expected), abs=1e-9)
+        assert exactly.low < exactly.value < exactly.high
+    assert statistics.at_exactly("cloud_only", 0.3) is None
+
+
 def test_a_method_does_not_differ_from_itself_and_differences_are_paired(tmp_path: Path) -> None:
     statistics = Statistics(load_experiment(simulate(tmp_path, seeds=(0, 1))), 200)
     same, weak = statistics.differences("gapg", ["gapg", "naive_offloading"], 0.3)

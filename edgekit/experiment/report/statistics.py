@@ -154,6 +154,13 @@ class Statistics:
             return None
         return interval(np.stack([self._curves(result) for result in results], axis=1), SHARE)
 
+    def at_exactly(self, method: str, call_fraction: float) -> Interval | None:
+        """Overall accuracy of the method's curve at ``call_fraction``; None for a method that does not route."""
+        results = self.experiment.methods[method].values()
+        if not all(result.routes for result in results):
+            return None
+        return interval(np.stack([_at(call_fraction, self._curves(result)) for result in results], axis=1), SHARE)
+
     def references(self, method: str) -> tuple[Floats, Floats]:
         """Random and oracle routing (101,) of the method's own policy over ``GRID``, mean over seeds."""
         both = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgekit.experiment.report.bootstrap import Interval
@@ -48,6 +48,16 @@ def overview(experiment: Experiment, rows: Rows) -> Table:
             cells.append(_share(row.overall, "best" if top else "") if row else Cell("–"))
         lines.append((style(name).label, cells))
     return Table("Overall accuracy", [f"{percent(c, 0)} calls" for c in budgets], lines)
+
+
+def equal_calls(experiment: Experiment, exactly: Mapping[tuple[str, float], Interval]) -> Table:
+    """Method by call fraction: overall accuracy where its curve hands over exactly so many."""
+    lines = []
+    for name in in_order(experiment.methods):
+        found = [exactly.get((name, budget)) for budget in experiment.budgets]
+        if any(found):
+            lines.append((style(name).label, [_share(one) if one else Cell("–") for one in found]))
+    return Table("At exactly equal calls", [f"{percent(c, 0)} calls" for c in experiment.budgets], lines)
 
 
 def details(

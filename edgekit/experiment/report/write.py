@@ -27,7 +27,7 @@ from edgekit.experiment.report.summary import (
     notes,
     percent,
 )
-from edgekit.experiment.report.tables import Table, costs, details, overview, to_markdown, triggers
+from edgekit.experiment.report.tables import Table, costs, details, equal_calls, overview, to_markdown, triggers
 from edgekit.experiment.report.usage_figures import cost_figure, difficulty_figure
 
 if TYPE_CHECKING:
@@ -38,6 +38,13 @@ TRIGGERED = (
     "Eight tokens at most before the prompt, searched greedily by scores alone on other problems: what an attacker who "
     "writes part of a prompt reaches at least. The hard budget lets through this share of all prompts, attacks "
     "included; whoever comes when it is spent is answered on the device."
+)
+
+
+EXACTLY = (
+    "The table above has the shares of calls that thresholds fitted on validation problems reached on those of the "
+    "test, which differ by a few points. Here each method's own curve on the test problems is read at one share: the "
+    "fairer comparison, and one that no user can choose beforehand."
 )
 
 
@@ -64,6 +71,7 @@ class Report:
     cautions: list[str]
     figures: dict[str, Picture]
     overview: Table
+    equal_calls: Table
     details: list[Table]
     legend: list[str]
     costs: Table
@@ -105,6 +113,12 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         if candidate is not None
         for difference in statistics.differences(candidate, rivals, fraction)
     ]
+    exactly = {
+        (name, fraction): accuracy
+        for name in experiment.methods
+        for fraction in experiment.budgets
+        if (accuracy := statistics.at_exactly(name, fraction)) is not None
+    }
     fractions = [*experiment.budgets, *([None] if any(fraction is None for _, fraction in rows) else [])]
     fractions.sort(key=lambda fraction: fraction != budget)
     return Report(
@@ -116,6 +130,7 @@ def make_report(experiment: Experiment, replicates: int) -> Report:
         cautions=cautions(experiment, rows, differences),
         figures=_draw_all(statistics, rows, differences, candidate, budget),
         overview=overview(experiment, rows),
+        equal_calls=equal_calls(experiment, exactly),
         details=[details(experiment, rows, differences, candidate, fraction) for fraction in fractions],
         legend=_legend(style(candidate).label if candidate is not None else ""),
         costs=costs(experiment),
@@ -132,7 +147,7 @@ def to_html(report: Report) -> str:
     environment = Environment(
         loader=PackageLoader("edgekit.experiment", "report"), autoescape=True, undefined=StrictUndefined
     )
-    return environment.get_template(TEMPLATE).render(vars(report), triggered=TRIGGERED)
+    return environment.get_template(TEMPLATE).render(vars(report), triggered=TRIGGERED, exactly=EXACTLY)
 
 
 def to_page_markdown(report: Report) -> str:
@@ -147,6 +162,7 @@ def to_page_markdown(report: Report) -> str:
         return [*([f"## {heading}", ""] if heading else []), f"![{picture.title}]({name}.png)", "", picture.caption, ""]
 
     lines += [*show("accuracy"), f"## {report.overview.title}", "", *to_markdown(report.overview), ""]
+    lines += [f"## {report.equal_calls.title}", "", *to_markdown(report.equal_calls), "", EXACTLY, ""]
     lines += show("differences", f"{report.candidate} against each other method")
     lines += [*show("methods", "Each method by itself"), "## Everything measured", ""]
     for table in report.details:

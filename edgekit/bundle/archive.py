@@ -20,7 +20,8 @@ from typing import Final
 
 from edgekit.atomic_write import scratch_directory
 from edgekit.bundle.load import Bundle, open_bundle
-from edgekit.bundle.manifest import MANIFEST, Manifest, read_manifest
+from edgekit.bundle.manifest import MANIFEST, Manifest, describe_file, read_manifest
+from edgekit.bundle.signature import signature_file
 from edgekit.errors import BundleError, EdgekitError, ErrorKind, listed
 from edgekit.plain_file import DOCUMENT_BYTES, open_plain
 
@@ -31,6 +32,8 @@ DIRECTORY_BYTES: Final = 2**20
 _TIME = (1980, 1, 1, 0, 0, 0)
 _MODE = stat.S_IFREG | 0o644
 _END, _END_BYTES = b"PK\x05\x06", 22
+_HEADER_BYTES = 30
+_FIRST = MANIFEST.encode()
 _ZIP64, _ZIP64_BYTES = b"PK\x06\x07", 20
 _UNREADABLE = (zipfile.BadZipFile, RuntimeError, EOFError, ValueError, LookupError, ArithmeticError, struct.error)
 """What the reader raises for bytes that are no archive; ValueError also where an entry begins beyond any file."""
@@ -43,16 +46,17 @@ def pack_archive(bundle: Path, out: Path) -> Path:
     """Write the bundle in the folder ``bundle``, checked, to the archive ``out``, an earlier one replaced; returns it.
 
     Equal bundles give equal bytes on every machine: the manifest first, then the other files by name, stored, with one
-    time and one mode. Raises :class:`BundleError` for a bundle that cannot be opened, and EdgekitError if it is too
-    large for an archive, or ``out`` is something else or in the bundle.
+    time and one mode. A signature that lies beside it goes, unless it is one of these very bytes. Raises
+    :class:`BundleError` for a bundle that cannot be opened, and EdgekitError if it is too large for an archive, or
+    ``out`` is something else or in the bundle.
     """
     manifest = open_bundle(bundle).manifest
     size = sum(entry.size for entry in manifest.files.values())
     if size > MOST_BYTES - DIRECTORY_BYTES - DOCUMENT_BYTES or len(manifest.files) >= MOST_FILES:
         why = f"It has {size:,} bytes in {len(manifest.files)} files"
         raise EdgekitError(f"too large for an archive: {bundle}. {why}. Hand the folder over.")
-    if out.exists() and not (out.is_file() and zipfile.is_zipfile(out)):
-        raise EdgekitError(f"output exists: {out}. It is not an archive. Choose another --out.")
+    if out.exists() and not _is_archive(out):
+        raise EdgekitError(f"output exists: {out}. It is not a bundle's archive. Choose another --out.")
     if out.resolve().is_relative_to(bundle.resolve()):
         raise EdgekitError(f"in the bundle itself: {out}. Nothing else may lie there. Choose another --out.")
     with scratch_directory(out.resolve().parent) as folder:
@@ -63,8 +67,19 @@ def pack_archive(bundle: Path, out: Path) -> Path:
                     _add(archive, name, bundle / name)
             file.flush()
             os.fsync(file.fileno())
+        if not out.exists() or describe_file(out) != describe_file(new):
+            signature_file(out).unlink(missing_ok=True)  # first: a kill must not leave it beside what it did not sign
         os.replace(new, out)
     return out
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether ``path`` begins as an archive that was packed here, and so may be replaced by one."""
+    if not path.is_file():
+        return False
+    with open_plain(path) as file:
+        head = file.read(_HEADER_BYTES + len(_FIRST))
+    return head.startswith(b"PK\x03\x04") and head.endswith(_FIRST)
 
 
 def _add(archive: zipfile.ZipFile, name: str, path: Path) -> None:
@@ -131,6 +146,8 @@ def _unpack_files(archive: zipfile.ZipFile, source: Path, folder: Path, size: in
         f"{entry.filename!r} stands twice" for entry in archive.infolist() if entries[entry.filename] is not entry
     ]
     faults += [f"{name!r} {fault}" for name, entry in entries.items() if (fault := _fault(entry))]
+    if min((entry.header_offset for entry in entries.values()), default=0) > 0:
+        faults.append("bytes that are none of its files come before them")
     if sum(entry.file_size for entry in entries.values()) > size:
         faults.append("its files are longer than it")
     if MANIFEST not in entries:

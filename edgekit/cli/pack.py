@@ -34,7 +34,10 @@ def pack(
     """
     from edgekit.bundle.archive import pack_archive
     from edgekit.bundle.manifest import describe_file
-    from edgekit.bundle.signature import sign_archive, signing_key
+    from edgekit.bundle.signature import sign_archive, signature_file, signing_key
+
+    earlier = signature_file(archive)
+    was_signed = earlier.exists()
 
     with ExitStack() as held:
         key = held.enter_context(signing_key(sign, partial(_password, sign))) if sign is not None else None
@@ -47,10 +50,12 @@ def pack(
     out.print(f"archive: {archive} ({entry.size / 1e6:.2f} MB, sha256 {entry.sha256})", soft_wrap=True)
     if signature is not None:
         out.print(f"signature: {signature}", soft_wrap=True)
+    elif was_signed and not earlier.exists():
+        out.print(f"removed: {earlier}. It was not of this archive. --sign makes one.", soft_wrap=True)
 
 
 def _password(key: Path) -> str:
     given = os.environ.get(PASSWORD_VARIABLE)
-    if given is None and not sys.stdin.isatty():
+    if given is None and not (sys.stdin and sys.stdin.isatty()):
         raise EdgekitError(f"no password: {key}. The key has one, and nobody can be asked. Set {PASSWORD_VARIABLE}.")
     return given if given is not None else typer.prompt(f"Password of {key}", hide_input=True, err=True)

@@ -77,7 +77,8 @@ def test_a_damaged_bundle_is_not_packed_and_nothing_but_an_archive_is_replaced(
         pack_archive(damaged, tmp_path / "b.zip")
     assert not (tmp_path / "b.zip").exists()
     (tmp_path / "notes.txt").write_text("mine")
-    for taken in (tmp_path / "notes.txt", tmp_path / "bundle"):
+    shutil.make_archive(str(tmp_path / "letters"), "zip", tmp_path / "bundle", "README.md")  # nor any other's
+    for taken in (tmp_path / "notes.txt", tmp_path / "letters.zip", tmp_path / "bundle"):
         with pytest.raises(EdgekitError, match="output exists"):
             pack_archive(tiny_bundle_folder, taken)
 
@@ -207,6 +208,24 @@ def test_an_archive_cut_anywhere_or_with_a_comment_is_one_line(archive: Path, tm
         target.comment = b"x"
     (tmp_path / "comment.zip").write_bytes(commented.getvalue())
     with pytest.raises(BundleError, match="not one that edgekit pack makes"), opened_bundle(tmp_path / "comment.zip"):
+        pass
+
+
+@pytest.mark.parametrize("moves_places", [False, True])
+def test_an_archive_with_bytes_before_it_is_refused(archive: Path, tmp_path: Path, moves_places: bool) -> None:
+    """Other programs would take such a file for what it begins as, and unzip would still open it."""
+    before, data = b"#!/bin/sh\nexit\n", bytearray(archive.read_bytes())
+    if moves_places:  # as zip -A does, so that no reader sees that something was put before
+        with zipfile.ZipFile(archive) as packed:
+            at, entries = packed.start_dir, packed.infolist()
+        for entry in entries:
+            data[at + 42 : at + 46] = (entry.header_offset + len(before)).to_bytes(4, "little")
+            at += 46 + len(entry.filename)
+        data[-6:-2] = (int.from_bytes(data[-6:-2], "little") + len(before)).to_bytes(4, "little")
+    (tmp_path / "made.zip").write_bytes(before + data)
+    with zipfile.ZipFile(tmp_path / "made.zip") as readable:
+        assert readable.testzip() is None
+    with pytest.raises(BundleError, match="come before them"), opened_bundle(tmp_path / "made.zip"):
         pass
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from edgekit.bundle import signature as signing
 from edgekit.bundle.archive import pack_archive
+from edgekit.bundle.manifest import describe_file
 from edgekit.bundle.signature import check_signature, sign_archive, signing_key
 from edgekit.cli.app import run_command
 from edgekit.cli.pack import PASSWORD_VARIABLE
@@ -163,6 +164,25 @@ def test_pack_signs_and_verify_checks_before_it_opens_anything(
     assert "was signed with the key of" in captured.err
     assert run_command(["verify", str(archive), "--signed-by", PUBLIC]) == 2  # signed, but no bundle
     assert "not a bundle's archive" in capsys.readouterr().err
+
+
+def test_a_signature_stays_beside_the_very_archive_that_it_is_of_and_no_other(
+    tiny_bundle_folder: Path, archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle, out = Path(shutil.copytree(tiny_bundle_folder, archive.parent / "bundle")), archive.with_name("tiny.zip")
+    pack = ["pack", str(bundle), "--out", str(out)]
+    assert run_command([*pack, "--sign", str(archive.with_name("my.key"))]) == 0
+    assert run_command(pack) == 0  # the same bytes, still signed
+    check_signature(out, PUBLIC)
+    assert "removed" not in capsys.readouterr().out
+    (bundle / "README.md").write_text("another")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    manifest["files"]["README.md"] = describe_file(bundle / "README.md").model_dump()
+    (bundle / "manifest.json").write_text(json.dumps(manifest))
+    assert run_command(pack) == 0
+    assert "removed: " in capsys.readouterr().out
+    with pytest.raises(CheckFailed, match="not signed"):
+        check_signature(out, PUBLIC)
 
 
 def test_a_key_under_a_password_asks_for_it_and_a_key_that_is_none_packs_nothing(

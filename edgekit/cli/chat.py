@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import CloudOption, TaskOption, err, refuse_idle
+from edgekit.cli.terminal import CloudOption, TaskOption, err, refuse_idle, standard_input
 
 NEW = "/new"
 
@@ -30,7 +30,9 @@ def chat(
     from edgekit.cli.streaming import Screen
     from edgekit.hybrid.conversation import Conversation
     from edgekit.workflows.answer import open_answering
+    from edgekit.workflows.prompt_list import piped_prompts
 
+    standard_input()  # or none, which is said before anything is loaded
     if cloud == "none" or cloud.startswith("openai:"):
         refuse_idle(context, "Only the oracle knows a task", "task")
     with stages("opening"):
@@ -41,7 +43,7 @@ def chat(
         err.print(
             "This policy has no chat template of several turns: it is asked each question by itself.", soft_wrap=True
         )
-    for line in _lines():
+    for line in _typed() if sys.stdin.isatty() else piped_prompts(standard_input()):
         if line == NEW:
             conversation.begin_anew()
         elif line:
@@ -49,13 +51,12 @@ def chat(
             screen.finish(conversation.say(line, screen))
 
 
-def _lines() -> Iterator[str]:
+def _typed() -> Iterator[str]:
     """What the user types, up to the end of input."""
     while True:
         try:
-            line = input("> ") if sys.stdin.isatty() else sys.stdin.readline()
+            yield input("> ").strip()
         except EOFError:
             return
-        if not line and not sys.stdin.isatty():
-            return
-        yield line.strip()
+        except UnicodeDecodeError:
+            err.print(f"That was not {sys.stdin.encoding}: type it again.")

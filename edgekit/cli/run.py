@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edgekit.cli.showing import stages
-from edgekit.cli.terminal import CloudOption, JsonOption, TaskOption, print_json
+from edgekit.cli.terminal import CloudOption, JsonOption, TaskOption, print_json, standard_input
 
 
 def run(
@@ -32,7 +31,7 @@ def run(
     from edgekit.workflows.answer import open_answering
     from edgekit.workflows.prompt_list import prompts_in
 
-    several = prompts_in(prompt, sys.stdin.buffer)
+    several = prompts_in(prompt, standard_input)
     with stages("opening"):
         opened = open_answering(source, task=task, cloud=cloud)
     answers = []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -59,6 +60,13 @@ PricesOption = Annotated[
 def tell_bill(sentence: str) -> None:
     """Say before work starts what a real cloud may be asked."""
     err.print(f"cloud: {sentence}", soft_wrap=True)
+
+
+def standard_input() -> IO[bytes]:
+    """What is piped in, as bytes. Raises :class:`EdgekitError` if stdin is closed."""
+    if sys.stdin is None:
+        raise EdgekitError("no input: stdin. It is closed. Pipe something in, or leave it open.")
+    return sys.stdin.buffer
 
 
 def print_json(data: dict[str, Any]) -> None:

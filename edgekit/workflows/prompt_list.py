@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -15,8 +16,8 @@ SUFFIXES = (".jsonl", ".txt")
 MOST_BYTES = 64_000_000
 
 
-def prompts_in(argument: str, stdin: IO[bytes]) -> list[str] | None:
-    """The prompts that ``argument`` stands for: "-" those of ``stdin``, a .jsonl or .txt file those in it.
+def prompts_in(argument: str, stdin: Callable[[], IO[bytes]]) -> list[str] | None:
+    """The prompts that ``argument`` stands for: "-" those of ``stdin()``, a .jsonl or .txt file those in it.
 
     None if it is a prompt itself. Raises :class:`EdgekitError` for what cannot be read, naming the line.
     """
@@ -24,7 +25,7 @@ def prompts_in(argument: str, stdin: IO[bytes]) -> list[str] | None:
     if argument != STDIN and not (argument.endswith(SUFFIXES) and path.is_file()):
         return None
     try:
-        data = read_bytes(path, MOST_BYTES) if argument != STDIN else stdin.read(MOST_BYTES + 1)
+        data = read_bytes(path, MOST_BYTES) if argument != STDIN else stdin().read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
         text = data.decode("utf-8-sig")
@@ -36,6 +37,19 @@ def prompts_in(argument: str, stdin: IO[bytes]) -> list[str] | None:
         raise EdgekitError(f"no prompts: {argument}. It is empty. Give one a line.")
     is_json = argument.endswith(".jsonl") or (argument == STDIN and lines[0][1].lstrip().startswith("{"))
     return [_prompt_of(line, number, argument) if is_json else line.strip() for number, line in lines]
+
+
+def piped_prompts(stdin: IO[bytes]) -> Iterator[str]:
+    """The lines of ``stdin`` as they come. Raises :class:`EdgekitError` naming the one that is no text."""
+    for number, line in enumerate(iter(lambda: stdin.readline(MOST_BYTES + 1), b""), 1):
+        try:
+            if len(line) > MOST_BYTES:
+                raise ValueError(f"it has more than {MOST_BYTES:,} bytes")
+            text = line.decode("utf-8-sig")
+        except ValueError as error:
+            why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+            raise EdgekitError(f"cannot read prompts: stdin, line {number}. {why}. Give text, one a line.") from None
+        yield text.strip()
 
 
 def _prompt_of(line: str, number: int, source: str) -> str:

@@ -33,8 +33,9 @@ def run_folder(tiny_policy_folder: Path, tmp_path: Path, monkeypatch: pytest.Mon
     return tmp_path / "run"
 
 
-def typed(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+def typed(monkeypatch: pytest.MonkeyPatch, text: str | bytes) -> None:
+    data = text if isinstance(text, bytes) else text.encode()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
 
 
 def trained_with(run: Path, **settings: str) -> None:
@@ -78,6 +79,58 @@ def test_a_bad_list_of_prompts_is_one_line(
     (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     assert run_command(["run", str(run_folder), str(tmp_path / name)]) == 2
     assert why in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["run", "-"], ["chat"]])
+@pytest.mark.parametrize(
+    ("data", "why"), [(b"caf\xe9\n", "it is not UTF-8"), ("caf\u00e9\n".encode("utf-16"), "it is not UTF-8")]
+)
+def test_what_is_piped_in_and_is_no_text_is_one_line(
+    run_folder: Path, command: list[str], data: bytes, why: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    typed(monkeypatch, data)
+    verb, *prompt = command
+    assert run_command([verb, str(run_folder), *prompt, "--cloud", "none"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.startswith("error: cannot read prompts: ")
+    assert why in told
+
+
+def test_a_line_without_end_is_not_read_whole(run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr("edgekit.workflows.prompt_list.MOST_BYTES", 99)
+    typed(monkeypatch, "a" * 1000)
+    assert run_command(["chat", str(run_folder), "--cloud", "none"]) == 2
+    assert "stdin, line 1. it has more than 99 bytes" in capsys.readouterr().err
+
+
+def test_bytes_typed_that_are_no_text_are_asked_for_again(
+    run_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    lines = iter([b"caf\xe9", b"1 2 -> 3", b""])
+
+    def typing(_: str) -> str:
+        line = next(lines).decode()
+        if not line:
+            raise EOFError
+        return line
+
+    typed(monkeypatch, "")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", typing)
+    assert run_command(["chat", str(run_folder), "--cloud", "none"]) == 0
+    told = capsys.readouterr()
+    assert "That was not utf-8: type it again." in told.err
+    assert told.out.count("-> ") == 1
+
+
+@pytest.mark.parametrize(("command", "code"), [(["run", "-"], 2), (["chat"], 2), (["run", "1 2 -> 3"], 0)])
+def test_a_closed_stdin_is_missed_only_where_it_is_read(
+    run_folder: Path, command: list[str], code: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    verb, *prompt = command
+    assert run_command([verb, str(run_folder), *prompt, "--cloud", "none"]) == code
+    assert ("error: no input: stdin. It is closed." in capsys.readouterr().err) == (code == 2)
 
 
 def test_words_are_written_as_they_come_and_the_hand_off_is_seen(

@@ -99,11 +99,11 @@ def test_ctrl_c_is_130_while_an_object_is_cleaned_up_and_while_another_is_told_o
 def test_ctrl_c_at_the_prompt_of_a_chat_is_130(
     tiny_policy_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    class Typing(io.StringIO):
-        def readline(self, *_: object) -> str:
+    class Typing(io.BytesIO):
+        def readline(self, *_: object) -> bytes:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys, "stdin", Typing())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(Typing()))
     assert run_command(["chat", str(tiny_policy_folder), "--cloud", "none"]) == 130
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: interrupted. ")
 

@@ -5,11 +5,14 @@ Only ``edgekit.cli`` turns them into an exit code; library code raises them.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import StrEnum
 
 SHOWN = 20
-LONGEST = 4000
+LONGEST, LONGEST_WORD = 2000, 300
+"""Characters of a line, and of one word in it."""
+_LONG_WORD = re.compile(rf"\S{{{LONGEST_WORD + 1},}}")
 
 
 def listed(faults: Sequence[str]) -> str:
@@ -19,9 +22,17 @@ def listed(faults: Sequence[str]) -> str:
 
 
 def one_line(message: str) -> str:
-    """``message`` without line breaks, and without the middle of what is too long: both come with what it quotes."""
-    line = " ".join(message.splitlines())
-    return line if len(line) <= LONGEST else f"{line[: LONGEST // 2]} [...] {line[-LONGEST // 2 :]}"
+    """``message`` without line breaks, and without the middle of what is too long: both come with what it quotes.
+
+    This is the one place that shortens the names, paths and texts from outside that errors repeat.
+    """
+    line = _LONG_WORD.sub(lambda found: _ends(found[0], LONGEST_WORD), " ".join(message.splitlines()))
+    return _ends(line, LONGEST)
+
+
+def _ends(text: str, most: int) -> str:
+    """``text``, or its beginning and its end if it has more than ``most`` characters."""
+    return text if len(text) <= most else f"{text[: most // 2]}[...]{text[-most // 2 :]}"
 
 
 def install_hint(extra: str) -> str:

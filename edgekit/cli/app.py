@@ -124,9 +124,7 @@ def _environment_fault(error: Exception) -> str | None:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return f"disk full: {error.filename or 'output'}. Nothing half-written was left. Free space."
     if isinstance(error, OSError) and error.errno in UNUSABLE:
-        return one_line(
-            f"cannot write or read: {error.filename2 or error.filename}. {error.strerror}. Choose another path."
-        )
+        return f"cannot write or read: {error.filename2 or error.filename}. {error.strerror}. Choose another path."
     if isinstance(error, MemoryError):
         return f"out of memory: {error or 'this host'}. The work needs more than there is. Close others or choose less."
     if isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY):
@@ -151,5 +149,5 @@ def _interrupted() -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print("error: " + harmless(" ".join(message.split())), file=sys.stderr)
+    print("error: " + one_line(harmless(" ".join(message.split()))), file=sys.stderr)
     return code

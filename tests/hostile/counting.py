@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from edgekit.errors import EdgekitError
+from edgekit.errors import LONGEST, EdgekitError
 
 T = TypeVar("T")
-LONGEST_LINE = 6000
+LONGEST_LINE = LONGEST + 20
 PROPERTY = "hostile inputs"
 
 

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any, ClassVar
 
 import pytest
-from hostile.counting import Survives
+from hostile.counting import LONGEST_LINE, Survives
 from hostile.generators import PROMPTS, RAW, damaged, prompts, swapped
 
 from edgekit.cli.app import run_command
@@ -180,6 +180,40 @@ def test_commands_show_names_and_paths_as_they_are(
         ["finetune", here, "--target", "onnx", "--out", here + "x"], ["experiment", EVIL],
     ]  # fmt: skip
     survives("text: shown by commands", commands, attempt)
+
+
+def test_no_error_repeats_a_long_value_whole(
+    tiny_bundle_folder: Path, tmp_path: Path, survives: Survives, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle"))
+    named = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "named"))
+    here, own, manifest = str(bundle), str(named), json.loads((bundle / "manifest.json").read_text())
+    name = "a" * 3000 + "b" * 7000
+    (named / "manifest.json").write_text(json.dumps(manifest | {"artifact": name}))
+
+    def attempt(command: list[str]) -> None:
+        assert run_command(command) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("error: ")
+        assert len(told) < LONGEST_LINE
+        if " " not in command[1 if len(command) > 1 else 0]:
+            assert max(map(len, told.split())) < 400  # so that what is wrong and what to do stay in sight
+
+    commands = [
+        command
+        for long in (name, "\x07\x1b" * 5000, "ab " * 3000)
+        for command in (
+            [long], [f"--{long}"], ["inspect", long], ["train", long], ["train", "quick", "--set", f"task={long}"],
+            ["train", "quick", "--set", f"{long}=1"], ["train", "quick", "--set", f"steps={long}"],
+            ["bench", here, "--device", long],
+        )
+    ]  # fmt: skip
+    commands += [
+        ["eval", here, "--task", name, "--n", "1"], ["run", here, "1", "--cloud", name], ["inspect", own],
+        ["run", here, "1", "--cloud", f"openai:m@http://{name}/v1"], ["verify", here, "--reference", name],
+        ["pack", here, "--out", name], ["export", here, "--target", name, "--out", "x"], ["experiment", name],
+    ]  # fmt: skip
+    survives("text: long values in errors", commands, attempt)
 
 
 def test_a_terminal_that_lacks_the_characters_is_no_failure(tiny_bundle_folder: Path, tmp_path: Path) -> None:

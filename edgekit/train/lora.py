@@ -20,18 +20,25 @@ from edgekit.train.config import TrainConfig
 def with_adapters(model: PolicyModel, config: TrainConfig) -> PolicyModel:
     """A twin of ``model`` whose linears named in ``config.lora_targets`` carry adapters, the only trained weights.
 
-    It computes what ``model`` does until it is trained. Raises :class:`EdgekitError` if no linear has such a name.
+    It computes what ``model`` does until it is trained. Raises :class:`EdgekitError` if no linear has such a name, or
+    the rank is larger than that of one.
     """
     try:
         import peft
     except ImportError:
         raise BackendMissing(f"cannot add adapters: peft is not installed. {install_hint('lora')}.") from None
-    adapted = {id(module.weight) for module in _linears(model, config.lora_targets)}
+    linears = dict(_linears(model, config.lora_targets))
+    adapted = {id(module.weight) for module in linears.values()}
     if not adapted:
         raise EdgekitError(
             f"unknown lora_targets: {', '.join(config.lora_targets)}. The model has no such linear. "
             "Use names such as q_proj, v_proj, gate_proj."
         )
+    name, smallest = min(linears.items(), key=lambda named: min(named[1].weight.shape))
+    if (config.lora_rank or 0) > (most := min(smallest.weight.shape)):
+        rows, columns = smallest.weight.shape
+        why = f"{name} is {rows} x {columns}, whose rank is at most {most}"
+        raise EdgekitError(f"bad lora_rank: {config.lora_rank}. {why}. Choose at most {most}, or leave it out.")
     shared: dict[int, Tensor] = {id(p): p for p in model.parameters() if id(p) not in adapted}
     twin = copy.deepcopy(model, shared)
     adapters = peft.LoraConfig(
@@ -60,7 +67,7 @@ def merge_adapters(twin: PolicyModel, model: PolicyModel) -> None:
             plain.weight.copy_(kept.weight + module.get_delta_weight(adapter))
 
 
-def _linears(model: PolicyModel, names: tuple[str, ...]) -> Iterator[nn.Linear]:
+def _linears(model: PolicyModel, names: tuple[str, ...]) -> Iterator[tuple[str, nn.Linear]]:
     for path, module in model.named_modules():
         if isinstance(module, nn.Linear) and path.rsplit(".", 1)[-1] in names:
-            yield module
+            yield path, module

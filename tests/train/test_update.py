@@ -202,6 +202,15 @@ def test_the_adapters_gradient_is_the_merged_weights_chained_through_them(policy
     torch.testing.assert_close(second.grad, scale * full @ first.t(), rtol=1e-3, atol=1e-6)
 
 
+def test_a_rank_above_that_of_an_adapted_matrix_is_refused(policy: Policy) -> None:
+    smallest = min(min(policy.model.get_submodule(f"model.layers.0.self_attn.{n}_proj").weight.shape) for n in "qv")
+    targets = "lora_targets=[q_proj, v_proj]"
+    PolicyUpdate(policy.model, load_config("quick", [f"lora_rank={smallest}", targets]))
+    for rank in (smallest + 1, 10**6):
+        with pytest.raises(EdgekitError, match=f"bad lora_rank: {rank}.*Choose at most {smallest}, or leave it out"):
+            PolicyUpdate(policy.model, load_config("quick", [f"lora_rank={rank}", targets]))
+
+
 def test_unknown_targets_and_a_missing_gpu_are_named(policy: Policy) -> None:
     with pytest.raises(EdgekitError, match="unknown lora_targets: wings"):
         PolicyUpdate(policy.model, load_config("quick", [*LORA, "lora_targets=[wings]"]))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from edgekit.errors import EdgekitError
 from edgekit.folder_lock import lock_folder
 
 Kind = Literal["model", "warm start", "unfinished warm start", "cloud answers", "log"]
@@ -33,7 +34,16 @@ class Cached:
 
 def cache_folder() -> Path:
     """Where downloads and warm starts are kept: $EDGEKIT_CACHE, else ~/.cache/edgekit."""
-    return Path(os.environ.get("EDGEKIT_CACHE") or Path.home() / ".cache" / "edgekit")
+    return Path(os.environ.get("EDGEKIT_CACHE") or home_folder("EDGEKIT_CACHE") / ".cache" / "edgekit")
+
+
+def home_folder(instead: str) -> Path:
+    """The user's home folder. Raises :class:`EdgekitError` if there is none; ``instead`` is the variable to set."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        why = "Neither HOME nor the system names one"
+        raise EdgekitError(f"no home folder: user {os.getuid()}. {why}. Set {instead} to a folder.") from None
 
 
 def cached() -> list[Cached]:

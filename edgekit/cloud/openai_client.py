@@ -29,6 +29,8 @@ OPEN, CLOSE = "<answer>", "</answer>"
 RETRIED = frozenset({408, 409, 425, 429}) | frozenset(range(500, 600))
 FIRST_DELAY_S, LONGEST_DELAY_S = 0.5, 20.0
 LONGEST_SHOWN = 100
+MOST_TOKENS = 2**31
+"""Of a prompt or a reply."""
 _ADVICE = {
     "key": "Set EDGEKIT_CLOUD_API_KEY (for api.openai.com OPENAI_API_KEY will do) to the server's key.",
     "time": "Raise the time limit, or ask another server.",
@@ -129,9 +131,7 @@ class OpenAICloud:
             raise _Unreadable("it wants to call a tool")
         if not isinstance(message.content, str) or not message.content.strip():
             raise _Unreadable("its reply holds no text")
-        counted = reply.usage
-        usage = None if counted is None else Usage(int(counted.prompt_tokens), int(counted.completion_tokens))
-        return message.content, usage
+        return _text(message.content), None if reply.usage is None else _usage(reply.usage)
 
     def _begun(self, client: OpenAI, request: CloudRequest, on_usage: Callable[[Usage], None]) -> Iterator[str]:
         """A stream whose first piece has come, so that what follows is not sent again."""
@@ -153,7 +153,7 @@ class OpenAICloud:
         with stream:
             for chunk in stream:
                 if chunk.usage is not None:
-                    on_usage(Usage(int(chunk.usage.prompt_tokens), int(chunk.usage.completion_tokens)))
+                    on_usage(_usage(chunk.usage))
                 for choice in chunk.choices[:1]:
                     ended = ended or choice.finish_reason is not None
                     if choice.delta.tool_calls:
@@ -277,6 +277,19 @@ class _Failure(Exception):
 
     def __init__(self, error: CloudError, again: bool, wait: float | None) -> None:
         self.error, self.again, self.wait = error, again, wait
+
+
+def _text(reply: str) -> str:
+    """``reply`` without halves of characters, which JSON can spell and nothing can write."""
+    return reply.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _usage(counted: Any) -> Usage:
+    """What a server says that it counted. Raises :class:`_Unreadable` for numbers that it cannot have."""
+    tokens = counted.prompt_tokens, counted.completion_tokens
+    if not all(isinstance(each, int | float) and 0 <= each < MOST_TOKENS for each in tokens):
+        raise _Unreadable("it counts tokens as none can be")
+    return Usage(*map(int, tokens))
 
 
 def _retry_after(value: str | None) -> float | None:

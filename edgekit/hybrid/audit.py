@@ -49,7 +49,7 @@ class AuditLog:
         for line in self.path.read_bytes().splitlines()[-n:]:
             try:
                 entries.append(json.loads(line))
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
         return entries
 

@@ -21,6 +21,7 @@ Span = tuple[int, int, str]
 """(start, end, kind) of something to replace."""
 
 MIN_NAME = 2
+MOST_PLACEHOLDERS = 100_000
 _MAIL = re.compile(r"[^\s<>()\[\],;:\"'`|/\\]+@[^\s<>()\[\],;:\"'`|/\\@]+")
 _DIGIT_RUN = re.compile(r"(?<![\w])\d(?:[ -]?\d){11,18}(?![\w])")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])")
@@ -135,13 +136,19 @@ def read_names(path: Path) -> list[str]:
 
 
 def _placeholders(kinds: dict[str, str], text: str) -> dict[str, str]:
-    """``[KIND-n]`` for each value, or ``[n]`` where a value stands in the word; none stands in ``text`` already."""
+    """``[KIND-n]`` for each value, or ``[n]`` where a value stands in the word; none stands in ``text`` already.
+
+    Raises :class:`EdgekitError` where the listed names leave none.
+    """
     forbidden = {value.casefold() for value in kinds}
     chosen: dict[str, str] = {}
     number = 0
     for value, kind in kinds.items():
         while value not in chosen:
             number += 1
+            if number > MOST_PLACEHOLDERS:
+                why = "Every placeholder holds one of the listed names, or stands in the text"
+                raise EdgekitError(f"cannot redact: {kind}. {why}. Shorten the list of names.")
             for candidate in (f"[{kind}-{number}]", f"[{number}]"):
                 if candidate not in text and not any(each in candidate.casefold() for each in forbidden):
                     chosen[value] = candidate

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
+from safetensors.torch import load
+from torch import Tensor
 
 from edgekit.atomic_write import new_directory
 from edgekit.errors import BundleError
-from edgekit.plain_file import read_text
+from edgekit.plain_file import open_plain, read_text
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.tensor_file import save_tensors
+from edgekit.policy.weights import is_finite
 
 KEEP = 2
 VERSION = 1
@@ -54,21 +57,40 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
     path = folder / f"step_{step}"
     try:
         state = json.loads(read_text(path / "state.json"))
-        weights = load_file(path / "weights.safetensors")
-        moments = load_file(path / "optimizer.safetensors")
+        weights = _tensors(path / "weights.safetensors")
+        moments = _tensors(path / "optimizer.safetensors")
         if state["version"] > VERSION:
             raise ValueError(f"version {state['version']} is newer than {VERSION}")
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if not parameter.requires_grad:
                     continue
-                parameter.copy_(weights[name])
+                parameter.copy_(_like(parameter, weights[name], name))
                 if f"{name}:step" in moments:
-                    keys = ("step", "exp_avg", "exp_avg_sq")
-                    optimizer.state[parameter] = {key: moments[f"{name}:{key}"].to(parameter.device) for key in keys}
-        return float(state.get("call_price", 0.0))
+                    kept = {key: moments[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                    optimizer.state[parameter] = {
+                        key: (_like(parameter, moment, name) if key != "step" else moment).to(parameter.device)
+                        for key, moment in kept.items()
+                    }
+        if not math.isfinite(call_price := float(state.get("call_price", 0.0))):
+            raise ValueError("its call_price is not finite")
+        return call_price
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
             f"unreadable checkpoint: {path}. {reason}. Remove it to resume from the one before."
         ) from None
+
+
+def _tensors(path: Path) -> dict[str, Tensor]:
+    with open_plain(path) as file:
+        return load(file.read())
+
+
+def _like(parameter: Tensor, stored: Tensor, name: str) -> Tensor:
+    """``stored``, if it can be the ``parameter`` of that name, or one of its moments. Raises ValueError."""
+    if stored.shape != parameter.shape:
+        raise ValueError(f"{name} is {tuple(stored.shape)} instead of {tuple(parameter.shape)}")
+    if not stored.is_floating_point() or not is_finite(stored):
+        raise ValueError(f"{name} holds what are no finite numbers")
+    return stored

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgekit.cache import home_folder
 from edgekit.errors import BackendMissing, EdgekitError, install_hint
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
@@ -44,7 +45,7 @@ class HandOffOptions:
 
 def state_folder() -> Path:
     """Where budgets and logs lie, by the XDG convention."""
-    root = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    root = os.environ.get("XDG_STATE_HOME") or home_folder("XDG_STATE_HOME") / ".local" / "state"
     return Path(root) / "edgekit"
 
 

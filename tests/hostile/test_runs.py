@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import stat
 import sys
@@ -16,11 +17,15 @@ import torch
 from hostile.counting import Count, Survives
 from hostile.generators import VALUES, damaged, json_variants, line_variants, yaml_variants
 from hostile.kill_at import run_until
+from safetensors.torch import load_file, save_file
 
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
 from edgekit.experiment.report.load import load_experiment
+from edgekit.experiment.report.summary import notes
+from edgekit.experiment.report.tables import costs, triggers
+from edgekit.experiment.report.write import write_report as draw_report
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.policy.checkpoint import load_policy
@@ -130,8 +135,37 @@ def test_checkpoints_are_restored_or_refused(name: str, checkpointed: Any, survi
         path.write_bytes(data)
         assert checkpoint_steps(folder) == [3]
         load_checkpoint(folder, 3, model, optimizer)
+        optimizer.step()  # with what was restored
 
     survives(f"run: checkpoint's {name}", variants, attempt)
+
+
+def test_a_checkpoint_s_weights_and_moments_are_finite_and_of_the_model_s_shapes(
+    checkpointed: Any, survives: Survives
+) -> None:
+    model, optimizer, folder = checkpointed
+    name, parameter = next(iter(model.named_parameters()))
+    honest = {each: load_file(folder / "step_3" / f"{each}.safetensors") for each in ("weights", "optimizer")}
+    bad = [torch.ones(1), parameter.detach()[:1], parameter.detach() * float("nan"), parameter.detach().int()]
+
+    def attempt(change: tuple[str, str, Any]) -> None:
+        file, key, value = change
+        path = folder / "step_3" / f"{file}.safetensors"
+        path.unlink()
+        if value is None:
+            os.mkfifo(path)
+        else:
+            save_file({**honest[file], key: value.contiguous()}, path)
+        try:
+            load_checkpoint(folder, 3, model, optimizer)
+        finally:
+            path.unlink()
+            save_file(honest[file], path)
+
+    places = (("weights", name), ("optimizer", f"{name}:exp_avg"), ("optimizer", f"{name}:exp_avg_sq"))
+    changes = [(file, key, value) for file, key in places for value in [*bad, None]]
+    survives("run: a checkpoint of another model", changes, attempt, all_refused=True)
+    load_checkpoint(folder, 3, model, optimizer)
 
 
 def test_a_run_s_configuration_is_used_or_refused(tmp_path: Path, survives: Survives) -> None:
@@ -157,14 +191,48 @@ def test_results_of_an_experiment_are_reported_or_refused(tmp_path: Path, surviv
             "ids": ["a", "b", "c"], "difficulty": ["1", "2", "2"], "local_correct": flags, "cloud_correct": flags,
             "scores": [0.1, None, 0.3],
         },
+        "trigger": {"text": "now", "tries": 2, "budgets": [
+            {"call_fraction": 0.3, "calls_before": 0.3, "calls_after": 0.9, "honest_before": 0.7, "honest_after": 0.6}
+        ]},
     }  # fmt: skip
     (tmp_path / "results").mkdir()
 
     def attempt(data: bytes) -> None:
         (tmp_path / "results" / "gapg-seed0.json").write_bytes(data)
-        load_experiment(tmp_path)
+        experiment = load_experiment(tmp_path)
+        assert triggers(experiment, 0.3) is None or experiment.any_result.trigger is not None
+        costs(experiment)
+        notes(experiment)
 
-    survives("run: results", json_variants(json.dumps(result).encode(), 120), attempt)
+    survives("run: results", json_variants(json.dumps(result).encode(), 200), attempt)
+
+
+@pytest.mark.slow
+def test_a_report_is_drawn_of_whatever_results_and_metrics_are_read(tmp_path: Path, survives: Survives) -> None:
+    numbers = iter(range(10**6))
+
+    def attempt(values: tuple[Any, Any]) -> None:
+        score, step = values
+        made = {"calls": [True, False, True], "correct": [True, False, False], "device_tokens": [3, 2**52, 0]}
+        result = {
+            "method": "../[/x]<b>" + "a" * 500, "seed": 0, "task": "\ud800\x1b", "n_validation": 0,
+            "cloud_calls_in_training": 2**52, "budgets": [{"call_fraction": fraction, **made} for fraction in (0, 1)],
+            "natural": made, "notes": "{{ 7 * 7 }} \u202e", "trigger": None,
+            "test": {
+                "ids": ["a", "b", "c"], "difficulty": ["", 1e308, "1"], "local_correct": [False] * 3,
+                "cloud_correct": [False] * 3, "scores": [score, None, -1e308],
+            },
+        }  # fmt: skip
+        folder = tmp_path / str(next(numbers))
+        (folder / "results").mkdir(parents=True)
+        (folder / "runs" / "gapg-seed0").mkdir(parents=True)
+        (folder / "results" / "x-seed0.json").write_text(json.dumps(result))
+        lines = [json.dumps({"step": n, "reward": step, "d1": n, "cloud_calls": step}) for n in (1, 2)]
+        (folder / "runs" / "gapg-seed0" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
+        draw_report(folder, replicates=3)
+
+    values = [(0.5, 0.5), (float("inf"), float("nan")), (1e308, 10**400), (5e-324, "x"), (0, True), (float("nan"), 1)]
+    survives("run: an experiment's report", values, attempt)
 
 
 def test_a_phone_s_report_is_read_or_refused(tmp_path: Path, survives: Survives) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from edgekit.experiment.report.drawing import WIDE, as_percent, new_figure
 from edgekit.experiment.report.load import Floats
 from edgekit.experiment.report.methods import in_order, style
+from edgekit.record_lines import is_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,7 +77,7 @@ def _all(runs: Mapping[str, Mapping[int, Run]]) -> list[Run]:
 
 def _series(run: Run, key: str) -> tuple[Floats, Floats]:
     """Steps at which ``key`` was measured, and its values."""
-    pairs = [(line["step"], line[key]) for line in run if isinstance(line.get(key), int | float)]
+    pairs = [(line["step"], line[key]) for line in run if is_number(line.get(key))]
     steps, values = np.array(pairs, np.float64).reshape(-1, 2).T
     return steps, values
 

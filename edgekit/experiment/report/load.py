@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from edgekit.errors import EdgekitError
+from edgekit.json_document import first_faults
 from edgekit.plain_file import RECORD_BYTES, read_text
 from edgekit.record_lines import read_records
 from edgekit.yaml_document import read_yaml
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True)
@@ -119,44 +125,103 @@ def load_experiment(folder: Path) -> Experiment:
     return Experiment(folder.resolve().name, settings, methods, _read_runs(folder / "runs"))
 
 
+class _Made(BaseModel):
+    """:class:`Decisions` as a file has them."""
+
+    call_fraction: float | None = Field(default=None, ge=0, le=1)
+    calls: list[bool]
+    correct: list[bool]
+    device_tokens: list[Annotated[int, Field(ge=0, lt=2**53)]]
+
+    def decisions(self) -> Decisions:
+        return Decisions(
+            self.call_fraction,
+            np.array(self.calls, np.bool_),
+            np.array(self.correct, np.bool_),
+            np.array(self.device_tokens, np.int64),
+        )
+
+
+class _Budget(_Made):
+    call_fraction: float = Field(ge=0, le=1)
+
+
+class _Tested(BaseModel):
+    ids: list[str] = Field(min_length=1)
+    difficulty: list[str | int | float]
+    local_correct: list[bool]
+    cloud_correct: list[bool]
+    scores: list[float | None]
+
+
+class _Raised(BaseModel):
+    call_fraction: Share
+    calls_before: Share
+    calls_after: Share
+    honest_before: Share
+    honest_after: Share
+
+
+class _Trigger(BaseModel):
+    text: str
+    tries: Count
+    budgets: list[_Raised]
+
+
+class _ResultFile(BaseModel):
+    """:class:`Result` as a file has it, every list as long as the others."""
+
+    method: str
+    seed: Count
+    algorithm: str | None = None
+    task: str
+    n_validation: Count
+    cloud_calls_in_training: Count
+    training_prompts: Count = 0
+    test: _Tested
+    budgets: list[_Budget] = Field(min_length=1)
+    natural: _Made | None = None
+    trigger: _Trigger | None = None
+    notes: str | None = None
+
+    @model_validator(mode="after")
+    def _are_as_long(self) -> _ResultFile:
+        test = self.test
+        lists: list[Sequence[Any]] = [test.ids, test.difficulty, test.local_correct, test.cloud_correct, test.scores]
+        for made in [*self.budgets, *([self.natural] if self.natural is not None else [])]:
+            lists += [made.calls, made.correct, made.device_tokens]
+        if len(lengths := set(map(len, lists))) > 1:
+            raise ValueError(f"its lists have {sorted(lengths)} entries, not all as many")
+        if any(score is not None and math.isnan(score) for score in test.scores):
+            raise ValueError("a score of it is no number")
+        return self
+
+
 def _read_result(file: Path) -> Result:
     try:
-        data = json.loads(read_text(file, RECORD_BYTES))
-        test = data["test"]
-        n = len(test["ids"])
-        result = Result(
-            method=data["method"],
-            seed=int(data["seed"]),
-            algorithm=data.get("algorithm"),
-            task=data["task"],
-            n_validation=int(data["n_validation"]),
-            cloud_calls_in_training=int(data["cloud_calls_in_training"]),
-            training_prompts=int(data.get("training_prompts", 0)),
-            ids=tuple(test["ids"]),
-            difficulty=tuple(map(str, test["difficulty"])),
-            local_correct=np.asarray(test["local_correct"], np.bool_),
-            cloud_correct=np.asarray(test["cloud_correct"], np.bool_),
-            scores=np.array([np.inf if score is None else score for score in test["scores"]], np.float64),
-            budgets={float(entry["call_fraction"]): _decisions(entry, n) for entry in data["budgets"]},
-            natural=_decisions(data["natural"], n) if data.get("natural") else None,
-            trigger=data.get("trigger"),
-            notes=data.get("notes") or "",
-        )
-        lengths = {n, len(result.difficulty), len(result.local_correct), len(result.cloud_correct), len(result.scores)}
-        if lengths != {n} or n == 0 or not result.budgets or np.isnan(result.scores).any():
-            raise ValueError(f"lengths {sorted(lengths)}, {len(result.budgets)} call fractions")
-    except (AttributeError, KeyError, OSError, OverflowError, RecursionError, TypeError, ValueError) as error:
-        raise EdgekitError(f"bad result: {file}. {error!r}. Delete it and run the experiment again.") from error
-    return result
-
-
-def _decisions(entry: dict[str, Any], n: int) -> Decisions:
-    calls, correct = np.asarray(entry["calls"], np.bool_), np.asarray(entry["correct"], np.bool_)
-    tokens = np.asarray(entry["device_tokens"], np.int64)
-    if not len(calls) == len(correct) == len(tokens) == n:
-        raise ValueError(f"{len(calls)} calls, {len(correct)} correct, {len(tokens)} device_tokens of {n} problems")
-    fraction = entry.get("call_fraction")
-    return Decisions(None if fraction is None else float(fraction), calls, correct, tokens)
+        data = _ResultFile.model_validate(json.loads(read_text(file, RECORD_BYTES)))
+    except (OSError, RecursionError, ValueError) as error:
+        why = first_faults(error, _ResultFile) if isinstance(error, ValidationError) else str(error)
+        raise EdgekitError(f"bad result: {file}. {why}. Delete it and run the experiment again.") from None
+    test = data.test
+    return Result(
+        method=data.method,
+        seed=data.seed,
+        algorithm=data.algorithm,
+        task=data.task,
+        n_validation=data.n_validation,
+        cloud_calls_in_training=data.cloud_calls_in_training,
+        training_prompts=data.training_prompts,
+        ids=tuple(test.ids),
+        difficulty=tuple(map(str, test.difficulty)),
+        local_correct=np.array(test.local_correct, np.bool_),
+        cloud_correct=np.array(test.cloud_correct, np.bool_),
+        scores=np.array([np.inf if score is None else score for score in test.scores], np.float64),
+        budgets={each.call_fraction: each.decisions() for each in data.budgets},
+        natural=data.natural.decisions() if data.natural is not None else None,
+        trigger=data.trigger.model_dump() if data.trigger is not None else None,
+        notes=data.notes or "",
+    )
 
 
 def _read_runs(folder: Path) -> dict[str, dict[int, list[dict[str, Any]]]]:

@@ -70,3 +70,16 @@ def test_a_warm_start_at_work_is_not_cleared_away(folder: Path, capsys: pytest.C
 def test_no_cache_is_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "none"))
     assert json_of(["cache", "--clear"], capsys)["mb"] == 0
+
+
+def test_a_user_without_a_home_folder_is_told_which_variable_to_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.delenv("EDGEKIT_CACHE", raising=False)
+    assert run_command(["cache"]) == 2
+    assert "error: no home folder: user" in (said := capsys.readouterr().err)
+    assert "Set EDGEKIT_CACHE to a folder." in said

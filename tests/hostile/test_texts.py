@@ -22,6 +22,7 @@ from hostile.generators import PROMPTS, RAW, damaged, prompts, swapped
 from edgekit.cli.app import run_command
 from edgekit.cli.harmless import harmless
 from edgekit.cli.terminal import PlainConsole
+from edgekit.cloud.answers import AnswerStore, KeptCloud
 from edgekit.cloud.openai_client import CallLimits, OpenAICloud
 from edgekit.cloud.request import Message
 from edgekit.hybrid.session import HybridSession
@@ -128,6 +129,27 @@ def test_every_reply_is_an_answer_or_one_line(address: str, survives: Survives) 
 
     survives("text: replies of a cloud", replies(json.dumps(REPLY).encode()), whole)
     survives("text: streamed replies of a cloud", replies(events), streamed)
+
+
+def test_a_reply_is_kept_whatever_its_characters_and_refused_for_counts_that_are_none(
+    address: str, tmp_path: Path, survives: Survives
+) -> None:
+    problem = get_task("countdown").problems("test", 1, 0)[0]
+    store = AnswerStore(tmp_path / "answers.sqlite")
+
+    def attempt(reply: dict[str, Any]) -> None:
+        Handler.reply = json.dumps(reply).replace('"1e400"', "1e400").encode()
+        store.path.unlink(missing_ok=True)
+        assert KeptCloud(OpenAICloud("m", address, "key"), store).answer(problem) == "3"
+
+    def said(text: str) -> dict[str, Any]:
+        return REPLY | {"choices": [REPLY["choices"][0] | {"message": {"role": "assistant", "content": text}}]}  # type: ignore[index]
+
+    texts = [f"{bad} <answer>3</answer>" for bad in ("\ud800", "\udc00\ud800", "\0", "\U0001f600", "a" * 10_000)]
+    assert survives("text: replies that are kept", map(said, texts), attempt).refused == 0
+    counts: list[Any] = [2**70, -1, "1e400", "x", None, [], {}, 2**31]
+    replies = [REPLY | {"usage": REPLY["usage"] | {"prompt_tokens": each}} for each in counts]  # type: ignore[operator]
+    survives("text: tokens that a cloud counts", replies, attempt, all_refused=True)
 
 
 def test_nothing_that_is_shown_commands_a_terminal(survives: Survives) -> None:

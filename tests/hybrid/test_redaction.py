@@ -104,3 +104,12 @@ def test_a_name_of_one_letter_and_an_unknown_region_are_refused() -> None:
         Redactor(["A"])
     with pytest.raises(EdgekitError, match="unknown region"):
         Redactor(region="Germany")
+
+
+def test_names_that_leave_no_placeholder_are_told_instead_of_a_search_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("edgekit.hybrid.redaction.MOST_PLACEHOLDERS", 200)
+    names = ["name", *(f"[{digit}" for digit in "123456789")]
+    with pytest.raises(EdgekitError, match="cannot redact: NAME"):
+        Redactor(names).redact("My name: " + " ".join(names))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from family_cases import CASES, make_model
+from family_cases import CASES, LLAMA3, LONGROPE, YARN, make_model
 
 from edgekit.errors import BundleError
 from edgekit.policy.checkpoint import read_config
-from edgekit.policy.families import FAMILIES, REFUSED
+from edgekit.policy.families import FAMILIES, REFUSED, read_model_config
 from edgekit.policy.families.settings import HARMLESS, NEUTRAL
+from edgekit.policy.rope import LongRopeScaling
 
 transformers = pytest.importorskip("transformers")
 
@@ -94,6 +97,17 @@ WITHOUT_EFFECT = {
         ("qwen2", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types has sliding_attention"),
         ("mistral", {"layer_types": ["sliding_attention", "full_attention"]}, "layer_types .* is not computed"),
         ("smollm3", {"no_rope_layers": [1]}, "no_rope_layers are not 4 of 0 and 1"),
+        ("smollm3", {"no_rope_layers": [[]] * 4}, "no_rope_layers are not 4 of 0 and 1"),
+        ("gemma3_text", {"layer_types": [[]] * 3}, "layer_types are not 3 of sliding_attention and full_attention"),
+        ("qwen2", {"use_sliding_window": True, "max_window_layers": "all"}, "max_window_layers 'all' is not a size"),
+        ("llama", {"rope_scaling": {**LLAMA3, "rope_type": ["llama3"]}}, r"rope scaling \['llama3'\] is none of"),
+        ("llama", {"rope_scaling": {**LLAMA3, "factor": "8"}}, "rope scaling llama3: 8 is not a number above 0"),
+        ("llama", {"rope_scaling": {**YARN, "truncate": "no"}}, "rope scaling yarn: truncate no is neither"),
+        (
+            "llama",
+            {"rope_scaling": LONGROPE, "original_max_position_embeddings": 1},
+            "rope scaling longrope: 1 is not a length",
+        ),
         ("llama", {"num_key_value_heads": 3}, "num_key_value_heads 3 does not divide num_attention_heads 4"),
         ("llama", {"hidden_size": "wide"}, "hidden_size 'wide' is not a size"),
         ("llama", {"hidden_size": 2**40}, "hidden_size .* is not a size"),
@@ -115,6 +129,45 @@ def test_what_is_not_computed_is_one_line(
         read(configs[family], tmp_path, without="rope_parameters" if "rope_scaling" in changes else "", **changes)
     assert "\n" not in str(raised.value)
     assert str(tmp_path) in str(raised.value)
+
+
+ROPES: dict[str, dict[str, Any]] = {
+    "linear": {"factor": 2.0},
+    "dynamic": {"factor": 2.0},
+    "llama3": LLAMA3,
+    "yarn": {**YARN, "attention_factor": 1.0, "mscale": 1.0, "mscale_all_dim": 1.0, "beta_fast": 32, "truncate": True},
+    "longrope": {**LONGROPE, "factor": 4.0, "attention_factor": 1.0},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_value_of_any_key_is_read_or_refused(family: str, configs: Any) -> None:
+    def attempt(data: dict[str, Any], **changes: Any) -> None:
+        with suppress(BundleError):
+            read_model_config(data | changes, Path("config.json"))
+
+    whole = configs[family]
+    count = whole["num_hidden_layers"]
+    odd = (None, True, -1, 0, 1, 0.5, 1e308, "x", [], {}, [[]] * count, [{}] * count, ["x"] * count, [0.0] * 6)
+    for key, value in itertools.product(whole, odd):
+        attempt(whole, **{key: value})
+    bare = {key: value for key, value in whole.items() if key != "rope_parameters"}
+    for kind, keys in ROPES.items() if family == "llama" else ():
+        for key, value in itertools.product((*keys, "rope_type"), odd):
+            attempt(bare, rope_scaling={**keys, "rope_type": kind, key: value})
+        for length in odd:
+            attempt(bare, rope_scaling={**keys, "rope_type": kind}, original_max_position_embeddings=length)
+
+
+def test_keys_that_published_files_bear_are_read(configs: Any, tmp_path: Path) -> None:
+    """SmolLM3-3B's key of windows that it has not; the kind of scaling of Phi-3-mini-128k's first files."""
+    assert read(configs["smollm3"], tmp_path, max_window_layers=28) == read(configs["smollm3"], tmp_path)
+    half = {"hidden_size": 96, "num_attention_heads": 4, "partial_rotary_factor": 0.5}
+    longrope, su = ({**LONGROPE, "type": kind} for kind in ("longrope", "su"))
+    assert isinstance(read(configs["phi3"], tmp_path, **half, rope_scaling=su).ropes[0].scaling, LongRopeScaling)
+    assert read(configs["phi3"], tmp_path, **half, rope_scaling=su) == read(
+        configs["phi3"], tmp_path, **half, rope_scaling=longrope
+    )
 
 
 def test_two_words_on_rotary_positions_must_not_contradict_each_other(configs: Any, tmp_path: Path) -> None:

@@ -169,7 +169,7 @@ def layers_with_window(
     types = settings.get("layer_types")
     types = default if types is None else types
     count = settings.size("num_hidden_layers")
-    if not isinstance(types, list) or len(types) != count or not set(types) <= {SLIDING, FULL}:
+    if not isinstance(types, list) or len(types) != count or any(kind not in (SLIDING, FULL) for kind in types):
         settings.fault(f"layer_types are not {count} of {SLIDING} and {FULL}")
         return ()
     if SLIDING in types and window is None:

@@ -13,8 +13,8 @@ from edgekit.policy.traits import ModelConfig
 
 def ropes(settings: Settings, head_dim: int) -> tuple[Rope, ...]:
     keys, share = rotary_keys(settings), settings.get("partial_rotary_factor")
-    if keys.get("type") in ("su", "yarn"):  # what Phi-3 called it before transformers did
-        keys["type"] = "longrope"
+    if keys.get("rope_type") in ("su", "yarn"):  # what Phi-3 called it before transformers did
+        keys["rope_type"] = "longrope"
     share = keys.get("partial_rotary_factor", 1.0 if share is None else share)
     if not isinstance(share, int | float) or not 0 < share <= 1:
         settings.fault(f"partial_rotary_factor {share} is not a share")

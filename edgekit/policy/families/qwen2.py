@@ -22,7 +22,8 @@ WINDOW_DEFAULTS = {"use_sliding_window": False, "sliding_window": 4096, "max_win
 def windowed_layers(settings: Settings) -> tuple[LayerTraits, ...]:
     """The layers from max_window_layers on see sliding_window positions, unless layer_types says otherwise."""
     window, slides = read_window(settings), settings.flag("use_sliding_window")
-    window, first = window if slides else None, settings.get("max_window_layers")
+    window = window if slides else None
+    first = settings.size("max_window_layers", WINDOW_DEFAULTS["max_window_layers"], least=0)
     count = settings.size("num_hidden_layers")
     return layers_with_window(
         settings, window, [SLIDING if window is not None and layer >= first else FULL for layer in range(count)]

@@ -96,7 +96,7 @@ def _by_one_name(keys: dict[str, Any]) -> dict[str, Any]:
 def read_rope(keys: dict[str, Any], settings: Settings, head_dim: int, share: float = 1.0) -> Rope:
     """Rotary positions by their ``keys``, of the given ``share`` of each head. Notes a fault for what is not known."""
     kind = keys.get("rope_type") or "default"
-    if kind not in KEYS:
+    if not isinstance(kind, str) or kind not in KEYS:
         settings.fault(f"rope scaling {kind} is none of {', '.join(KEYS)}")
         return Rope()
     unknown = sorted(set(keys) - KNOWN - set(KEYS[kind]))
@@ -123,14 +123,16 @@ def _scaling(kind: str, keys: dict[str, Any], positions: int, known_length: int 
         return None
     if kind == "longrope":
         return _longrope(keys, positions, known_length or keys.get("original_max_position_embeddings"))
-    factor, original = _positive(keys["factor"]), int(keys.get("original_max_position_embeddings") or positions)
+    factor, original = _positive(keys["factor"]), _length(keys.get("original_max_position_embeddings") or positions)
     if kind == "linear":
         return LinearScaling(factor)
     if kind == "dynamic":
         return DynamicScaling(factor, positions)
     if kind == "llama3":
         low, high = _positive(keys["low_freq_factor"]), _positive(keys["high_freq_factor"])
-        return Llama3Scaling(factor, low, high, int(keys["original_max_position_embeddings"]))
+        return Llama3Scaling(factor, low, high, _length(keys["original_max_position_embeddings"]))
+    if not isinstance(keys.get("truncate", True), bool):
+        raise ValueError(f"truncate {keys['truncate']} is neither true nor false")
     one, all_dims = keys.get("mscale"), keys.get("mscale_all_dim")
     inferred = _yarn_amplitude(factor, one) / _yarn_amplitude(factor, all_dims) if one and all_dims else None
     return YarnScaling(
@@ -139,24 +141,31 @@ def _scaling(kind: str, keys: dict[str, Any], positions: int, known_length: int 
         _positive(keys.get("attention_factor") or inferred or _yarn_amplitude(factor, 1.0)),
         _positive(keys.get("beta_fast") or 32.0),
         _positive(keys.get("beta_slow") or 1.0),
-        bool(keys.get("truncate", True)),
+        keys.get("truncate", True),
     )
 
 
-def _longrope(keys: dict[str, Any], positions: int, original: int | None) -> LongRopeScaling:
+def _longrope(keys: dict[str, Any], positions: int, original: Any) -> LongRopeScaling:
     """``original``, the context of the first training, gives the factor where it is known."""
-    factor = positions / original if original else _positive(keys["factor"])
-    length = int(original or positions)
+    length = _length(original or positions)
+    factor = positions / length if original else _positive(keys["factor"])
     inferred = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
     short, long = (tuple(map(_positive, keys[f"{which}_factor"])) for which in ("short", "long"))
     return LongRopeScaling(short, long, length, _positive(keys.get("attention_factor", inferred)))
 
 
 def _positive(value: Any) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise ValueError(f"{value} is not a number above 0")
-    return number
+    return float(value)
+
+
+def _length(value: Any) -> int:
+    """Positions of a first training; logarithms are divided by that of its length."""
+    number = _positive(value)
+    if number < 2 or not number.is_integer():
+        raise ValueError(f"{value} is not a length")
+    return int(number)
 
 
 def _yarn_amplitude(factor: float, scale: float) -> float:

@@ -76,11 +76,11 @@ class Settings:
         self._asked.add(key)
         return self.data.get(key, self._defaults.get(key))
 
-    def size(self, key: str, default: int | None = None) -> int:
-        """A whole number from 1 on; ``default`` if the key is absent or null."""
+    def size(self, key: str, default: int | None = None, *, least: int = 1) -> int:
+        """A whole number from ``least`` on; ``default`` if the key is absent or null."""
         value = self.get(key)
         value = default if value is None else value
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
             self.fault(f"{key} {_shown(value)} is not a size" if key in self.data else f"it lacks {key}")
             return 1
         if value > LARGEST_OF.get(key, LARGEST):

@@ -22,10 +22,11 @@ def traits(settings: Settings) -> dict[str, Any]:
     turns = settings.get("no_rope_layers")  # 1 where a layer has rotary positions, whatever the name says
     if turns is None:
         turns = [int((layer + 1) % interval != 0) for layer in range(count)]
-    if not isinstance(turns, list) or len(turns) != count or not set(turns) <= {0, 1}:
+    if not isinstance(turns, list) or len(turns) != count or any(turn not in (0, 1) for turn in turns):
         settings.fault(f"no_rope_layers are not {count} of 0 and 1")
         turns = [1] * count
     window, slides = read_window(settings), settings.flag("use_sliding_window")
+    settings.get("max_window_layers")  # in the published files, and read by nobody
     window = window if slides else None
     kinds = [SLIDING if window is not None and not turn else FULL for turn in turns]
     biased = settings.flag("attention_bias")

@@ -137,15 +137,17 @@ def _told(end: WorkerEnded) -> str:
     return str(end).partition(": ")[2]
 
 
-def measure(workers: list[Worker], lost: dict[str, str], prompt: list[int], steps: int, rounds: int) -> dict[str, Any]:
-    """Warm up once, then ``rounds`` turns each. Returns how quiet the machine was.
+def measure(
+    workers: list[Worker], lost: dict[str, str], prompt: list[int], steps: int, rounds: int, clock: str
+) -> dict[str, Any]:
+    """Warm up once, then ``rounds`` turns each, timed by ``clock``. Returns how quiet the machine was.
 
     A worker that ends is moved from ``workers`` to ``lost``, with the reason.
     """
-    request = {"prompt": prompt, "steps": steps}
+    request = {"prompt": prompt, "steps": steps, "clock": clock}
     for worker in list(workers):
         try:
-            worker.ask({"prompt": prompt, "steps": 8})
+            worker.ask({**request, "steps": 8})
         except WorkerEnded as end:
             lost[worker.name] = _told(end)
             workers.remove(worker)
@@ -219,6 +221,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "processor"),
+        default="wall",
+        help="processor: seconds that a contender's threads work, for a machine that does other work; take --threads 1",
+    )
     parser.add_argument("--results", type=Path, help="folder for speed.json and speed.md")
     arguments = parser.parse_args()
     contenders = find_contenders(arguments.folder, arguments.peers_python, arguments.gguf)
@@ -231,7 +239,7 @@ def main() -> None:
     workers: list[Worker] = []
     try:
         workers, lost = start(contenders, arguments.threads, arguments.prompt_tokens + arguments.steps + 64)
-        quiet = measure(workers, lost, prompt, arguments.steps, arguments.rounds)
+        quiet = measure(workers, lost, prompt, arguments.steps, arguments.rounds, arguments.clock)
         contestants = {worker.name: summary(worker, workers) for worker in workers}
     finally:
         for worker in workers:
@@ -241,7 +249,7 @@ def main() -> None:
     data = {
         "host": {"machine": platform.machine(), "cores": os.cpu_count(), "python": platform.python_version()},
         "settings": {"prompt_tokens": len(prompt), "decode_steps": arguments.steps, "rounds": arguments.rounds,
-                     "threads": arguments.threads},
+                     "threads": arguments.threads, "clock": arguments.clock},
         "quiet": quiet,
         "contenders": contestants,
         "did_not_run": lost,

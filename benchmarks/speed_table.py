@@ -8,13 +8,14 @@ from typing import Any
 def speed_markdown(data: dict[str, Any], yardsticks: tuple[str, ...]) -> str:
     """Two tables, speed and cost of export, with what a reader must know to repeat them."""
     settings, quiet, contenders = data["settings"], data["quiet"], data["contenders"]
+    second = "processor second" if settings["clock"] == "processor" else "second"
     present = [name for name in yardsticks if any(contender.startswith(name) for contender in contenders)]
     lines = [
         "# Speed on this host",
         "",
         f"{data['host']['cores']} cores ({data['host']['machine']}), {settings['threads']} threads each, "
         f"{settings['prompt_tokens']} prompt tokens, {settings['decode_steps']} decode steps, greedy, "
-        f"{settings['rounds']} rounds taken in turns. Median tokens per second, spread (max - min over median); "
+        f"{settings['rounds']} rounds taken in turns. Median tokens per {second}, spread (max - min over median); "
         "a ratio is the median of each round's own. `make bench` makes this file.",
         "",
         f"While it ran, other processes used {quiet['other_processes_cores']:.2f} cores; the waiting contenders at "

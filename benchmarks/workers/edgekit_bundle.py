@@ -10,17 +10,22 @@ from protocol import serve
 
 from edgekit.bundle.load import open_bundle
 from edgekit.bundle.manifest import read_manifest
-from edgekit.simulate import get_simulator
+from edgekit.simulate import get_simulator, on_onnxruntime
 
 
 class EdgekitBundle:
-    """The simulator of ``edgekit verify`` and ``edgekit run``, with an argmax."""
+    """The simulator of ``edgekit verify`` and ``edgekit run``, with an argmax and everybody's number of threads."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, threads: int) -> None:
         bundle = open_bundle(folder, check=False)
         facts = bundle.manifest.model
         simulator = get_simulator(bundle.manifest.target)  # in this process: it is one of its own already
+        on_onnxruntime.threads_for = lambda _: threads
         self.model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
+        if bundle.manifest.target == "executorch":
+            from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
+
+            _unsafe_reset_threadpool(threads)
         self.runtime = f"edgekit {bundle.manifest.recipe['name']}, {self.model.runtime}"
 
     def prefill(self, prompt: Sequence[int]) -> int:
@@ -32,6 +37,6 @@ class EdgekitBundle:
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder, threads = Path(sys.argv[1]), int(sys.argv[2])
     name = read_manifest(folder).artifact
-    serve(folder.glob(f"{name}*"), lambda: EdgekitBundle(folder))
+    serve(folder.glob(f"{name}*"), lambda: EdgekitBundle(folder, threads))

@@ -1,8 +1,8 @@
 """What every worker speaks: one JSON object a line, in on standard input, out on standard output.
 
 A worker loads one model and says so (``runtime``, ``load_s``, ``megabytes``); then each request
-``{"prompt": [ids], "steps": n}`` is answered by ``{"prefill_s", "decode_s", "tokens"}``. It runs in whatever
-Python has its runtime's packages, so this file needs nothing but the standard library.
+``{"prompt": [ids], "steps": n, "clock": name}`` is answered by ``{"prefill_s", "decode_s", "tokens"}``, seconds of that
+clock. It runs in whatever Python has its runtime's packages, so this file needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, TextIO
+
+CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
+"""The second counts what all threads of this process have worked, and nothing of what other processes take."""
 
 
 class Contender(Protocol):
@@ -38,12 +41,13 @@ def serve(files: Iterable[Path], load: Callable[[], Contender]) -> None:
     say(replies, {"runtime": contender.runtime, "load_s": load_s, "megabytes": sum(map(megabytes, files))})
     for line in sys.stdin:
         request = json.loads(line)
-        begin = time.perf_counter()
+        now = CLOCKS[request["clock"]]
+        begin = now()
         tokens = [contender.prefill(request["prompt"])]
-        middle = time.perf_counter()
+        middle = now()
         for _ in range(request["steps"]):
             tokens.append(contender.decode(tokens[-1]))
-        end = time.perf_counter()
+        end = now()
         say(replies, {"prefill_s": middle - begin, "decode_s": end - middle, "tokens": tokens})
 
 

@@ -21,7 +21,8 @@ print(json.dumps({"runtime": "a toy", "load_s": 0.1, "megabytes": 1.0}), flush=T
 for turn, line in enumerate(sys.stdin):
     if fate == "dies in its second turn" and turn == 2:
         os.kill(os.getpid(), signal.SIGSEGV)
-    print(json.dumps({"prefill_s": 0.5, "decode_s": 0.25, "tokens": [1, 2]}), flush=True)
+    seconds = {"wall": 1.0, "processor": 0.25}[json.loads(line)["clock"]]
+    print(json.dumps({"prefill_s": 0.5, "decode_s": seconds, "tokens": [1, 2]}), flush=True)
 """
 
 
@@ -39,7 +40,7 @@ def test_a_contender_that_dies_is_left_out_and_named_in_the_table(bench: Any) ->
     contenders = {f"llama.cpp, {fate}": [sys.executable, "-c", WORKER, fate] for fate in fates}
     workers, lost = bench.start(contenders, 1, 64)
     try:
-        quiet = bench.measure(workers, lost, [1, 2, 3], 4, rounds=3)
+        quiet = bench.measure(workers, lost, [1, 2, 3], 4, rounds=3, clock="processor")
         contestants = {worker.name: bench.summary(worker, workers) for worker in workers}
     finally:
         for worker in workers:
@@ -52,13 +53,14 @@ def test_a_contender_that_dies_is_left_out_and_named_in_the_table(bench: Any) ->
         "llama.cpp, cannot be imported": "it ended with exit code 1",
         "llama.cpp, dies in its second turn": "it ended by SIGSEGV",
     }
-    settings = {"prompt_tokens": 3, "decode_steps": 4, "rounds": 3, "threads": 1}
+    settings = {"prompt_tokens": 3, "decode_steps": 4, "rounds": 3, "threads": 1, "clock": "processor"}
     exporters = {"a builder": {"failed": "it ended with exit code 1"}}
     data = {"host": {"machine": "x", "cores": 1}, "settings": settings, "quiet": quiet, "contenders": contestants,
             "did_not_run": lost, "export": exporters}  # fmt: skip
     table = bench.speed_markdown(json.loads(json.dumps(data)), bench.YARDSTICKS)
     rows = [line for line in table.splitlines() if line.startswith("| llama.cpp")]
     assert len({line.count("|") for line in rows}) == 1
+    assert "Median tokens per processor second" in table
     assert "| llama.cpp, dies at once | did not run: it ended by SIGILL, an instruction" in table
     assert "| a builder | failed: it ended with exit code 1 |" in table
 

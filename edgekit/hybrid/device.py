@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from edgekit.cloud.request import Message
 from edgekit.errors import EdgekitError, ErrorKind
+from edgekit.hybrid.stop import Stop, Stopped
 from edgekit.routing.decode_loop import DecodeSession, decode, has_room
 from edgekit.routing.decoder import Decision
 from edgekit.routing.spec import RoutingSpec
@@ -17,12 +17,7 @@ from edgekit.routing.step_model import Logits, StepModel
 from edgekit.routing.turns import BadTurns
 from edgekit.routing.vocabulary import Vocabulary
 
-WAIT_SLICE_S = 0.05
-"""How soon one who waits for the model hears that the user has gone."""
-
-
-class Stopped(Exception):
-    """The user wants no more of it."""
+T = TypeVar("T")
 
 
 class TooLong(EdgekitError):
@@ -33,14 +28,14 @@ class TooLong(EdgekitError):
 
 @dataclass(frozen=True)
 class Device:
-    """``model`` with what decodes its text. It decodes one prompt at a time; threads take turns, first come first."""
+    """``model`` with what decodes its text. It decodes one prompt at a time, first come first, in its own thread."""
 
     model: StepModel
     routing: RoutingSpec
     vocabulary: Vocabulary
     encode: Callable[[str], list[int]]
     encode_turns: Callable[[Sequence[Message]], list[int]] | None = None
-    turns: Turns = field(default_factory=lambda: Turns())
+    thread: DeviceThread = field(default_factory=lambda: DeviceThread())
 
     def prompt_ids(self, messages: Sequence[Message]) -> list[int]:
         """Token ids that the model continues. Raises :class:`TooLong`, :class:`BadTurns`."""
@@ -64,7 +59,7 @@ class Device:
         marker_bias: float | None = None,
         max_new_tokens: int | None = None,
         on_text: Callable[[str], None] | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
     ) -> Decision:
         """Decode greedily; ``marker_bias`` None means routing.json's, -inf forbids calling.
 
@@ -72,59 +67,46 @@ class Device:
 
         Raises :class:`Stopped` within a token of ``stop``, and whatever the runtime raises.
         """
-        model = self.model if stop is None else _Stoppable(self.model, stop)
-        length, spec = self.model.context_length, self.routing
+        stop = stop or Stop()
+        model, spec = _Stoppable(self.model, stop), self.routing
         if max_new_tokens is not None:
             spec = spec.model_copy(update={"max_new_tokens": min(max_new_tokens, spec.max_new_tokens)})
-        with self.turns.take(stop):
-            session = DecodeSession(spec, self.vocabulary, len(ids), length, marker_bias, on_text)
-            return decode(model, ids, session)
+        session = DecodeSession(spec, self.vocabulary, len(ids), model.context_length, marker_bias, on_text)
+        return self.thread.run(lambda: decode(model, ids, session), stop)
 
 
-class Turns:
-    """A lock that goes to whoever waits longest (threading's may starve one)."""
+class DeviceThread:
+    """Runs calls one at a time, first come first, all in one thread.
+
+    Threads that took turns at the model would each keep what its libraries make for every thread that computes: a
+    team of OpenMP's workers, an arena of memory.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._waiting, self._taken = threading.Lock(), deque[threading.Event](), False
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="device")
 
-    @contextmanager
-    def take(self, stop: threading.Event | None) -> Iterator[None]:
-        """Wait for the turn. Raises :class:`Stopped` if ``stop`` is set meanwhile."""
-        mine = threading.Event()
-        with self._lock:
-            if self._taken:
-                self._waiting.append(mine)
-            else:
-                self._taken = True
-                mine.set()
+    def run(self, call: Callable[[], T], stop: Stop) -> T:
+        """What ``call`` returns or raises; :class:`Stopped` if ``stop`` is set before its turn has come.
+
+        Whoever is interrupted in here sets ``stop``.
+        """
+        future = None
         try:
-            while not mine.wait(WAIT_SLICE_S if stop is not None else None):
-                if stop is not None and stop.is_set() and self._left(mine):
-                    raise Stopped
-            yield
-        finally:
-            if mine.is_set():
-                self._next()
-
-    def _left(self, mine: threading.Event) -> bool:
-        """Leave the row; False if the turn came at the same moment."""
-        with self._lock:
-            if mine.is_set():
-                return False
-            self._waiting.remove(mine)
-            return True
-
-    def _next(self) -> None:
-        with self._lock:
-            self._taken = bool(self._waiting)
-            if self._waiting:
-                self._waiting.popleft().set()
+            future = self._pool.submit(call)
+            stop.tell(future.cancel)
+            return future.result()
+        except CancelledError:
+            raise Stopped from None
+        except BaseException:
+            if future is None or not future.done():
+                stop.set()
+            raise
 
 
 class _Stoppable:
     """``model``, looking at ``stop`` before each step."""
 
-    def __init__(self, model: StepModel, stop: threading.Event) -> None:
+    def __init__(self, model: StepModel, stop: Stop) -> None:
         self._model, self._stop = model, stop
         self.context_length = model.context_length
 

@@ -7,7 +7,6 @@ consent, logged, sent. What cannot be counted or logged is not sent.
 from __future__ import annotations
 
 import secrets
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ from edgekit.cloud.request import ChatCloud, CloudError, CloudRequest, Message, 
 from edgekit.errors import EdgekitError
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, BudgetSpent
-from edgekit.hybrid.device import Device, Stopped, TooLong
+from edgekit.hybrid.device import Device, TooLong
 from edgekit.hybrid.events import (
     CloudText,
     ConsentWanted,
@@ -32,6 +31,7 @@ from edgekit.hybrid.events import (
     Restart,
 )
 from edgekit.hybrid.redaction import Redaction, Redactor
+from edgekit.hybrid.stop import Stop, Stopped
 from edgekit.routing.decoder import Decision
 from edgekit.routing.turns import BadTurns
 
@@ -69,7 +69,7 @@ class HybridSession:
         *,
         on_event: Callable[[Event], None] | None = None,
         ask_user: AskUser | None = None,
-        stop: threading.Event | None = None,
+        stop: Stop | None = None,
         max_new_tokens: int | None = None,
     ) -> HybridAnswer:
         """Decide on the device and ask the cloud at most once. Blocks; ``on_event`` hears what happens meanwhile.
@@ -93,7 +93,7 @@ class _Run:
         messages: tuple[Message, ...],
         tell: Callable[[Event], None],
         ask_user: AskUser | None,
-        stop: threading.Event | None,
+        stop: Stop | None,
         max_new_tokens: int | None,
     ) -> None:
         self.max_new_tokens = max_new_tokens

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import anyio
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from edgekit.hybrid.device import Stopped
 from edgekit.hybrid.events import CloudText, ConsentWanted, DeviceText, Event, HandOff, HybridAnswer, Restart
 from edgekit.hybrid.session import HybridSession
+from edgekit.hybrid.stop import Stopped
 from edgekit.routing.turns import BadTurns
 from edgekit.serve.guard import Guard
 from edgekit.serve.metrics import Metrics
 from edgekit.serve.openai_api import ChatRequest, chunk, completion, edgekit_facts, problem, usage
 from edgekit.serve.refusals import bad_request
 from edgekit.serve.running import Busy, Runner, Running
+
+T = TypeVar("T")
 
 PAGE = Path(__file__).parent / "page"
 PAGE_FILES = {
@@ -60,7 +62,7 @@ def create_app(session: HybridSession, settings: ServeSettings) -> Any:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        await anyio.to_thread.run_sync(runner.close)
+        await asyncio.to_thread(runner.close)
 
     app = FastAPI(title="edgekit", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _invalid)
@@ -81,7 +83,7 @@ def _add_chat(app: FastAPI, session: HybridSession, settings: ServeSettings, run
         running = Running(body.conversation(), body.limit, body.stream and body.edgekit.events)
         events = runner.run(running)
         try:
-            first = await anext(events)
+            first = await _unless_gone(request, anext(events) if body.stream else runner.answer(running))
         except Busy:
             metrics.refused("busy")
             line = f"busy: {runner.limit} requests are under way. No more wait. Ask again soon."
@@ -89,18 +91,17 @@ def _add_chat(app: FastAPI, session: HybridSession, settings: ServeSettings, run
         except BadTurns as error:
             metrics.refused("turns")
             return JSONResponse(problem(str(error)), 400)
+        if first is None:
+            metrics.stopped()
+            return Response(status_code=499)
         if body.stream:
             stream = Stream(body, running.name, settings.model, budget_left, metrics)
             chunks = stream.lines(first, events)
             return StreamingResponse(chunks, media_type="text/event-stream", headers={"x-edgekit-route": "undecided"})
-        answer = await _whole(first, events, request)
-        if answer is None:
-            metrics.stopped()
-            return Response(status_code=499)
-        metrics.answered(answer)
-        facts = edgekit_facts(answer, budget_left())
-        data = completion(running.name, settings.model, answer, facts)
-        return JSONResponse(data, headers={"x-edgekit-route": answer.route})
+        assert isinstance(first, HybridAnswer)
+        metrics.answered(first)
+        data = completion(running.name, settings.model, first, edgekit_facts(first, budget_left()))
+        return JSONResponse(data, headers={"x-edgekit-route": first.route})
 
     @app.post("/v1/edgekit/consent/{name}", responses={404: {}})
     async def consent(name: str, word: ConsentWord) -> Response:
@@ -181,29 +182,22 @@ async def _refused(_: Request, error: Exception) -> Response:
     return JSONResponse(problem(f"refused: {error.detail}."), error.status_code)
 
 
-async def _whole(
-    first: Event | HybridAnswer, events: AsyncIterator[Event | HybridAnswer], request: Request
-) -> HybridAnswer | None:
-    """The answer; None if the client goes away before."""
-    if isinstance(first, HybridAnswer):
-        return first
-    answer: HybridAnswer | None = None
-    async with anyio.create_task_group() as group:
+async def _unless_gone(request: Request, coming: Awaitable[T]) -> T | None:
+    """What ``coming`` gives; None if it is stopped, as it is when the client goes away."""
+    asking, gone = asyncio.ensure_future(coming), asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait((asking, gone), return_when=asyncio.FIRST_COMPLETED)
+        return asking.result() if asking.done() else None
+    except Stopped:
+        return None
+    finally:
+        asking.cancel()
+        gone.cancel()
 
-        async def watch() -> None:
-            while not await request.is_disconnected():
-                await anyio.sleep(0.1)
-            group.cancel_scope.cancel()
 
-        group.start_soon(watch)
-        try:
-            async for event in events:
-                if isinstance(event, HybridAnswer):
-                    answer = event
-        except Stopped:
-            pass
-        group.cancel_scope.cancel()
-    return answer
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 class Stream:

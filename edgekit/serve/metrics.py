@@ -22,7 +22,9 @@ class Metrics:
         self._stopped = Counter("edgekit_stopped", "Requests whose client went away.", **named)
         self._tokens = Counter("edgekit_device_tokens", "Tokens the device model wrote.", **named)
         self._cost = Counter("edgekit_cloud_cost_usd", "What the cloud cost, in US dollars.", **named)
-        self._local = Histogram("edgekit_device_seconds", "Time of the device.", buckets=SECONDS, **named)
+        self._local = Histogram(
+            "edgekit_device_seconds", "Time of the device, waits included.", buckets=SECONDS, **named
+        )
         self._cloud = Histogram("edgekit_cloud_seconds", "Time of the cloud.", buckets=SECONDS, **named)
         self.under_way = Gauge("edgekit_requests_under_way", "Requests under way, waiting ones included.", **named)
 

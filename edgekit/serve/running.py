@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import secrets
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from edgekit.cloud.request import CloudRequest, Message
-from edgekit.hybrid.device import Stopped
 from edgekit.hybrid.events import Event, HybridAnswer
 from edgekit.hybrid.session import HybridSession
+from edgekit.hybrid.stop import Stop, Stopped
 
 
 class Busy(Exception):
@@ -27,9 +28,14 @@ class Running:
     max_new_tokens: int | None
     can_consent: bool
     name: str = field(default_factory=lambda: f"chatcmpl-{secrets.token_hex(12)}")
-    stop: threading.Event = field(default_factory=threading.Event)
+    stop: Stop = field(default_factory=Stop)
     decided: threading.Event = field(default_factory=threading.Event)
     allowed: bool = False
+
+    def leave(self) -> None:
+        """Nobody waits for the answer any more."""
+        self.stop.set()
+        self.decided.set()
 
 
 class Runner:
@@ -40,49 +46,59 @@ class Runner:
         self.running: dict[str, Running] = {}
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="request")
 
-    async def run(self, request: Running) -> AsyncIterator[Event | HybridAnswer]:
-        """The events of ``request`` and at last its answer. Leaving the iteration stops the request.
+    async def answer(self, request: Running) -> HybridAnswer:
+        """The answer to ``request``, nobody told of what happens meanwhile. Cancelling it stops the request.
 
         Raises :class:`Busy`, and what :meth:`HybridSession.ask` raises.
         """
+        done = self._begin(request, None)
+        try:
+            return await asyncio.shield(done)
+        finally:
+            request.leave()
+
+    async def run(self, request: Running) -> AsyncIterator[Event | HybridAnswer]:
+        """The events of ``request`` and at last its answer. Leaving the iteration stops the request.
+
+        Raises as :meth:`answer` does.
+        """
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[Event | None] = asyncio.Queue()
+
+        def tell(event: Event) -> None:
+            loop.call_soon_threadsafe(events.put_nowait, event)
+
+        done = self._begin(request, tell)
+        # What the thread told before it ended is in the loop's row before this is.
+        done.add_done_callback(lambda _: events.put_nowait(None))
+        try:
+            while (event := await events.get()) is not None:
+                yield event
+            yield done.result()
+        finally:
+            request.leave()
+
+    def _begin(self, request: Running, on_event: Callable[[Event], None] | None) -> asyncio.Future[HybridAnswer]:
+        """``request`` in a thread of its own, which mostly waits: for the device's turn, for consent, for the cloud."""
         if len(self.running) >= self.limit:
             raise Busy
         self.running[request.name] = request
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event | HybridAnswer | BaseException] = asyncio.Queue()
+        ask = functools.partial(
+            self.session.ask,
+            request.messages,
+            on_event=on_event,
+            ask_user=lambda shown: self._ask(request, shown),
+            stop=request.stop,
+            max_new_tokens=request.max_new_tokens,
+        )
+        done = asyncio.get_running_loop().run_in_executor(self._pool, ask)
+        # Not after a wait for it: a client that goes away cancels every wait, and its place must be free all the same.
+        done.add_done_callback(lambda ended: self._end(request, ended))
+        return done
 
-        def tell(event: Event | HybridAnswer | BaseException) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
-
-        def work() -> None:
-            try:
-                tell(
-                    self.session.ask(
-                        request.messages,
-                        on_event=tell,
-                        ask_user=lambda shown: self._ask(request, shown),
-                        stop=request.stop,
-                        max_new_tokens=request.max_new_tokens,
-                    )
-                )
-            except BaseException as error:
-                tell(error)
-
-        done = loop.run_in_executor(self._pool, work)
-        # Not after the wait below: a client that goes away cancels every wait, and its place must be free all the same.
-        done.add_done_callback(lambda _: self.running.pop(request.name, None))
-        try:
-            while True:
-                event = await events.get()
-                if isinstance(event, BaseException):
-                    raise event
-                yield event
-                if isinstance(event, HybridAnswer):
-                    return
-        finally:
-            request.stop.set()
-            request.decided.set()
-            await asyncio.shield(done)
+    def _end(self, request: Running, ended: asyncio.Future[HybridAnswer]) -> None:
+        del self.running[request.name]
+        ended.exception()  # nobody may be left to be told
 
     def consent(self, name: str, allow: bool) -> bool:
         """The user's word on a request that waits for it; False if there is none of that name."""
@@ -96,8 +112,7 @@ class Runner:
     def close(self) -> None:
         """Stop what runs."""
         for request in list(self.running.values()):
-            request.stop.set()
-            request.decided.set()
+            request.leave()
         self._pool.shutdown(wait=True)
 
     def _ask(self, request: Running, shown: CloudRequest) -> bool:

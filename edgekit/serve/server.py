@@ -22,7 +22,10 @@ class Server:
     def __init__(self, app: Any, host: str, port: int) -> None:
         name = host.strip("[]")
         shown = f"[{name}]" if ":" in name else name
-        self._socket = socket.socket(socket.AF_INET6 if ":" in name else socket.AF_INET)
+        family = socket.AF_INET6 if ":" in name else socket.AF_INET
+        # Its protocol by name: asyncio takes Nagle's delay only off sockets that have one, and each reply, whose head
+        # and body are written apart, would wait 40 ms for the client's late acknowledgement.
+        self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((name, port))
@@ -32,9 +35,17 @@ class Server:
             raise EdgekitError(
                 f"cannot listen: {shown}:{port}. {error.strerror}. Give another --host or --port."
             ) from None
-        self.app, self.url = app, f"http://{shown}:{self._socket.getsockname()[1]}/"
+        self.url = f"http://{shown}:{self._socket.getsockname()[1]}/"
+        config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
+        self._server = uvicorn.Server(config)
 
     def run(self) -> None:
-        """Answer requests until the process is told to stop; KeyboardInterrupt (Ctrl-C) when all has ended in order."""
-        config = uvicorn.Config(self.app, log_level="warning", timeout_graceful_shutdown=GRACE_S, server_header=False)
-        uvicorn.Server(config).run(sockets=[self._socket])
+        """Answer requests until the process is told to stop; KeyboardInterrupt (Ctrl-C) when all has ended in order.
+
+        In another thread than the main one: until :meth:`stop`.
+        """
+        self._server.run(sockets=[self._socket])
+
+    def stop(self) -> None:
+        """Have :meth:`run` take no more requests, and end when those under way have."""
+        self._server.should_exit = True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from edgekit.cloud.oracle import OracleCloud, TaskChat
 from edgekit.cloud.request import CloudRequest, Message, Price
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
-from edgekit.hybrid.device import Device, Stopped
+from edgekit.hybrid.device import Device
 from edgekit.hybrid.events import CloudText, ConsentWanted, DeviceText, HandOff, Restart
 from edgekit.hybrid.redaction import Redactor
 from edgekit.hybrid.session import HandOffRules, HybridSession
+from edgekit.hybrid.stop import Stop, Stopped
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.reference import ReferenceModel
 from edgekit.routing.turns import BadTurns
@@ -247,12 +247,12 @@ def test_what_cannot_be_logged_is_not_sent(device: Device, called: str, server: 
 
 
 def test_a_stop_ends_it_between_tokens_and_within_the_cloud_s_reply(device: Device, called: str, server: Any) -> None:
-    stop = threading.Event()
+    stop = Stop()
     stop.set()
     with pytest.raises(Stopped):
         HybridSession(device, cloud_at(server)).ask(called, stop=stop)
     assert not server.seen
-    later = threading.Event()
+    later = Stop()
     with pytest.raises(Stopped):
         HybridSession(device, cloud_at(server)).ask(
             called, stop=later, on_event=lambda event: later.set() if isinstance(event, CloudText) else None

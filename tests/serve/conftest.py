@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from edgekit.hybrid.device import Device
 from edgekit.hybrid.session import HandOffRules, HybridSession
 from edgekit.policy.checkpoint import load_policy
 from edgekit.policy.reference import ReferenceModel
 from edgekit.serve.app import ServeSettings, create_app
+from edgekit.serve.server import GRACE_S, Server
 
 Serve = Callable[..., Any]
 
@@ -29,22 +27,17 @@ class Served:
 
     url: str
     session: HybridSession
-    server: uvicorn.Server
+    stop: Callable[[], None]
 
 
 @contextmanager
 def running(session: HybridSession, settings: ServeSettings) -> Iterator[Served]:
-    config = uvicorn.Config(create_app(session, settings), log_level="warning", timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    server = Server(create_app(session, settings), "127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.01)
-    yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", session, server)
-    server.should_exit = True
-    thread.join(20)
+    yield Served(server.url.rstrip("/"), session, server.stop)
+    server.stop()
+    thread.join(GRACE_S + 10)
     assert not thread.is_alive()
 
 

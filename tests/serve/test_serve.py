@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 import re
 import signal
@@ -12,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,16 +22,22 @@ from typing import Any
 import httpx2
 import openai
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from edgekit.cli.app import run_command
 from edgekit.cloud.openai_client import CallLimits, OpenAICloud
-from edgekit.cloud.request import Message
+from edgekit.cloud.request import CloudRequest, Message
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.device import Device
+from edgekit.hybrid.events import HybridAnswer
 from edgekit.hybrid.session import HandOffRules
+from edgekit.hybrid.stop import Stop
 from edgekit.policy.checkpoint import load_policy
+from edgekit.routing.decode_loop import DecodeSession
 from edgekit.routing.turns import Turn, TurnFormat
+from edgekit.serve.app import Stream
+from edgekit.serve.running import Running
 from edgekit.workflows.source import open_device
 
 SAID = "Thinking <answer>1</answer>, no: <answer> 3 * 7 </answer> done"
@@ -196,16 +204,85 @@ def test_a_client_that_goes_away_stops_its_generation(
     else:
         with pytest.raises(httpx2.TimeoutException):
             httpx2.post(f"{served.url}/v1/chat/completions", json=body, timeout=0.4)
-    for _ in range(100):
-        if "edgekit_requests_under_way 0.0" in httpx2.get(f"{served.url}/metrics").text:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("its place is still taken")
+    wait_until_under_way(served, 0)
     steps = slow.steps
     time.sleep(0.4)
     assert slow.steps == steps
     assert "edgekit_answers_total{" not in httpx2.get(f"{served.url}/metrics").text
+
+
+class Held(Slow):
+    """A device model that goes no further until it is let."""
+
+    def __init__(self, device: Device) -> None:
+        super().__init__(device, 0.0)
+        self.go = threading.Event()
+
+    def decode(self, token_id: int) -> Any:
+        self.go.wait(60)
+        return super().decode(token_id)
+
+
+def wait_until_under_way(served: Any, number: int) -> None:
+    for _ in range(400):
+        if f"edgekit_requests_under_way {number}.0" in httpx2.get(f"{served.url}/metrics").text:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"not {number} under way")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_client_that_goes_away_before_its_turn_frees_its_place(
+    serve: Any, device: Device, prompts: dict[bool, str], stream: bool
+) -> None:
+    held = Held(device)
+    served = serve(device=replace(device, model=held))
+    answers: list[Any] = []
+
+    def ask() -> None:
+        answers.append(client_of(served).chat.completions.create(model="x", messages=one(prompts[False])))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    wait_until_under_way(served, 1)
+    body = {"messages": one(prompts[False]), "stream": stream}
+    with pytest.raises(httpx2.TimeoutException):
+        httpx2.post(f"{served.url}/v1/chat/completions", json=body, timeout=0.2)
+    wait_until_under_way(served, 1)
+    assert not answers
+    held.go.set()
+    thread.join(60)
+    assert answers[0].choices[0].message.content
+
+
+def test_small_pieces_are_sent_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies came 40 ms late: Nagle's delay of the body, until the client acknowledged the head."""
+    at_once, made = [], H11Protocol.connection_made
+
+    def look(self: H11Protocol, transport: Any) -> None:
+        made(self, transport)
+        at_once.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(H11Protocol, "connection_made", look)
+    httpx2.get(f"{serve().url}/healthz")
+    assert at_once == [1]
+
+
+def test_requests_leave_nothing_behind(serve: Any, server: Any, prompts: dict[bool, str]) -> None:
+    served = serve(cloud_at(server))
+    client = client_of(served)
+
+    def left_after(rounds: int) -> Counter[str]:
+        for _ in range(rounds):
+            for prompt in prompts.values():
+                client.chat.completions.create(model="x", messages=one(prompt))
+                list(client.chat.completions.create(model="x", messages=one(prompt), stream=True))
+        wait_until_under_way(served, 0)
+        gc.collect()
+        kinds = (Running, Stop, Stream, HybridAnswer, DecodeSession, CloudRequest)
+        return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in kinds)
+
+    assert left_after(1) == left_after(4)
 
 
 def test_budgets_hold_over_many_clients(serve: Any, server: Any, prompts: dict[bool, str], tmp_path: Path) -> None:
@@ -320,9 +397,8 @@ def test_shutting_down_finishes_what_runs(serve: Any, device: Device, prompts: d
 
     thread = threading.Thread(target=ask)
     thread.start()
-    while "under_way 1.0" not in httpx2.get(f"{served.url}/metrics").text:
-        time.sleep(0.01)
-    served.server.should_exit = True
+    wait_until_under_way(served, 1)
+    served.stop()
     thread.join(20)
     assert answers[0].choices[0].message.content
 
@@ -348,8 +424,8 @@ def test_the_command_serves_until_ctrl_c(tiny_policy_folder: Path, tmp_path: Pat
     ) as serving:
         try:
             assert serving.stderr is not None
-            said = serving.stderr.readline()
-            (url,) = re.findall(r"http://\S+/", said)
+            told = (re.search(r"http://\S+/", line) for line in serving.stderr)  # a slow start says more than that
+            url = next(found[0] for found in told if found)
             with urllib.request.urlopen(f"{url}healthz", timeout=60) as reply:
                 assert reply.status == 200
             serving.send_signal(signal.SIGINT)

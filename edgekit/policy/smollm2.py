@@ -51,6 +51,8 @@ def convert(gguf: Path, folder: Path) -> None:
     (folder / "tokenizer.json").write_text(tokenizer.to_str() + "\n")
     (folder / "config.json").write_text(json.dumps(_config(facts, stop), indent=2) + "\n")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": vocabulary["tokens"][stop]}
+    if (template := facts.get("tokenizer.chat_template")) is not None:
+        settings["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 

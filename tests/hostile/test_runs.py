@@ -25,7 +25,6 @@ from edgekit.errors import EdgekitError
 from edgekit.experiment.report.load import load_experiment
 from edgekit.experiment.report.summary import notes
 from edgekit.experiment.report.tables import costs, triggers
-from edgekit.experiment.report.write import write_report as draw_report
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.policy.checkpoint import load_policy
@@ -205,34 +204,6 @@ def test_results_of_an_experiment_are_reported_or_refused(tmp_path: Path, surviv
         notes(experiment)
 
     survives("run: results", json_variants(json.dumps(result).encode(), 200), attempt)
-
-
-@pytest.mark.slow
-def test_a_report_is_drawn_of_whatever_results_and_metrics_are_read(tmp_path: Path, survives: Survives) -> None:
-    numbers = iter(range(10**6))
-
-    def attempt(values: tuple[Any, Any]) -> None:
-        score, step = values
-        made = {"calls": [True, False, True], "correct": [True, False, False], "device_tokens": [3, 2**52, 0]}
-        result = {
-            "method": "../[/x]<b>" + "a" * 500, "seed": 0, "task": "\ud800\x1b", "n_validation": 0,
-            "cloud_calls_in_training": 2**52, "budgets": [{"call_fraction": fraction, **made} for fraction in (0, 1)],
-            "natural": made, "notes": "{{ 7 * 7 }} \u202e", "trigger": None,
-            "test": {
-                "ids": ["a", "b", "c"], "difficulty": ["", 1e308, "1"], "local_correct": [False] * 3,
-                "cloud_correct": [False] * 3, "scores": [score, None, -1e308],
-            },
-        }  # fmt: skip
-        folder = tmp_path / str(next(numbers))
-        (folder / "results").mkdir(parents=True)
-        (folder / "runs" / "gapg-seed0").mkdir(parents=True)
-        (folder / "results" / "x-seed0.json").write_text(json.dumps(result))
-        lines = [json.dumps({"step": n, "reward": step, "d1": n, "cloud_calls": step}) for n in (1, 2)]
-        (folder / "runs" / "gapg-seed0" / "metrics.jsonl").write_text("\n".join(lines) + "\n")
-        draw_report(folder, replicates=3)
-
-    values = [(0.5, 0.5), (float("inf"), float("nan")), (1e308, 10**400), (5e-324, "x"), (0, True), (float("nan"), 1)]
-    survives("run: an experiment's report", values, attempt)
 
 
 def test_a_phone_s_report_is_read_or_refused(tmp_path: Path, survives: Survives) -> None:

@@ -132,7 +132,9 @@ def _judge(
     accuracy, calls_change = changes["accuracy"][0] if "accuracy" in changes else None, changes["calls"][0]
     shipped = sum(decision.called for decision in artifact)
     moved = left_calibrated(bundle.routing, shipped, len(artifact), bundle.name)
-    faults = faults + find_faults(overall, lowering, replay, changes, limits)
+    moving = None if floor is None else floor.replay
+    faults = faults + find_faults(overall, lowering, replay, changes, limits, moving)
+    open_questions = [] if faults else find_notes(calls_change, accuracy, limits, replay, moving)
     return VerifyReport(
         passed=not faults,
         outcome="MISMATCH" if faults else "MATCH",
@@ -149,7 +151,7 @@ def _judge(
         overall_accuracy_reference=_share(right[0]),
         overall_accuracy_artifact=_share(right[3]),
         faults=faults,
-        notes=[*([] if moved is None else [moved]), *([] if faults else find_notes(calls_change, accuracy, limits))],
+        notes=[*([] if moved is None else [moved]), *open_questions],
         source="conformance" if twin is None else "reference",
     )
 

@@ -14,6 +14,8 @@ from edgekit.verify.parity import NEAR_MARGIN, Hop
 
 REPLAYED_CHOICES, FULL_PRECISION_CHOICES = 0.99, 0.999
 """The share of replayed choices that must agree; for a recipe without integers the second."""
+LEAST_REPLAYED = 0.97
+"""So many must agree however unsteady the reference is: one that agrees with itself on fewer proves nothing."""
 MOST_PROMPTS = 10**7
 
 
@@ -21,7 +23,8 @@ MOST_PROMPTS = 10**7
 class Thresholds:
     """What an artifact must reach. Raises :class:`EdgekitError` for a value that is no share.
 
-    ``min_replayed_choices``: of the steps of the quantized reference's own text; None: 99 %, without integers 99.9 %.
+    ``min_replayed_choices``: of the steps of the quantized reference's own text; None: 99 % or what the reference's
+    noise floor leaves (see :func:`least_replayed`), without integers 99.9 %.
     ``max_call_change`` and ``max_accuracy_loss``: what the share of calls may move by, and overall accuracy fall by,
     where chance does not explain it (the paired 95 % interval excludes 0). ``min_agreement`` and
     ``min_lowering_agreement``: decisions when both write freely, in all and in the lowering hop; judged only if asked
@@ -106,17 +109,19 @@ def find_faults(
     replay: Replay | None,
     changes: dict[str, tuple[Change, Change, Change]],
     limits: Thresholds,
+    floor: Replay | None = None,
 ) -> list[str]:
     """Every requirement not met, each line beginning with the hop at fault.
 
     ``changes``: "calls" and, where it is known, "accuracy": in all, in the quantization hop, in the lowering hop.
+    ``floor``: the replay of the quantized reference with its norms scaled by 1 + 1e-6, where there is one.
     """
     faults = []
     if replay is not None:
-        least = REPLAYED_CHOICES if limits.min_replayed_choices is None else limits.min_replayed_choices
+        least = least_replayed(limits, floor)
         if replay.choice_agreement < least:
             share = f"{100 * replay.choice_agreement:.2f} % of {replay.steps} replayed choices agree"
-            faults.append(f"lowering: {share}, {100 * least:g} % must")
+            faults.append(f"lowering: {share}, {100 * least:.4g} % must")
         if replay.broken:
             faults.append(f"lowering: {replay.broken} replayed decisions flipped far from the margin")
         if replay.max_abs_logit_diff is not None and not math.isfinite(replay.max_abs_logit_diff):
@@ -140,9 +145,39 @@ def find_faults(
     return faults
 
 
-def find_notes(calls: Change, accuracy: Change | None, limits: Thresholds) -> list[str]:
-    """What a match does not prove: losses that so few prompts cannot show, and how many it would take."""
+def least_replayed(limits: Thresholds, floor: Replay | None) -> float:
+    """The share of replayed choices that must agree; one that was asked for holds as it is.
+
+    A policy that reasons under rounded activations may agree with itself on less than 99 % once anything rounds
+    otherwise (``floor``). Its artifact cannot do better: then as many must agree as there, less what chance explains
+    between two such shares (95 %).
+    """
+    if limits.min_replayed_choices is not None:
+        return limits.min_replayed_choices
+    if floor is None:
+        return REPLAYED_CHOICES
+    p = floor.choice_agreement
+    by_chance = 1.96 * math.sqrt(2 * p * (1 - p) / max(1, floor.steps))
+    return min(REPLAYED_CHOICES, max(LEAST_REPLAYED, p - by_chance))
+
+
+def find_notes(
+    calls: Change,
+    accuracy: Change | None,
+    limits: Thresholds,
+    replay: Replay | None = None,
+    floor: Replay | None = None,
+) -> list[str]:
+    """What a match does not prove: losses that so few prompts cannot show, and how many it would take.
+
+    And that rounding alone moves more choices than may differ otherwise, where that is what let it pass.
+    """
     notes = []
+    if replay is not None and floor is not None and replay.choice_agreement < least_replayed(limits, None):
+        notes.append(
+            f"{100 * replay.choice_agreement:.2f} % of the replayed choices agree: no fault, for with its norms scaled "
+            f"by 1 + 1e-6 the reference agrees with itself on {100 * floor.choice_agreement:.2f} %"
+        )
     low, high = calls.interval
     if low < -limits.max_call_change or high > limits.max_call_change:
         notes.append(_too_few("the share of calls", calls, limits.max_call_change))

@@ -33,8 +33,9 @@ class NoiseFloor:
     replay: Replay
 
     def to_json(self) -> dict[str, Any]:
-        """The floor as JSON data, the lowering hop's keys."""
-        return {**hop_json(self.hop), "max_abs_logit_diff": self.replay.max_abs_logit_diff}
+        """The floor as JSON data: the lowering hop's keys, and the share of choices in a replay that stay."""
+        told = {**hop_json(self.hop), "max_abs_logit_diff": self.replay.max_abs_logit_diff}
+        return {**told, "choice_agreement": self.replay.choice_agreement}
 
 
 @dataclass(frozen=True)

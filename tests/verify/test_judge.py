@@ -141,3 +141,29 @@ def test_each_fault_names_its_hop() -> None:
     moved = [True] * 80 + calm[80:]
     late = {"calls": (Change.of(calm, moved), Change.of(calm, calm), Change.of(calm, moved))}
     assert find_faults(hop, hop, SOUND, late, LIMITS)[0].startswith("lowering: the share of calls")
+
+
+@given(st.floats(0.9, 1.0), st.floats(0.9, 1.0), st.integers(100, 100_000))
+def test_an_artifact_is_asked_for_no_more_than_its_reference_does_to_itself(
+    own: float, share: float, steps: int
+) -> None:
+    calm = [True, False] * 50
+    hop, changes = hop_of(calm, calm), {"calls": (Change.of(calm, calm),) * 3}
+    replay, floor = (replace(SOUND, choice_agreement=each, steps=steps) for each in (share, own))
+    faults = find_faults(hop, hop, replay, changes, LIMITS, floor)
+    if share >= 0.99 or (share >= own and share >= 0.97):
+        assert faults == []
+    if share < 0.97 or (own >= 0.9999 and share < 0.985 and steps > 10_000):
+        assert faults[0].startswith("lowering: ")
+    # What was asked for holds whatever the floor is, and without a floor 99 % must agree.
+    asked = find_faults(hop, hop, replay, changes, Thresholds(min_replayed_choices=0.99), floor)
+    assert bool(asked) == (share < 0.99) == bool(find_faults(hop, hop, replay, changes, LIMITS))
+
+
+def test_a_match_below_the_usual_share_says_that_rounding_alone_moves_as_much() -> None:
+    same = Change.of([True] * 500, [True] * 500)
+    replay, floor = (replace(SOUND, choice_agreement=each, steps=4883) for each in (0.9881, 0.9884))
+    (note,) = find_notes(same, same, LIMITS, replay, floor)
+    assert note.startswith("98.81 % of the replayed choices agree: no fault")
+    assert "98.84 %" in note
+    assert find_notes(same, same, LIMITS, SOUND, floor) == []

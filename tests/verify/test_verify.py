@@ -325,7 +325,8 @@ def test_the_replay_and_the_noise_floor_are_told(tiny_bundle_folder, policy, pro
     assert told["replay"]["steps"] > 100
     assert told["max_abs_logit_diff"] == told["lowering"]["max_abs_logit_diff"] == told["replay"]["max_abs_logit_diff"]
     assert 0 < told["noise_floor"]["max_abs_logit_diff"] < 1e-3
-    assert set(told["noise_floor"]) == set(told["lowering"])
+    assert set(told["noise_floor"]) == {*told["lowering"], "choice_agreement"}
+    assert 0.99 < told["noise_floor"]["choice_agreement"] <= 1
     assert told["call_fraction_change"]["interval"][0] < 0 < told["call_fraction_change"]["interval"][1]
     assert told["overall_accuracy_change"] is None
 

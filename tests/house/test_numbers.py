@@ -151,6 +151,8 @@ ROUNDED = (
     "nearest_on_the_same_grid", "fine_tuned", "fine_tuned_on_onnx", "fine_tuned_on_coreml",
 )  # fmt: skip
 
+ON_GRID = ("fp32", "gapg_on_grid", "start_on_grid", "gapg_on_grid_on_coreml", "gapg_on_grid_on_onnx")
+
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("README.md", "Does the method keep its promise?"): lambda: of_experiment("paper_table"),
     ("README.md", "Do four bits keep the decisions?"): lambda: [
@@ -167,6 +169,7 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
     ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
     ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
+    ("docs/results/reasoning/on_grid/study.md", ""): lambda: of_reasoning("reasoning/on_grid", ON_GRID, 300),
     ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),

@@ -199,7 +199,9 @@ def test_the_adapters_gradient_is_the_merged_weights_chained_through_them(policy
     update.apply(some_samples(), 3, 0.0)
     layer = update.weights.model.get_submodule("model.layers.1.mlp.up_proj")
     (first, second), scale = (layer.lora_A["default"].weight, layer.lora_B["default"].weight), 32.0 / 4
-    torch.testing.assert_close(second.grad, scale * full @ first.t(), rtol=1e-3, atol=1e-6)
+    chained = scale * full @ first.t()
+    # Float32 sums in two orders: small entries are as inexact as large ones.
+    torch.testing.assert_close(second.grad, chained, rtol=1e-3, atol=1e-4 * float(chained.detach().abs().max()))
 
 
 def test_a_rank_above_that_of_an_adapted_matrix_is_refused(policy: Policy) -> None:

@@ -28,7 +28,8 @@ def read_tokenizer(path: Path) -> Tokenizer:
     except (OSError, ValueError) as error:
         raise BundleError(f"unreadable tokenizer: {path}. {error}. Export the bundle again.") from None
     if fault := growth_fault(tokenizer) or added_fault(tokenizer):
-        raise BundleError(f"unusable tokenizer: {path}. {fault[0].upper()}{fault[1:]}. Take another model's.")
+        why = f"{fault[0].upper()}{fault[1:]}. Take another model's"
+        raise BundleError(f"unusable tokenizer: {path}. {why}.", ErrorKind.UNSUPPORTED)
     return tokenizer
 
 

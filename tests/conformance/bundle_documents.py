@@ -97,6 +97,8 @@ def routing() -> Iterator[tuple[str, str, str]]:
     yield "no JSON", text[:-1], NOT_JSON
     yield "a key twice", text[:-1] + ', "version": 1}', NOT_JSON
     yield "newer", json.dumps({**ROUTING, "version": 99, "surprise": 1}), "newer"
+    yield "8 prompts in the template", json.dumps({**ROUTING, "prompt_template": "{prompt}\n" * 8}), TAKEN
+    yield "9 prompts in the template", json.dumps({**ROUTING, "prompt_template": "{prompt}" * 9}), BAD_FIELD
     yield from fields(
         ROUTING,
         {

@@ -79,6 +79,7 @@ def tokenizers() -> Iterator[tuple[str, str, str]]:
     )  # fmt: skip
     lacking = {text: token_id for text, token_id in pieces.items() if text != "<0x41>"}
     yield "SentencePiece without one byte's token", json.dumps(changed(fallback, "model.vocab", lacking)), UNSUPPORTED
+    yield from bounds(fallback)
     split = {"type": "Split", "pattern": {"Regex": "[a-z]+|\\\\s"}, "behavior": "Isolated", "invert": False}
     level = TOKENIZER["pre_tokenizer"]
     yield from fields(
@@ -134,3 +135,30 @@ def tokenizers() -> Iterator[tuple[str, str, str]]:
             ],
         },
     )  # fmt: skip
+
+
+def bounds(base: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Steps that make a text much longer, or are many, and added tokens that are long."""
+
+    def replaced(old: str, new: str) -> dict[str, Any]:
+        return {"type": "Replace", "pattern": {"String": old}, "content": new}
+
+    def steps(*each: dict[str, Any]) -> tuple[str, Any]:
+        return "normalizer", {"type": "Sequence", "normalizers": list(each)}
+
+    prepend = {"type": "Prepend", "prepend": "\u2581"}
+    verdicts: dict[str, list[tuple[str, Any]]] = {
+        TAKEN: [
+            steps(replaced("a", "b" * 64)), steps(replaced("\U0001f600", "\U0001f601" * 64)),
+            steps(replaced("a", "b" * 8), replaced("c", "d" * 8)), steps({"type": "NFKC"}, replaced("abcd", "e" * 14)),
+            steps(*[{"type": "NFC"}] * 32), ("normalizer", {**prepend, "prepend": "a" * 1008}),
+            ("added_tokens", [{**ADDED, "id": 300, "content": "\U0001f600" * 256}]),
+        ],
+        UNSUPPORTED: [
+            steps(replaced("a", "b" * 65)), steps(replaced("a", "b" * 8), replaced("c", "d" * 9)),
+            steps({"type": "NFKD"}, {"type": "NFD"}), steps(*[{"type": "NFC"}] * 33),
+            steps(*[replaced("a", "bb")] * 7), ("normalizer", {**prepend, "prepend": "a" * 1009}),
+            ("added_tokens", [{**ADDED, "id": 300, "content": "x" * 257}]),
+        ],
+    }  # fmt: skip
+    yield from fields(base, verdicts, "bounds, ")

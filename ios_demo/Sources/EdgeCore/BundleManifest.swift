@@ -110,7 +110,7 @@ public struct BundleManifest: Sendable, Equatable {
                 switch ErrorKind.of(error) {
                 case .wrongFormat: "not a bundle: \(folder.path). In \(file) \(why). Check the path."
                 case .newer: "newer bundle: \(folder.path). Its \(why). Update the app."
-                case .notJson: "unreadable manifest: \(url.path). \(why)"
+                case .notJson, .damaged: "unreadable manifest: \(url.path). \(why)"
                 default: "bad manifest: \(url.path). \(why). Export the bundle again."
                 }
             throw EdgeError(message, ErrorKind.of(error))

@@ -76,9 +76,13 @@ public struct ConformanceCase: Sendable {
 
     /// Reads a file of cases, one JSON object a line, blank lines aside. Throws ``EdgeError`` naming the first bad line.
     public static func readAll(_ url: URL) throws -> [ConformanceCase] {
-        guard let data = try? Data(contentsOf: url) else {
+        let data: Data
+        do {
+            data = try FileLimits.read(url, upTo: FileLimits.records)
+        } catch {
+            let why = (error as? EdgeError)?.message ?? "It cannot be read"
             throw EdgeError(
-                "unreadable conformance cases: \(url.path). It cannot be read. Export the bundle again.", .absent)
+                "unreadable conformance cases: \(url.path). \(why). Export the bundle again.", ErrorKind.of(error))
         }
         let lines = data.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false)
         return try lines.enumerated().compactMap { number, text in

@@ -32,8 +32,21 @@ public struct EdgeError: Error, LocalizedError, CustomStringConvertible, Sendabl
     public let kind: ErrorKind
 
     public init(_ message: String, _ kind: ErrorKind = .badInput) {
-        self.message = message
+        self.message = Self.oneLine(message)
         self.kind = kind
+    }
+
+    private static let longest = 2000
+    private static let longestWord = 300
+
+    /// `message` without line breaks, and without the middle of what is too long: both come with what it quotes.
+    private static func oneLine(_ message: String) -> String {
+        let words = message.split(whereSeparator: \.isWhitespace).map { ends(String($0), longestWord) }
+        return ends(words.joined(separator: " "), longest)
+    }
+
+    private static func ends(_ text: String, _ most: Int) -> String {
+        text.count <= most ? text : "\(text.prefix(most / 2))[...]\(text.suffix(most / 2))"
     }
 
     public var description: String { message }

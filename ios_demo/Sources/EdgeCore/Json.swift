@@ -86,6 +86,6 @@ public indirect enum Json: Sendable, Equatable {
 
     /// Reads and parses the file at `url`.
     public static func read(_ url: URL) throws -> Json {
-        try parse(Data(contentsOf: url, options: .mappedIfSafe))
+        try parse(FileLimits.read(url, upTo: FileLimits.document))
     }
 }

@@ -44,6 +44,8 @@ public struct CalibrationFacts: Sendable, Equatable {
 public struct RoutingSpec: Sendable, Equatable {
     public static let knownVersion = 2
     private static let prompt = "{prompt}"
+    /// How often a template may repeat the prompt: what it makes of a long one must not fill the memory.
+    private static let mostPrompts = 8
     /// What a policy thinks stands between them.
     static let thoughtOpen = "<think>"
     static let thoughtClose = "</think>"
@@ -119,8 +121,10 @@ public struct RoutingSpec: Sendable, Equatable {
         stopTokenIds = try fields.tokenIds("stop_token_ids")
         maxNewTokens = try fields.count("max_new_tokens")
         promptTemplate = fields.has("prompt_template") ? try fields.text("prompt_template") : Self.prompt
-        if !promptTemplate.contains(Self.prompt) {
-            throw EdgeError("prompt_template: it lacks \(Self.prompt)", .badField)
+        let prompts = Self.parts(promptTemplate, "").filter(\.isUser).count
+        if !(1...Self.mostPrompts).contains(prompts) {
+            let why = "\(Self.prompt) stands in it \(prompts) times, not 1 to \(Self.mostPrompts)"
+            throw EdgeError("prompt_template: \(why)", .badField)
         }
         promptTrim = fields.has("prompt_trim") ? try PromptTrim.named(fields.text("prompt_trim")) : .none
         markerBias = fields.has("marker_bias") ? try fields.number("marker_bias") : 0

@@ -37,6 +37,7 @@ public struct Tokenizer: Sendable {
         byContent = Dictionary(file.addedTokens.map { ($0.content.text, $0.id) }) { $1 }
         preTokenizer = try PreTokenizer(file)
         model = try BytePairModel(file)
+        try TokenizerBounds.check(file)
     }
 
     /// The ids of `text`, no special token put around them.

@@ -21,7 +21,7 @@ public struct TokenizerFile: Sendable {
 
     /// Reads the file at `url`. Throws ``EdgeError`` naming what is wrong, or not known here.
     public init(_ url: URL) throws {
-        try self.init(Data(contentsOf: url, options: .mappedIfSafe))
+        try self.init(FileLimits.read(url, upTo: FileLimits.tokenizer))
     }
 
     /// The same from the file's `data`.

@@ -85,7 +85,7 @@ public data class BundleManifest(
             val file = File(folder, NAME)
             if (!file.isFile) throw EdgekitException("not a bundle: $folder. It has no $NAME.", ErrorKind.ABSENT)
             try {
-                return of(file.inputStream().use(Json::parse), sha256(file))
+                return of(file.upTo(FileLimits.DOCUMENT).inputStream().use(Json::parse), sha256(file))
             } catch (error: IOException) {
                 val why = "${error.message}. Copy it again."
                 throw EdgekitException("unreadable manifest: $file. $why", ErrorKind.DAMAGED)
@@ -94,7 +94,7 @@ public data class BundleManifest(
                     when (error.kind) {
                         ErrorKind.WRONG_FORMAT -> "not a bundle: $folder. In $NAME ${error.message}. Check the path."
                         ErrorKind.NEWER -> "newer bundle: $folder. Its ${error.message}. Update the app."
-                        ErrorKind.NOT_JSON -> "unreadable manifest: $file. ${error.message}"
+                        ErrorKind.NOT_JSON, ErrorKind.DAMAGED -> "unreadable manifest: $file. ${error.message}"
                         else -> "bad manifest: $file. ${error.message}. Export the bundle again."
                     },
                     error.kind,

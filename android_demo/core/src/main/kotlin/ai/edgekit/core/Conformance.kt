@@ -65,7 +65,9 @@ public class ConformanceCase private constructor(
         /** Read [file], one JSON object a line, blank lines aside. Throws [EdgekitException] naming the first bad. */
         public fun readAll(file: File): List<ConformanceCase> {
             val bytes = try {
-                file.readBytes()
+                file.upTo(FileLimits.RECORDS).readBytes()
+            } catch (error: EdgekitException) {
+                throw EdgekitException("unreadable conformance cases: $file. ${error.line}. Export the bundle again.", error.kind)
             } catch (error: IOException) {
                 val why = "${error.message}. Export the bundle again."
                 throw EdgekitException("unreadable conformance cases: $file. $why", ErrorKind.ABSENT)

@@ -22,7 +22,20 @@ public enum class ErrorKind(public val word: String) {
 }
 
 /** Anything edgekit refuses or cannot do. The message is one line: what failed, why, what to do. */
-public class EdgekitException(message: String, public val kind: ErrorKind = ErrorKind.BAD_INPUT) : Exception(message) {
+public class EdgekitException(message: String, public val kind: ErrorKind = ErrorKind.BAD_INPUT) :
+    Exception(oneLine(message)) {
     /** The one line. */
     public val line: String get() = message!!
 }
+
+private const val LONGEST = 2000
+private const val LONGEST_WORD = 300
+
+/** [message] without line breaks, and without the middle of what is too long: both come with what it quotes. */
+private fun oneLine(message: String): String =
+    ends(message.split(WHITE_SPACE).joinToString(" ") { ends(it, LONGEST_WORD) }, LONGEST)
+
+private val WHITE_SPACE = Regex("\\s+")
+
+private fun ends(text: String, most: Int): String =
+    if (text.length <= most) text else "${text.take(most / 2)}[...]${text.takeLast(most / 2)}"

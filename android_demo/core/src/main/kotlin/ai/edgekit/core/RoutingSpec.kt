@@ -50,6 +50,9 @@ internal fun promptParts(template: String, prompt: String): List<PromptPart> {
 
 private const val PROMPT = "{prompt}"
 
+/** How often a template may repeat the prompt: what it makes of a long one must not fill the memory. */
+private const val MOST_PROMPTS = 8
+
 /** routing.json: everything a phone needs to decode a policy's text and see its decision. */
 public data class RoutingSpec(
     val marker: Marker,
@@ -85,7 +88,7 @@ public data class RoutingSpec(
 
         /** Read routing.json. Throws [EdgekitException] naming the fault. */
         public fun load(file: File): RoutingSpec = try {
-            of(JsonFields.of(file.inputStream().use(Json::parse)))
+            of(JsonFields.of(file.upTo(FileLimits.DOCUMENT).inputStream().use(Json::parse)))
         } catch (error: IOException) {
             throw EdgekitException("no routing.json: $file. ${error.message}. Check the path.", ErrorKind.ABSENT)
         } catch (error: EdgekitException) {
@@ -105,7 +108,8 @@ public data class RoutingSpec(
             val ids = marker.tokenIdLists("token_ids")
             if (ids.isEmpty() || ids.any { it.isEmpty() }) fault("marker.token_ids: no sequence, or an empty one")
             val template = if ("prompt_template" in fields) fields.text("prompt_template") else PROMPT
-            if (PROMPT !in template) fault("prompt_template: it lacks $PROMPT")
+            val prompts = template.split(PROMPT).size - 1
+            if (prompts !in 1..MOST_PROMPTS) fault("prompt_template: $PROMPT stands in it $prompts times, not 1 to $MOST_PROMPTS")
             return RoutingSpec(
                 marker = Marker(marker.filled("text"), ids),
                 answer = if ("answer" in fields) answerFormat(fields.fields("answer")) else AnswerFormat(),

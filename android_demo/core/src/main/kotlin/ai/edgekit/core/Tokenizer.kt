@@ -19,6 +19,10 @@ public class Tokenizer(file: TokenizerFile) {
     private val preTokenizer = PreTokenizer(file)
     private val model = BytePairModel(file)
 
+    init {
+        TokenizerBounds.check(file)
+    }
+
     /** The ids of [text], no special token put around them. */
     public fun encode(text: String): IntArray = encode(listOf(PromptPart(text, isUser = false)), emptySet())
 

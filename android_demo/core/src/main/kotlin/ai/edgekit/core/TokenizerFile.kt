@@ -68,7 +68,7 @@ public class TokenizerFile private constructor(
         private val SENTENCEPIECE_DECODERS = setOf("ByteFallback", "Fuse", "Metaspace", "Replace", "Strip")
 
         /** Read [file]. Throws [EdgekitException] naming what is wrong, or not known here. */
-        public fun read(file: File): TokenizerFile = file.inputStream().use(::read)
+        public fun read(file: File): TokenizerFile = file.upTo(FileLimits.TOKENIZER).inputStream().use(::read)
 
         /** The same from [input]. */
         public fun read(input: InputStream): TokenizerFile {

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from edgekit.cloud.request import Message
 from edgekit.hybrid.device import Device
 from edgekit.hybrid.session import HandOffRules, HybridSession
 from edgekit.policy.checkpoint import load_policy
@@ -60,3 +61,9 @@ def serve(device: Device) -> Iterator[Serve]:
     yield start
     for context in opened:
         context.__exit__(None, None, None)
+
+
+@pytest.fixture(scope="session")
+def prompts(device: Device, tiny_prompts: list[str]) -> dict[bool, str]:
+    """A prompt that the policy hands off (True), and one that it keeps."""
+    return {device.decide(device.prompt_ids([Message("user", prompt)])).called: prompt for prompt in tiny_prompts}

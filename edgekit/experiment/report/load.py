@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from edgekit.errors import EdgekitError
+from edgekit.experiment.report.result_file import MadeDecisions, ResultFile
 from edgekit.json_document import first_faults
 from edgekit.plain_file import RECORD_BYTES, read_text
 from edgekit.record_lines import read_records
@@ -22,8 +21,6 @@ from edgekit.yaml_document import read_yaml
 
 Flags = NDArray[np.bool_]
 Floats = NDArray[np.float64]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 @dataclass(frozen=True)
@@ -125,83 +122,11 @@ def load_experiment(folder: Path) -> Experiment:
     return Experiment(folder.resolve().name, settings, methods, _read_runs(folder / "runs"))
 
 
-class _Made(BaseModel):
-    """:class:`Decisions` as a file has them."""
-
-    call_fraction: float | None = Field(default=None, ge=0, le=1)
-    calls: list[bool]
-    correct: list[bool]
-    device_tokens: list[Annotated[int, Field(ge=0, lt=2**53)]]
-
-    def decisions(self) -> Decisions:
-        return Decisions(
-            self.call_fraction,
-            np.array(self.calls, np.bool_),
-            np.array(self.correct, np.bool_),
-            np.array(self.device_tokens, np.int64),
-        )
-
-
-class _Budget(_Made):
-    call_fraction: float = Field(ge=0, le=1)
-
-
-class _Tested(BaseModel):
-    ids: list[str] = Field(min_length=1)
-    difficulty: list[str | int | float]
-    local_correct: list[bool]
-    cloud_correct: list[bool]
-    scores: list[float | None]
-
-
-class _Raised(BaseModel):
-    call_fraction: Share
-    calls_before: Share
-    calls_after: Share
-    honest_before: Share
-    honest_after: Share
-
-
-class _Trigger(BaseModel):
-    text: str
-    tries: Count
-    budgets: list[_Raised]
-
-
-class _ResultFile(BaseModel):
-    """:class:`Result` as a file has it, every list as long as the others."""
-
-    method: str
-    seed: Count
-    algorithm: str | None = None
-    task: str
-    n_validation: Count
-    cloud_calls_in_training: Count
-    training_prompts: Count = 0
-    test: _Tested
-    budgets: list[_Budget] = Field(min_length=1)
-    natural: _Made | None = None
-    trigger: _Trigger | None = None
-    notes: str | None = None
-
-    @model_validator(mode="after")
-    def _are_as_long(self) -> _ResultFile:
-        test = self.test
-        lists: list[Sequence[Any]] = [test.ids, test.difficulty, test.local_correct, test.cloud_correct, test.scores]
-        for made in [*self.budgets, *([self.natural] if self.natural is not None else [])]:
-            lists += [made.calls, made.correct, made.device_tokens]
-        if len(lengths := set(map(len, lists))) > 1:
-            raise ValueError(f"its lists have {sorted(lengths)} entries, not all as many")
-        if any(score is not None and math.isnan(score) for score in test.scores):
-            raise ValueError("a score of it is no number")
-        return self
-
-
 def _read_result(file: Path) -> Result:
     try:
-        data = _ResultFile.model_validate(json.loads(read_text(file, RECORD_BYTES)))
+        data = ResultFile.model_validate(json.loads(read_text(file, RECORD_BYTES)))
     except (OSError, RecursionError, ValueError) as error:
-        why = first_faults(error, _ResultFile) if isinstance(error, ValidationError) else str(error)
+        why = first_faults(error, ResultFile) if isinstance(error, ValidationError) else str(error)
         raise EdgekitError(f"bad result: {file}. {why}. Delete it and run the experiment again.") from None
     test = data.test
     return Result(
@@ -217,10 +142,19 @@ def _read_result(file: Path) -> Result:
         local_correct=np.array(test.local_correct, np.bool_),
         cloud_correct=np.array(test.cloud_correct, np.bool_),
         scores=np.array([np.inf if score is None else score for score in test.scores], np.float64),
-        budgets={each.call_fraction: each.decisions() for each in data.budgets},
-        natural=data.natural.decisions() if data.natural is not None else None,
+        budgets={each.call_fraction: _decisions(each) for each in data.budgets},
+        natural=_decisions(data.natural) if data.natural is not None else None,
         trigger=data.trigger.model_dump() if data.trigger is not None else None,
         notes=data.notes or "",
+    )
+
+
+def _decisions(made: MadeDecisions) -> Decisions:
+    return Decisions(
+        made.call_fraction,
+        np.array(made.calls, np.bool_),
+        np.array(made.correct, np.bool_),
+        np.array(made.device_tokens, np.int64),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from rich.console import Console
 
@@ -24,6 +26,7 @@ from edgekit.export.pipeline import export
 from edgekit.export.plan import fit_to_model
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.grid import Grid
+from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.grid import GridWeights
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import TARGETS, Needs
@@ -355,3 +358,30 @@ def test_a_policy_trained_on_its_grid_is_held_against_its_quantized_self(policy,
     assert (report.quantization.decision_agreement, report.quantization.token_agreement) == (1.0, 1.0)
     float_run = verify_bundle(bundle, policy, problems, None, None)
     assert float_run.quantization.token_agreement < 1.0
+
+
+def test_an_artifact_as_unsteady_as_its_reference_is_no_mismatch(policy, problems, tmp_path, monkeypatch) -> None:
+    recipe, _ = fit_to_model(policy.model, find_recipe("onnx_int4", "onnx").model_copy(update={"context_length": 64}))
+    own = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(True))
+    GridWeights(own.model, recipe.quantize)
+    own.grid = Grid(recipe=recipe.name, quantize=recipe.quantize)
+    (run := tmp_path / "run").mkdir()
+    save_policy(own, run)
+    reference = load_policy(run)
+    bundle = open_bundle(
+        export(run, recipe, tmp_path / "bundle", prompts=[each.prompt for each in problems], task="tiny")
+    )
+    shaken = replace(reference, model=copy.deepcopy(reference.model))
+    with torch.no_grad():
+        for name, weight in shaken.model.named_parameters():
+            if "norm" in name:
+                weight.mul_(1 + 0.0001 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    artifact = ReferenceModel(shaken.model)
+    artifact.runtime = "shaken"
+    steady = verify_bundle(bundle, reference, problems, None, None, model=artifact)
+    assert 0.97 < steady.replay.choice_agreement < 0.99
+    assert any("replayed choices agree, 99 % must" in fault for fault in steady.faults)
+    monkeypatch.setattr(sys.modules[verify_bundle.__module__], "with_scaled_norms", lambda _: shaken)
+    unsteady = verify_bundle(bundle, reference, problems, None, None, model=artifact)
+    assert unsteady.replay == steady.replay
+    assert not any("replayed choices" in fault for fault in unsteady.faults)

@@ -13,7 +13,7 @@ from edgekit.cli.terminal import err
 
 def make_base(
     out: Annotated[Path, typer.Option(help="The policy folder to write.")] = Path("out/base"),
-    seed: Annotated[int, typer.Option(help="Everything follows from it.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Everything follows from it.")] = 0,
 ) -> None:
     """Make the built-in policy's supervised base again from a seed (what the package ships).
 

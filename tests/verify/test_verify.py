@@ -385,3 +385,14 @@ def test_an_artifact_as_unsteady_as_its_reference_is_no_mismatch(policy, problem
     unsteady = verify_bundle(bundle, reference, problems, None, None, model=artifact)
     assert unsteady.replay == steady.replay
     assert not any("replayed choices" in fault for fault in unsteady.faults)
+
+
+def test_a_replay_counts_the_calls_that_an_artifact_would_no_longer_make(tiny_bundle_folder, policy, problems) -> None:
+    silent = copy.deepcopy(policy.model)
+    with torch.no_grad():
+        silent.model.norm.weight.neg_()
+    artifact = ReferenceModel(silent)
+    artifact.runtime = "negated"
+    report = verify_bundle(open_bundle(tiny_bundle_folder), policy, problems, None, None, model=artifact)
+    assert report.replay.broken > 0
+    assert report.replay.decision_agreement < 1

@@ -81,6 +81,7 @@ def test_every_router_learns_a_rule_that_the_prompt_shows(policy: Policy, name: 
     assert judged(policy, name, large_target) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FITTED)
 def test_a_rule_of_the_answer_is_learned_by_those_who_read_it_and_no_one_else(policy: Policy, name: str) -> None:
     found = judged(policy, name, said_no)

@@ -242,6 +242,7 @@ def test_the_price_of_a_call_survives_a_kill(tmp_path: Path) -> None:
     assert write_report(whole).is_file()
 
 
+@pytest.mark.slow
 def test_early_exposure_gives_the_marker_a_chance_before_the_attempt_and_is_the_same_each_time(tmp_path: Path) -> None:
     task = get_task("countdown")
     config = tiny("early_marker_share=1", "early_marker_steps=5", "early_marker_learning_rate=4e-3")

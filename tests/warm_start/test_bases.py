@@ -176,6 +176,7 @@ def test_the_instruction_names_the_format_and_the_marker() -> None:
 # --- own attempts -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_own_attempts_teach_more_asking_and_keep_what_is_answered_as_right_as_before() -> None:
     task, policy = get_task("countdown"), load_policy(BASE)
     problems = task.problems("train", 192, 3)

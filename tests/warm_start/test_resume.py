@@ -132,6 +132,7 @@ def test_on_a_grid_it_goes_on_as_well_and_ends_as_the_floats_behind_it(
     assert any(not torch.equal(tensor, made[0][name]) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_a_warm_start_killed_outright_goes_on(
     model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,8 @@ from edgekit.routing.spec import RoutingSpec
 from edgekit.routing.step_model import Logits, StepModel
 from edgekit.routing.vocabulary import Vocabulary
 
+LEAST_MARGINS = 20
+
 
 @dataclass(frozen=True)
 class Replay:
@@ -24,6 +26,7 @@ class Replay:
     decision_agreement: share of prompts with the same route. choice_agreement: share of the ``steps`` at which it
     chooses the same token, or alike to call. max_abs_logit_diff: None without the reference's weights.
     broken: decisions to call that differ although the reference's margin was not near 0.
+    margin_scale: how many times the reference's its margins are, and the error of that; None with too few of them.
     """
 
     decision_agreement: float
@@ -31,6 +34,7 @@ class Replay:
     steps: int
     broken: int
     max_abs_logit_diff: float | None
+    margin_scale: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, object]:
         """The replay as JSON data."""
@@ -50,6 +54,7 @@ class Replayer:
     steps: int = 0
     same_choice: int = 0
     flips: list[float] = field(default_factory=list)
+    margins: list[tuple[float, float]] = field(default_factory=list)
     largest_difference: float | None = None
     largest_shift: float = 0.0
 
@@ -75,6 +80,7 @@ class Replayer:
         ours = dict(session.margins)
         for place, margin in expected.margins:
             if place in ours:
+                self.margins.append((margin, ours[place]))
                 self.largest_shift = max(self.largest_shift, abs(ours[place] - margin))
                 if (ours[place] + self.marker_bias > 0) != (margin + self.marker_bias > 0):
                     self.flips.append(abs(margin + self.marker_bias))
@@ -90,7 +96,24 @@ class Replayer:
             steps=self.steps,
             broken=sum(margin >= near_margin for margin in self.flips),
             max_abs_logit_diff=self.largest_difference,
+            margin_scale=scale_of(self.margins),
         )
+
+
+def scale_of(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
+    """The slope through 0 of the second of each pair on the first (least squares), and its standard error.
+
+    The error is White's (1980, HC1), since a larger margin errs by more. None where fewer than ``LEAST_MARGINS`` are
+    finite: it says too little of so few.
+    """
+    finite = np.array([pair for pair in pairs if all(map(math.isfinite, pair))], np.float64).reshape(-1, 2)
+    theirs, ours = finite.T
+    size = float(theirs @ theirs)
+    if len(finite) < LEAST_MARGINS or size == 0:
+        return None
+    slope = float(theirs @ ours) / size
+    left = theirs * (ours - slope * theirs)
+    return slope, math.sqrt(float(left @ left) * len(finite) / (len(finite) - 1)) / size
 
 
 def feed(model: StepModel, prompt_ids: Sequence[int], tokens: Sequence[int]) -> list[Logits]:

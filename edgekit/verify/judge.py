@@ -16,6 +16,8 @@ REPLAYED_CHOICES, FULL_PRECISION_CHOICES = 0.99, 0.999
 """The share of replayed choices that must agree; for a recipe without integers the second."""
 LEAST_REPLAYED = 0.97
 """So many must agree however unsteady the reference is: one that agrees with itself on fewer proves nothing."""
+MARGIN_SCALE = 0.02
+"""By so much may the marker's margins be larger or smaller on the whole: a head scaled as a whole chooses the same."""
 MOST_PROMPTS = 10**7
 
 
@@ -126,6 +128,8 @@ def find_faults(
             faults.append(f"lowering: {replay.broken} replayed decisions flipped far from the margin")
         if replay.max_abs_logit_diff is not None and not math.isfinite(replay.max_abs_logit_diff):
             faults.append("lowering: the artifact's logits are not those of the model")
+        if replay.margin_scale is not None and _is_scaled(*replay.margin_scale):
+            faults.append(f"lowering: the marker's margins are {replay.margin_scale[0]:.3g} times the reference's")
     if lowering.broken:
         faults.append(f"lowering: {lowering.broken} decisions flipped far from the margin after the same tokens")
     asked = limits.min_lowering_agreement
@@ -184,6 +188,10 @@ def find_notes(
     if accuracy is not None and accuracy.interval[0] < -limits.max_accuracy_loss:
         notes.append(_too_few("overall accuracy", accuracy, limits.max_accuracy_loss))
     return notes
+
+
+def _is_scaled(scale: float, error: float) -> bool:
+    return abs(scale - 1) - 3 * error > MARGIN_SCALE
 
 
 def _too_few(what: str, change: Change, size: float) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgekit.routing.decoder import Decision
-from edgekit.verify.forced import Replay
+from edgekit.verify.forced import Replay, scale_of
 from edgekit.verify.judge import Change, Thresholds, find_faults, find_notes
 from edgekit.verify.parity import Hop, compare
 
@@ -167,3 +167,22 @@ def test_a_match_below_the_usual_share_says_that_rounding_alone_moves_as_much() 
     assert note.startswith("98.81 % of the replayed choices agree: no fault")
     assert "98.84 %" in note
     assert find_notes(same, same, LIMITS, SOUND, floor) == []
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10**6), st.sampled_from([60, 1000]), st.floats(0.0, 1.0))
+def test_margins_that_only_shake_are_not_larger_as_a_whole(seed: int, count: int, noise: float) -> None:
+    source = random.Random(seed)
+    theirs = [source.gauss(-4, 4) for _ in range(count)]
+    shaken = [(margin, margin + source.gauss(0, noise)) for margin in theirs]
+    larger = [(margin, 1.1 * other) for margin, other in shaken]
+
+    def faults(pairs: list[tuple[float, float]]) -> list[str]:
+        calm = [False] * 4
+        hop, change = hop_of(calm, calm), Change.of(calm, calm)
+        replay = replace(SOUND, margin_scale=scale_of(pairs))
+        return find_faults(hop, hop, replay, {"calls": (change, change, change)}, LIMITS)
+
+    assert faults(shaken) == []
+    assert faults(larger)[0].startswith("lowering: the marker's margins are 1.")
+    assert scale_of(shaken[:5]) is None

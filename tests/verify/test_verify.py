@@ -127,6 +127,18 @@ def test_swapped_weights_fail_the_lowering_hop(damaged, policy, problems) -> Non
     assert_lowering_fails(verify_bundle(open_bundle(damaged), None, [], None, None))
 
 
+def test_logits_larger_as_a_whole_fail_the_lowering_hop(damaged, policy, problems) -> None:
+    model = onnx.load(damaged / "model.onnx")
+    norm = next(weight for weight in model.graph.initializer if weight.name == "model.norm.weight")
+    norm.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(norm) * np.float32(1.1), norm.name))
+    onnx.save(model, damaged / "model.onnx")
+    hash_again(damaged)
+    for reference in (policy, None):
+        report = verify_bundle(open_bundle(damaged), reference, problems, None, None)
+        assert_lowering_fails(report)
+        assert report.faults[-1] == "lowering: the marker's margins are 1.1 times the reference's"
+
+
 def test_a_wrong_marker_id_fails_the_lowering_hop(damaged, policy, problems) -> None:
     data = json.loads((damaged / "routing.json").read_text())
     data["marker"]["token_ids"] = [[data["marker"]["token_ids"][0][0] - 5]]

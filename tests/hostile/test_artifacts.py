@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -11,11 +13,14 @@ from hostile.counting import Count, Survives
 from hostile.generators import damaged
 
 from edgekit.bundle.load import misplaced, open_bundle
-from edgekit.bundle.manifest import read_manifest
+from edgekit.bundle.manifest import MANIFEST, describe_files, read_manifest
 from edgekit.bundle.pack import copy_document
 from edgekit.errors import BundleError
+from edgekit.export.pipeline import export
+from edgekit.recipes.lookup import find_recipe
 from edgekit.simulate.onnx_check import check_model
 from edgekit.simulate.pte_check import check_program
+from edgekit.verify.check import verify_bundle
 
 TRIED = 400
 
@@ -106,3 +111,43 @@ def test_a_listed_file_that_is_a_pipe_or_a_link_is_told(tiny_bundle_folder: Path
         make(bundle / name)
         with pytest.raises(BundleError, match=f"{name} is (a link|no plain file)"):
             open_bundle(bundle)
+
+
+WEIGHTS = {"onnx": "model.onnx", "executorch": "model.pte", "coreml": "weight.bin"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", WEIGHTS)
+def test_a_damaged_artifact_whose_hashes_fit_is_verified_to_an_end(
+    tiny_policy_folder: Path, tiny_prompts: list[str], tmp_path: Path, survives: Survives, target: str
+) -> None:
+    recipe = find_recipe(f"{target}_int8", target).model_copy(update={"context_length": 64})
+    honest = export(tiny_policy_folder, recipe, tmp_path / "honest", prompts=tiny_prompts, task="tiny")
+    artifact = next(path.relative_to(honest) for path in honest.rglob(WEIGHTS[target]))
+    source = (honest / artifact).read_bytes()
+
+    def attempt(number: int) -> None:
+        folder = Path(shutil.copytree(honest, tmp_path / "damaged"))
+        (folder / artifact).write_bytes(spoiled(source, number))
+        manifest = json.loads((folder / MANIFEST).read_text())
+        manifest["files"] = {name: entry.model_dump() for name, entry in describe_files(folder).items()}
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+        try:
+            report = verify_bundle(open_bundle(folder), None, [], None, None)
+        finally:
+            shutil.rmtree(folder)
+        assert report.passed == (not report.faults)
+        if report.faults:
+            raise BundleError("; ".join(report.faults))
+
+    survives(f"artifact: {target}, to its end", range(8), attempt)
+
+
+def spoiled(data: bytes, number: int) -> bytes:
+    """Bytes damaged anywhere; every second time a stretch of them is one number: infinite, NaN, huge or 0. 0: sound."""
+    if number % 2 or number == 0:
+        return damaged(data, number) if number else data
+    chance = random.Random(number)
+    value = bytes.fromhex(chance.choice(("0000807f", "0000c07f", "007c007c", "ffff7f7f", "00000000")))
+    at, count = chance.randrange(len(data)) // 4 * 4, chance.choice((1, 16, 400))
+    return (data[:at] + value * count + data[at + 4 * count :])[: len(data)]

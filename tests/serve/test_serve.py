@@ -17,7 +17,7 @@ import httpx2
 import openai
 import pytest
 from serve.clients import client_of, cloud_at, one
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgekit.cli.app import run_command
 from edgekit.cloud.request import Message
@@ -125,13 +125,13 @@ def test_consent_that_nobody_gives_is_a_no(serve: Any, server: Any, prompts: dic
 
 def test_small_pieces_are_sent_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Replies came 40 ms late: Nagle's delay of the body, until the client acknowledged the head."""
-    at_once, made = [], H11Protocol.connection_made
+    at_once, made = [], HttpToolsProtocol.connection_made
 
-    def look(self: H11Protocol, transport: Any) -> None:
+    def look(self: HttpToolsProtocol, transport: Any) -> None:
         made(self, transport)
         at_once.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
 
-    monkeypatch.setattr(H11Protocol, "connection_made", look)
+    monkeypatch.setattr(HttpToolsProtocol, "connection_made", look)
     httpx2.get(f"{serve().url}/healthz")
     assert at_once == [1]
 

@@ -49,7 +49,7 @@ STEPS_PER_VERDICT = 10
 def open_experiment(
     out: Path, name: str, overrides: list[str], *, resume: bool, seeds: Sequence[int] | None = None
 ) -> ExperimentConfig:
-    """The configuration of a new experiment, written to ``out``, or of the one there, with what ``overrides`` add.
+    """The configuration of a new experiment in ``out``, or of the one there, with what ``overrides`` add.
 
     ``seeds`` are those to work on, None all. Raises :class:`EdgekitError` if one is not the experiment's, if ``out``
     holds anything and ``resume`` is false, or no experiment and it is true.
@@ -66,9 +66,6 @@ def open_experiment(
             what = "an experiment" if file.exists() else "something else"
             raise EdgekitError(f"output exists: {out}. It holds {what}. Use --resume to go on, or another --out.")
     _chosen(config, seeds)
-    text = config.to_yaml()
-    if not file.is_file() or file.read_text() != text:
-        write_file(file, text)
     return config
 
 
@@ -80,7 +77,7 @@ def run_experiment(
     seeds: Sequence[int] | None = None,
     on_progress: Progress | None = None,
 ) -> None:
-    """Do what is left of the experiment in ``out`` (see :func:`open_experiment`), then write its report.
+    """Write the configuration to ``out`` (see :func:`open_experiment`), do what is left of it, then write the report.
 
     ``seeds`` limits the work to these of its seeds: processes with different ones may share ``out``. Raises
     :class:`EdgekitError` if a seed is not the experiment's, another process is at one, or a run in ``out`` has another
@@ -89,6 +86,9 @@ def run_experiment(
     from edgekit.experiment.report import write_report
 
     chosen = _chosen(config, seeds)
+    file, text = out / FILE, config.to_yaml()
+    if not file.is_file() or file.read_text() != text:
+        write_file(file, text)
     with ExitStack() as held:
         for seed in chosen:
             held.enter_context(claim(out, f"seed{seed}"))

@@ -102,7 +102,8 @@ def get_task(name: str) -> Task:
     if place.endswith(".py") and name not in _named:
         raise EdgekitError(
             f"task not named: {place}. It is a program, and no run, bundle or configuration may have one run. "
-            f"If you trust it, name it yourself: --task {place} (training: --set task={place})."
+            f"If you trust it, name it yourself: --task {place} (train: --set task={place}; "
+            f"experiment: --set overrides.task={place}, with --resume train.task)."
         )
     return _open(name, 0 if place.startswith("hub:") else Path(place).stat().st_mtime_ns)
 

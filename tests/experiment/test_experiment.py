@@ -31,6 +31,7 @@ from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.quantize.grid import lies_on_grid
 from edgekit.tasks import get_task
 from edgekit.warm_start.bases import builtin_base
+from edgekit.workflows.experiment import compare_methods
 
 COUNTDOWN = get_task("countdown")
 FRACTIONS = (0.2, 0.5)
@@ -300,6 +301,22 @@ def test_methods_and_seeds_may_be_added_and_nothing_else_changed(finished: Path,
     assert grown.seeds == (0, 4)
     with pytest.raises(EdgekitError, match="unknown seed: 7"):
         run_experiment(grown, tmp_path, cloud=OracleCloud(COUNTDOWN), seeds=[7])
+
+
+def test_an_experiment_that_is_refused_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "task.py").write_text("TASK = None")
+    with pytest.raises(EdgekitError, match="task not named"):
+        compare_methods(_named_by_a_file(tmp_path), tmp_path / "exp")
+    with pytest.raises(EdgekitError, match="cloud: none"):
+        compare_methods("quick", tmp_path / "exp", settings=["cloud=none"])
+    assert not (tmp_path / "exp").exists()
+
+
+def _named_by_a_file(folder: Path) -> Path:
+    """A configuration whose own file, not the command, names a program as its task."""
+    file = folder / "own.yaml"
+    file.write_text(f"methods: [task_only]\noverrides: {{task: {folder / 'task.py'}}}\n")
+    return file
 
 
 def test_what_is_there_is_never_overwritten_and_what_is_not_there_never_resumed(finished: Path, tmp_path: Path) -> None:

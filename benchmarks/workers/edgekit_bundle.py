@@ -28,7 +28,7 @@ class EdgekitBundle:
             _unsafe_reset_threadpool(threads)
         self.runtime = f"edgekit {bundle.manifest.recipe['name']}, {self.model.runtime}"
 
-    def prefill(self, prompt: Sequence[int]) -> int:
+    def prefill(self, prompt: Sequence[int], may_end: bool) -> int:
         self.model.reset()
         return int(self.model.prefill(prompt).argmax())
 

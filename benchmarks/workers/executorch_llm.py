@@ -26,7 +26,7 @@ class ExecutorchLLM:
         version = importlib.metadata.version("executorch")
         self.runtime = f"executorch {version} export_llm (8da4w, XNNPACK), {threads} threads"
 
-    def prefill(self, prompt: Sequence[int]) -> int:
+    def prefill(self, prompt: Sequence[int], may_end: bool) -> int:
         self.position = 0
         return self._run(prompt)
 

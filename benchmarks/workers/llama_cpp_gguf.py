@@ -22,7 +22,7 @@ class LlamaCpp:
         self.context = self.llama.ctx
         self.runtime = f"llama.cpp ({llama_cpp.__version__}), {threads} threads"
 
-    def prefill(self, prompt: Sequence[int]) -> int:
+    def prefill(self, prompt: Sequence[int], may_end: bool) -> int:
         llama_cpp.llama_memory_clear(llama_cpp.llama_get_memory(self.context), True)
         return self._run(prompt)
 

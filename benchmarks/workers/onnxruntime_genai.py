@@ -26,10 +26,11 @@ class GenAI:
         self.context = context
         self.runtime = f"onnxruntime-genai {genai.__version__}, {threads} threads"
 
-    def prefill(self, prompt: Sequence[int]) -> int:
+    def prefill(self, prompt: Sequence[int], may_end: bool) -> int:
         params = genai.GeneratorParams(self.model)
-        # min_length keeps an end token from stopping the run early
-        params.set_search_options(do_sample=False, max_length=self.context, min_length=self.context)
+        # min_length keeps an end token from stopping a timed run early
+        least = 0 if may_end else self.context
+        params.set_search_options(do_sample=False, max_length=self.context, min_length=least)
         self.generator = genai.Generator(self.model, params)
         self.generator.append_tokens(list(prompt))  # runs the prompt
         return self._sample()

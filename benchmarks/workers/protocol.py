@@ -2,7 +2,8 @@
 
 A worker loads one model and says so (``runtime``, ``load_s``, ``megabytes``); then each request
 ``{"prompt": [ids], "steps": n, "clock": name}`` is answered by ``{"prefill_s", "decode_s", "tokens"}``, seconds of that
-clock. It runs in whatever Python has its runtime's packages, so this file needs nothing but the standard library.
+clock; with ``"stop": [ids]`` it ends at the first of these. It runs in whatever Python has its runtime's packages, so
+this file needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ class Contender(Protocol):
     runtime: str
     """What runs, with its version and settings."""
 
-    def prefill(self, prompt: Sequence[int]) -> int:
-        """Forget everything, take the prompt, return the most probable next token."""
+    def prefill(self, prompt: Sequence[int], may_end: bool) -> int:
+        """Forget everything, take the prompt, return the most probable next token.
+
+        ``may_end``: the text may end; where not, a runtime that would stop by itself is kept from it.
+        """
 
     def decode(self, token: int) -> int:
         """Take the token returned last, return the most probable next one."""
@@ -41,11 +45,13 @@ def serve(files: Iterable[Path], load: Callable[[], Contender]) -> None:
     say(replies, {"runtime": contender.runtime, "load_s": load_s, "megabytes": sum(map(megabytes, files))})
     for line in sys.stdin:
         request = json.loads(line)
-        now = CLOCKS[request["clock"]]
+        now, stop = CLOCKS[request["clock"]], request.get("stop", [])
         begin = now()
-        tokens = [contender.prefill(request["prompt"])]
+        tokens = [contender.prefill(request["prompt"], bool(stop))]
         middle = now()
         for _ in range(request["steps"]):
+            if tokens[-1] in stop:
+                break
             tokens.append(contender.decode(tokens[-1]))
         end = now()
         say(replies, {"prefill_s": middle - begin, "decode_s": end - middle, "tokens": tokens})

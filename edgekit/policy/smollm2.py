@@ -38,12 +38,8 @@ def convert(gguf: Path, folder: Path) -> None:
     heads = {"attn_q": facts["llama.attention.head_count"], "attn_k": facts["llama.attention.head_count_kv"]}
     tensors = {}
     for stored, tensor in file.tensors().items():
-        if stored.startswith("blk."):
-            _, layer, kind, _ = stored.split(".")
-            name = f"model.layers.{layer}.{_LAYER_NAMES[kind]}.weight"
-            tensors[name] = unpermute(tensor, int(heads[kind])) if kind in heads else tensor
-        else:
-            tensors[_NAMES[stored]] = tensor
+        kind = stored.split(".")[-2]
+        tensors[hugging_face_name(stored)] = unpermute(tensor, int(heads[kind])) if kind in heads else tensor
     save_tensors(tensors, folder / "model.safetensors", {"format": "pt"})
     vocabulary = {name: facts[f"tokenizer.ggml.{name}"] for name in ("tokens", "token_type", "merges")}
     stop = int(facts["tokenizer.ggml.eos_token_id"])
@@ -54,6 +50,14 @@ def convert(gguf: Path, folder: Path) -> None:
     if (template := facts.get("tokenizer.chat_template")) is not None:
         settings["chat_template"] = template
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def hugging_face_name(stored: str) -> str:
+    """The name of the weight that llama.cpp calls ``stored``."""
+    if not stored.startswith("blk."):
+        return _NAMES[stored]
+    _, layer, kind, _ = stored.split(".")
+    return f"model.layers.{layer}.{_LAYER_NAMES[kind]}.weight"
 
 
 def unpermute(weight: Tensor, heads: int) -> Tensor:

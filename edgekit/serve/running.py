@@ -6,14 +6,18 @@ import asyncio
 import functools
 import secrets
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from edgekit.cloud.request import CloudRequest, Message
-from edgekit.hybrid.events import Event, HybridAnswer
+from edgekit.hybrid.events import CloudText, DeviceText, Event, HybridAnswer
 from edgekit.hybrid.session import HybridSession
 from edgekit.hybrid.stop import Stop, Stopped
+
+FRAME_S = 1 / 60
+"""The time between two pictures on a screen."""
 
 
 class Busy(Exception):
@@ -60,20 +64,35 @@ class Runner:
     async def run(self, request: Running) -> AsyncIterator[Event | HybridAnswer]:
         """The events of ``request`` and at last its answer. Leaving the iteration stops the request.
 
+        Text that comes within :data:`FRAME_S` is told as one piece: no screen shows more, and each piece is a write.
         Raises as :meth:`answer` does.
         """
-        loop = asyncio.get_running_loop()
-        events: asyncio.Queue[Event | None] = asyncio.Queue()
+        told: deque[Event] = deque()
+        some, wake = asyncio.Event(), asyncio.get_running_loop().call_soon_threadsafe
+        wanted = True
 
         def tell(event: Event) -> None:
-            loop.call_soon_threadsafe(events.put_nowait, event)
+            nonlocal wanted
+            told.append(event)
+            if wanted:
+                wanted = False
+                wake(some.set)
 
         done = self._begin(request, tell)
-        # What the thread told before it ended is in the loop's row before this is.
-        done.add_done_callback(lambda _: events.put_nowait(None))
+        done.add_done_callback(lambda _: some.set())
         try:
-            while (event := await events.get()) is not None:
-                yield event
+            while True:
+                await some.wait()
+                some.clear()
+                ended = done.done()  # before the row is emptied: all that was told before the end is in it
+                for event in joined(told):
+                    yield event
+                if ended:
+                    break
+                await asyncio.wait((done,), timeout=FRAME_S)
+                wanted = True
+                if told or done.done():
+                    some.set()
             yield done.result()
         finally:
             request.leave()
@@ -124,3 +143,12 @@ class Runner:
             raise Stopped
         request.decided.set()
         return answered and request.allowed
+
+
+def joined(told: deque[Event]) -> Iterator[Event]:
+    """Take all events from ``told``; neighbouring pieces of text of one side become one."""
+    while told:
+        event = told.popleft()
+        while isinstance(event, DeviceText | CloudText) and told and type(told[0]) is type(event):
+            event = replace(event, text=event.text + told.popleft().text)  # type: ignore[union-attr]
+        yield event

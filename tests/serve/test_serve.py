@@ -59,7 +59,6 @@ def test_a_stream_shows_the_device_s_tokens_then_the_cloud_s_and_never_the_marke
     assert device.routing.marker.text not in text
     assert chunks[-1].choices[0].finish_reason == "stop"
     assert (chunks[-1].model_extra or {})["edgekit"]["reason"] == "marker"
-    assert len(chunks) > 5
 
 
 def events_of(client: openai.OpenAI, prompt: str) -> list[dict[str, Any]]:

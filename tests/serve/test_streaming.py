@@ -1,0 +1,73 @@
+"""Text on its way: read while the device still writes, in as few pieces as a screen can show."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from serve.clients import client_of, one
+
+from edgekit.hybrid.device import Device, DeviceThread
+from edgekit.hybrid.events import CloudText, DeviceText, Event, Restart
+from edgekit.routing.step_model import Logits, StepModel
+from edgekit.serve.running import joined
+
+
+def test_text_is_read_while_the_device_still_writes(serve: Any, device: Device, prompts: dict[bool, str]) -> None:
+    model = Waiting(device.model)
+    served = serve(device=replace(device, model=model, thread=DeviceThread()))
+    stream = client_of(served).chat.completions.create(model="x", messages=one(prompts[False]), stream=True)
+    text = ""
+    for chunk in stream:
+        text += chunk.choices[0].delta.content or ""
+        if text:
+            model.read.set()
+    assert model.was_read
+    assert text == served.session.ask(prompts[False]).text
+
+
+@dataclass
+class Waiting:
+    """A step model that goes on after some tokens only when their text has been read."""
+
+    model: StepModel
+    read: threading.Event = field(default_factory=threading.Event)
+    steps: int = 0
+    was_read: bool = False
+
+    @property
+    def context_length(self) -> int:
+        return self.model.context_length
+
+    def reset(self) -> None:
+        self.model.reset()
+
+    def prefill(self, token_ids: Sequence[int]) -> Logits:
+        return self.model.prefill(token_ids)
+
+    def decode(self, token_id: int) -> Logits:
+        self.steps += 1
+        if self.steps == 6:
+            self.was_read = self.read.wait(60)
+        return self.model.decode(token_id)
+
+
+TOLD = st.lists(st.sampled_from([DeviceText("a"), DeviceText("b\n"), CloudText("c"), Restart("offline", "why")]))
+
+
+@given(TOLD)
+def test_pieces_told_together_lose_nothing_and_keep_their_order_and_their_sides(told: list[Event]) -> None:
+    together = list(joined(deque(told)))
+
+    def letters(events: list[Event]) -> list[tuple[type, str]]:
+        return [(type(event), letter) for event in events for letter in getattr(event, "text", "!")]
+
+    assert letters(together) == letters(told)
+    sides = [type(event) for event in together]
+    assert all(one is not other or one is Restart for one, other in pairwise(sides))

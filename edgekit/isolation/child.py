@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import math
 import resource
 import signal
 import socket
@@ -22,6 +22,7 @@ def main() -> None:
     """Serve the object ``Service()`` of the module named on the command line, over the socket named there."""
     service_name, descriptor, memory_bytes = sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGXCPU, signal.SIG_DFL)  # a shell's "ignore" is inherited, and would lift the limit
     _limit(memory_bytes)
     connection = socket.socket(fileno=descriptor)
     with contextlib.suppress(EOFError, OSError):
@@ -58,8 +59,8 @@ def _limit(memory_bytes: int) -> None:
 
 
 def _limit_processor_time(seconds: float) -> None:
-    """Let the system end this process should the parent, who ends it after ``seconds``, be gone."""
+    """Let the system end this process by SIGXCPU, once its threads have used ``seconds`` more, up to a whole second."""
     used = resource.getrusage(resource.RUSAGE_SELF)
-    end = int(used.ru_utime + used.ru_stime + seconds * (os.cpu_count() or 1)) + 2
+    end = math.ceil(used.ru_utime + used.ru_stime + seconds)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     resource.setrlimit(resource.RLIMIT_CPU, (end if hard < 0 else min(end, hard), hard))

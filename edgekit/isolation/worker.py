@@ -19,6 +19,9 @@ from edgekit.isolation.wire import receive, send
 
 _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edgekit.isolation.child import main; main()"
 _RAISED = {"BackendMissing": errors.BackendMissing, "BundleError": BundleError, "EdgekitError": EdgekitError}
+CLOCK_PER_PROCESSOR_SECOND = 20.0
+"""On the clock a process may take so many times its processor time: that ends one that sleeps, and lets one work that
+gets a twentieth of a core."""
 LAST_WORDS = 300
 """Characters of what a process that died had written to its standard error."""
 
@@ -54,20 +57,22 @@ class Worker:
     def call(self, method: str, *arguments: Any, seconds: float) -> Any:
         """What the service's ``method`` returns: a JSON value, or bytes.
 
-        Raises the EdgekitError that it raised; and BundleError if it failed otherwise, took longer than ``seconds``,
-        or its process died. After those, and after an interrupt, this worker answers no more.
+        Raises the EdgekitError that it raised; and BundleError if it failed otherwise, took more than ``seconds`` of
+        processor time (all threads together, up to a whole second more) or :data:`CLOCK_PER_PROCESSOR_SECOND` times as
+        much on the clock, or its process died. After those, and after an interrupt, this worker answers no more.
         """
         with self._lock:
             if not self.alive:
                 raise self._failure("its process has ended before")
             try:
                 send(self._socket, [method, arguments, seconds])
-                reply, beside = receive(self._socket, seconds)
+                reply, beside = receive(self._socket, seconds * CLOCK_PER_PROCESSOR_SECOND)
             except TimeoutError:
                 self.close()
-                raise self._failure(f"it took longer than {seconds:,.0f} s and was ended") from None
+                waited = f"{seconds * CLOCK_PER_PROCESSOR_SECOND:,.0f} s"
+                raise self._failure(f"it did not answer within {waited} and was ended") from None
             except (EOFError, OSError, ValueError):
-                raise self._failure(self._death()) from None
+                raise self._failure(self._death(seconds)) from None
             except BaseException:  # interrupted: the answer still to come must not pass for the next one's
                 self.close()
                 raise
@@ -78,8 +83,8 @@ class Worker:
             raise raised(reply["text"], ErrorKind(reply["kind"]))
         raise self._failure(reply["text"])
 
-    def _death(self) -> str:
-        """How the process ended, and the last line that it wrote."""
+    def _death(self, seconds: float) -> str:
+        """How the process ended that had ``seconds`` of processor time, and the last line that it wrote."""
         try:
             code = self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -87,6 +92,8 @@ class Worker:
         self._words.seek(0)
         lines = self._words.read().decode("utf-8", "replace").strip().splitlines()
         self.close()
+        if code == -signal.SIGXCPU:
+            return f"it took more than {seconds:,.0f} s of processor time and was ended"
         ended = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         words = f" ({lines[-1].strip()[:LAST_WORDS]})" if lines else ""
         return f"its process died with {ended}{words}"

@@ -33,7 +33,8 @@ class BoundedTemplate:
         try:
             told = _worker().call("render", *arguments, seconds=SECONDS)
         except BundleError:
-            raise ValueError(f"it takes more than {SECONDS:g} s, or more memory than it may have") from None
+            limits = f"{SECONDS:g} s of processor time, or more memory than it may have"
+            raise ValueError(f"it takes more than {limits}") from None
         except TypeError:
             raise ValueError("one of its arguments is no JSON value") from None
         if told["fault"] is not None:

@@ -15,7 +15,7 @@ from edgekit.routing.step_model import Logits
 from edgekit.simulate.turns import Turns
 
 # Bounds that no whole artifact meets on the slowest host, not estimates: a runtime may keep its weights as wide floats
-# beside the file's and its own copy, and other work may leave it a small share of the processors.
+# beside the file's and its own copy, and its threads may wait for each other. Seconds are of processor time.
 MEMORY, MEMORY_PER_BYTE = 4 * 2**30, 16
 OPEN_S, BYTES_PER_S = 300.0, 5e6
 STEP_S, BYTES_READ_PER_S = 60.0, 1e8
@@ -70,7 +70,7 @@ class ProcessModel:
         self._fresh = True
 
     def seconds(self, tokens: int) -> float:
-        """How long ``tokens`` may take at most."""
+        """Processor time that ``tokens`` may take at most."""
         return self._step_s + tokens * self._token_s
 
     def reset(self) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.errors import BackendMissing, BundleError, ErrorKind
+from edgekit.isolation import worker as worker_module
 from edgekit.isolation.worker import Worker
 
 SERVICE = """
@@ -26,6 +27,9 @@ class Service:
     def fail(self): raise ValueError("wrong\\nnumber")
     def panic(self): raise BaseException("panicked")
     def sleep(self, seconds): time.sleep(seconds)
+    def use(self, seconds):
+        end = time.process_time() + seconds
+        while time.process_time() < end: pass
     def spin(self):
         while True: pass
     def eat(self, n): return len(bytearray(n))
@@ -66,11 +70,39 @@ def test_values_bytes_and_errors_come_back(worker: Worker) -> None:
     assert worker.call("echo", 1, seconds=60) == 1  # an error is not its end
 
 
-def test_it_is_ended_when_it_takes_too_long(worker: Worker) -> None:
-    worker.call("echo", 1, seconds=60)
-    assert "longer than 1 s" in str(failure(worker, "spin", seconds=1))
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No clock ends what other work on this machine keeps waiting."""
+    monkeypatch.setattr(worker_module, "CLOCK_PER_PROCESSOR_SECOND", 1e4)
+
+
+@pytest.mark.usefixtures("patient")
+def test_it_is_ended_when_it_uses_too_much_processor_time(worker: Worker) -> None:
+    assert "it took more than 1 s of processor time and was ended" in str(failure(worker, "spin", seconds=0.6))
     assert not worker.alive
     assert "ended before" in str(failure(worker, "echo", 1))
+
+
+def test_one_that_sleeps_is_ended_by_the_clock(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "CLOCK_PER_PROCESSOR_SECOND", 0.3)
+    assert "it did not answer within 1 s and was ended" in str(failure(worker, "sleep", 3600, seconds=2))
+    assert not worker.alive
+
+
+@pytest.mark.usefixtures("patient")
+def test_one_that_gets_no_processor_for_longer_than_its_limit_is_heard(worker: Worker) -> None:
+    """Stopped, as a busy machine keeps a process waiting: it goes on and answers."""
+    worker.call("echo", 1, seconds=60)
+    os.kill(worker._process.pid, signal.SIGSTOP)
+    threading.Timer(0.3, lambda: os.kill(worker._process.pid, signal.SIGCONT)).start()
+    assert worker.call("echo", 2, seconds=0.1) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("patient")
+def test_each_call_has_its_own_processor_time(worker: Worker) -> None:
+    for _ in range(4):
+        worker.call("use", 0.8, seconds=1.0)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="macOS does not hold a process to its memory")

@@ -2,7 +2,8 @@
 
 config.json, model.safetensors, tokenizer.json, tokenizer_config.json load with
 ``transformers.AutoModelForCausalLM.from_pretrained``; no transformers import is needed to read them. A policy trained
-on a recipe's grid has grid.json too, and rounds activations as that recipe's target does.
+on a recipe's grid has grid.json too, and rounds activations as that recipe's target does; floats/ in it is a policy
+folder of its own, of the floats behind the grid.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch import nn
 from edgekit.atomic_write import write_file
 from edgekit.policy.activations import round_inputs
 from edgekit.policy.families import get_family, read_model_config, write_model_config
-from edgekit.policy.grid import Grid, load_grid
+from edgekit.policy.grid import FLOATS, Grid, load_grid
 from edgekit.policy.json_file import read_json
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.traits import ModelConfig
@@ -89,8 +90,8 @@ def state_tensors(model: PolicyModel) -> dict[str, torch.Tensor]:
     return get_family(model.config.family).store(tensors)
 
 
-def save_policy(policy: Policy, folder: Path) -> None:
-    """Write the policy folder, each file atomically."""
+def save_policy(policy: Policy, folder: Path, floats: PolicyModel | None = None) -> None:
+    """Write the policy folder, each file atomically; ``floats``, which round to the policy's weights, beside them."""
     stops = policy.routing.stop_token_ids
     eos = stops[0]
     ends = {"eos_token_id": eos if len(stops) == 1 else list(stops)}
@@ -107,6 +108,8 @@ def save_policy(policy: Policy, folder: Path) -> None:
         policy.grid.save(folder)
     if policy.turns is not None:
         policy.turns.save(folder)
+    if floats is not None:
+        save_policy(replace(policy, model=floats, grid=None), folder / FLOATS)
     policy.routing.save(folder / "routing.json")
 
 

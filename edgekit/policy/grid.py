@@ -18,6 +18,8 @@ from edgekit.plain_file import read_text
 from edgekit.recipes.quant_recipe import QuantRecipe
 
 GRID_FILE = "grid.json"
+FLOATS = "floats"
+"""The folder, in that of a policy on a grid, of the policy in floats that rounds to it, which only training reads."""
 GRID_VERSION = 1
 
 
@@ -29,9 +31,22 @@ class Grid(BaseModel):
     recipe: str
     quantize: QuantRecipe
 
+    def has_numbers_of(self, other: Grid) -> bool:
+        """Whether the same floats round to the same weights on both, however their targets round activations."""
+        return self.quantize.rules == other.quantize.rules
+
     def save(self, folder: Path) -> None:
         """Write ``folder``/grid.json atomically."""
         write_file(folder / GRID_FILE, self.model_dump_json(indent=2) + "\n")
+
+
+def floats_behind(folder: Path, grid: Grid) -> Path:
+    """The folder of the floats behind the policy in ``folder`` if it lies on ``grid`` and keeps them, else ``folder``.
+
+    Raises :class:`BundleError` for a grid.json that cannot be read.
+    """
+    own, floats = load_grid(folder), folder / FLOATS
+    return floats if own is not None and own.has_numbers_of(grid) and floats.is_dir() else folder
 
 
 def load_grid(folder: Path) -> Grid | None:

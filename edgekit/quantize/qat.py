@@ -3,7 +3,8 @@
 It starts from GPTQ's rounding on the policy's own greedy rollouts, with the scales held from then on. The forward
 pass runs on the recipe's rounded weights and activations, the backward pass takes the rounding for the identity
 (straight-through, Bengio et al., arXiv 1308.3432), and the loss is the divergence from the float policy on those
-rollouts. What comes out has its weights on the grid, so that rounding them again changes nothing.
+rollouts. What comes out has its weights on the grid, so that rounding them again changes nothing, and the floats
+behind them, from which a training on the grid goes on.
 """
 
 from __future__ import annotations
@@ -61,8 +62,9 @@ def finetune(
     on_progress: Progress | None = None,
     *,
     recipe_name: str = "unnamed",
-) -> Policy:
-    """A policy on ``recipe``'s grid that decides like ``policy`` on ``prompts`` (of the training split).
+) -> tuple[Policy, PolicyModel]:
+    """A policy on ``recipe``'s grid that decides like ``policy`` on ``prompts`` (of the training split), and the floats
+    that round to its weights.
 
     ``policy`` stays as it is. ``recipe_name`` is what the result's grid is called. Rounding the result to nearest by
     ``recipe`` gives its very weights. A tied embedding and head with unlike integer rules come out untied. The same
@@ -94,7 +96,8 @@ def finetune(
         grid.round()
         if on_progress is not None:
             on_progress(index, config.steps, f"divergence {float(loss.detach()):.5f}")
-    return replace(policy, model=student.eval().requires_grad_(False), grid=Grid(recipe=recipe_name, quantize=recipe))
+    tuned = replace(policy, model=student.eval().requires_grad_(False), grid=Grid(recipe=recipe_name, quantize=recipe))
+    return tuned, grid.floats().eval().requires_grad_(False)
 
 
 @torch.no_grad()

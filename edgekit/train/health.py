@@ -16,8 +16,14 @@ FIRST_STEPS, WEAK_BASE = 3, 0.02
 """A base that is right in less than this share of the first steps' responses is told of."""
 SILENT_STEPS = 10
 """So many steps in a row in which no response called are told of."""
+UNMOVED_STEPS = 10
+"""After so many steps on a grid, or at the end of fewer, it is told of if no integer is another."""
 CLIPPED_SHARE = 0.1
 """Of the steps, above which clipping is no guard against outliers any more but a way to normalize."""
+
+
+PASSING = ("idle", "unmoved")
+"""Kinds that are told again at the end only if they still hold."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ def learned_nothing(steps: Steps) -> bool:
 def findings_now(steps: Steps, algorithm: str) -> list[Finding]:
     """What is wrong as of the last of ``steps``."""
     found = [_idle(steps), _weak_base(steps), _formless(steps)]
+    if steps[-1]["step"] >= UNMOVED_STEPS:
+        found.append(_unmoved(steps))
     if algorithm != "task_only":
         found.append(_silent(steps))
     return [finding for finding in found if finding is not None]
@@ -46,7 +54,7 @@ def findings_at_end(steps: Steps, algorithm: str) -> list[Finding]:
     found: dict[str, Finding] = {}
     for end in range(1, len(steps) + 1):
         for finding in findings_now(steps[:end], algorithm):
-            if finding.kind != "idle":
+            if finding.kind not in PASSING:
                 found.setdefault(finding.kind, finding)
     last = _idle(steps)
     idle = sum(step["grad_norm"] == 0.0 for step in steps)
@@ -54,6 +62,9 @@ def findings_at_end(steps: Steps, algorithm: str) -> list[Finding]:
         found["idle"] = last
     elif idle >= IDLE_STEPS and 2 * idle >= len(steps):
         found["idle"] = Finding("idle", f"no prompt taught anything in {idle} of {len(steps)} steps. {_MORE_SIGNAL}")
+    unmoved = _unmoved(steps)
+    if unmoved is not None:
+        found["unmoved"] = unmoved
     clipped = [step["clipped"] for step in steps if "clipped" in step]
     share = sum(clipped) / len(clipped) if clipped else 0.0
     if share > CLIPPED_SHARE:
@@ -99,6 +110,18 @@ def _formless(steps: Steps) -> Finding | None:
         "formless",
         f"no response of {FIRST_STEPS} steps holds an answer between the answer's delimiters (routing.json: answer). "
         "Warm-start longer (warm_start_settings), say the format in instruction, or raise max_new_tokens.",
+    )
+
+
+def _unmoved(steps: Steps) -> Finding | None:
+    looked = [step for step in steps if step.get("moved") is not None]
+    if not looked or looked[-1]["moved"] > 0 or learned_nothing(steps):
+        return None
+    return Finding(
+        "unmoved",
+        f"the rounded weights did not move in {looked[-1]['step']} steps: none has another integer, only norms and "
+        "scales were trained. Raise learning_rate, or start from a base in floats, or from one on this grid that keeps "
+        "the floats behind it (floats/).",
     )
 
 

@@ -27,8 +27,10 @@ from edgekit.train.batches import Sample, samples_of
 from edgekit.train.config import TrainConfig
 from edgekit.train.early_marker import teach_early_marker
 from edgekit.train.grading import grade_group
+from edgekit.train.health import UNMOVED_STEPS
 from edgekit.train.held_out import evaluate_held_out
 from edgekit.train.metrics import StepMetrics, outcome_metrics, plan_metrics, update_metrics
+from edgekit.train.moved import MovedIntegers
 from edgekit.train.parallel import ALONE, Ranks
 from edgekit.train.pool import step_problems, training_pool
 from edgekit.train.responses import responses_of
@@ -88,7 +90,7 @@ def _train(run: _Run, on_step: Callable[[StepMetrics], None] | None) -> None:
         if on_step is not None:
             on_step(metrics)
     if ranks.is_first:
-        directory.finish(run.policy)
+        directory.finish(run.policy, run.update.weights.floats())
 
 
 def _stop(directory: RunDirectory, config: TrainConfig, step: int, reason: str) -> NoReturn:
@@ -122,6 +124,8 @@ class _Run:
         self.pool = training_pool(self.task, self.policy, config)
         self.held_out = self.task.problems("validation", config.eval_n, config.seed) if config.eval_n else []
         self.update = PolicyUpdate(self.policy.model, config, ranks, None if grid is None else grid.quantize)
+        rounded = self.update.weights.integers() if ranks.is_first else ()
+        self.moved = MovedIntegers(rounded) if rounded else None
         self.responses = responses_of(config, self.policy, directory.path, ranks)
         self.algorithm = algorithm_of(dict(config), self.policy.routing.max_new_tokens)
         self.ledger = CloudLedger(cloud, self.task, directory.ledger)
@@ -161,9 +165,11 @@ class _Run:
         due = step % config.eval_every == 0 or step == config.steps
         evaluate = partial(evaluate_held_out, self.policy, self.task, self.held_out)
         held_out: dict[str, Any] = self.ranks.from_first(evaluate) if due else {}
+        looks = due or step == UNMOVED_STEPS
         return StepMetrics(
             step=step,
             learning_rate=rate,
+            moved=self.moved.share() if self.moved is not None and looks else None,
             cloud_calls=self.ranks.from_first(lambda: self.ledger.asked_in(step)),
             **plan_metrics(plan),
             **outcome_metrics(outcomes),

@@ -31,6 +31,7 @@ class StepMetrics:
     or wrong; ``mean_tokens``: of all responses,
     ``tokens_before_call``: of those that called, None if none did; ``grad_norm``: before clipping, and whether it
     was ``clipped``; ``call_price``: DA-GRPO's lambda in this step; ``cloud_calls``: prompts newly sent to the cloud;
+    ``moved``: of the integers of a grid, the share that differs from those the run started from, where it was looked;
     ``gap_*``: how far the update's log-probabilities lie from the rollout's, in nats, the mean over tokens and over
     responses and the largest response's, None where the rollout's are not known; ``eval_*``: greedy decoding of
     validation problems, None in steps without evaluation: ``eval_local_accuracy`` with the marker forbidden, the
@@ -55,6 +56,7 @@ class StepMetrics:
     cloud_calls: int
     tokens_before_call: float | None = None
     call_price: float | None = None
+    moved: float | None = None
     gap_per_token: float | None = None
     gap_per_sequence: float | None = None
     gap_largest: float | None = None

@@ -19,6 +19,7 @@ from edgekit.errors import ConfigError, EdgekitError
 from edgekit.folder_lock import lock_folder
 from edgekit.policy.checkpoint import Policy, save_policy
 from edgekit.policy.grid import Grid, load_grid
+from edgekit.policy.model import PolicyModel
 from edgekit.tasks import jsonl_file
 from edgekit.train.algorithms import Algorithm
 from edgekit.train.checkpoint import checkpoint_steps, load_checkpoint, save_checkpoint
@@ -122,10 +123,10 @@ class RunDirectory:
         """Write a checkpoint of ``step``; older ones than the last few go."""
         save_checkpoint(self.checkpoints, step, update.weights.moved, update.optimizer, algorithm.call_price)
 
-    def finish(self, policy: Policy) -> None:
-        """Write the policy."""
+    def finish(self, policy: Policy, floats: PolicyModel | None) -> None:
+        """Write the policy, and the ``floats`` behind its grid."""
         with new_directory(self.path / "policy", marker_file="routing.json") as folder:
-            save_policy(policy, folder)
+            save_policy(policy, folder, floats)
         shutil.rmtree(self.path / SERVED, ignore_errors=True)
 
 

@@ -23,6 +23,7 @@ COLUMNS = {
     "cloud_calls": "prompts newly sent to the cloud",
     "tokens_before_call": "mean length of the samples that called",
     "call_price": "DA-GRPO's price of a call",
+    "moved": "share of the grid's integers that differ from those at the start",
     "gap_per_token": "how far the update's log-probabilities lie from the rollout's, nats a token",
     "gap_per_sequence": "the same, a response",
     "gap_largest": "the same, of the response where it is largest",

@@ -6,11 +6,14 @@ else, and the policy follows it after every step.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
+
+from torch import nn
 
 from edgekit.policy.model import PolicyModel
 from edgekit.quantize.grid import GridWeights
-from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.train.config import TrainConfig
 from edgekit.train.lora import merge_adapters, with_adapters
 
@@ -23,6 +26,12 @@ class TrainedWeights(Protocol):
 
     def refresh(self) -> None:
         """Bring the policy's own weights up to date with ``moved``."""
+
+    def floats(self) -> PolicyModel | None:
+        """What rounds to the policy's weights, once they are trained; None where these are floats themselves."""
+
+    def integers(self) -> Sequence[tuple[nn.Parameter, QuantRule]]:
+        """Those of ``moved`` that are rounded to integers, and by which rule."""
 
 
 def trained_weights(policy_model: PolicyModel, config: TrainConfig, recipe: QuantRecipe | None) -> TrainedWeights:
@@ -39,6 +48,13 @@ class _AllWeights:
     def refresh(self) -> None:
         """They are the policy's own."""
 
+    def floats(self) -> None:
+        """No grid."""
+
+    def integers(self) -> Sequence[tuple[nn.Parameter, QuantRule]]:
+        """No grid."""
+        return ()
+
 
 class _Adapters:
     def __init__(self, policy_model: PolicyModel, config: TrainConfig) -> None:
@@ -49,6 +65,13 @@ class _Adapters:
         """Merge them."""
         merge_adapters(self.moved, self._policy_model)
 
+    def floats(self) -> None:
+        """No grid."""
+
+    def integers(self) -> Sequence[tuple[nn.Parameter, QuantRule]]:
+        """No grid."""
+        return ()
+
 
 class _BehindGrid:
     def __init__(self, policy_model: PolicyModel, recipe: QuantRecipe) -> None:
@@ -58,3 +81,11 @@ class _BehindGrid:
     def refresh(self) -> None:
         """Round them."""
         self._grid.round()
+
+    def floats(self) -> PolicyModel:
+        """Those that were moved."""
+        return self._grid.floats()
+
+    def integers(self) -> Sequence[tuple[nn.Parameter, QuantRule]]:
+        """The grid's."""
+        return self._grid.integers()

@@ -18,7 +18,7 @@ from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.device import DeviceName, open_device
 from edgekit.policy.gemma3_270m import GEMMA3_270M
 from edgekit.policy.gguf_package import GgufPackage, package_folder
-from edgekit.policy.grid import Grid
+from edgekit.policy.grid import Grid, floats_behind
 from edgekit.policy.hub import hub_folder, is_hub_name
 from edgekit.policy.smollm2 import SMOLLM2
 from edgekit.progress import Progress
@@ -91,19 +91,19 @@ def run_base(start: Start, on_progress: Progress | None = None, *, grid: Grid | 
     Models of a package index and of the hub are downloaded before. A warm start that was killed goes on where it was.
     The cached one is taken for the same model, task, kind and version of warm start, settings, prompt and seed,
     whatever the device. With ``grid``, a kind that can goes on on it, from the floats' warm start, and its folder holds
-    the floats behind the grid. ``on_progress`` is told while there is something to make. Raises :class:`EdgekitError`
-    if the weights cannot be had.
+    the floats behind the grid; so does that of a policy on this grid that keeps them. ``on_progress`` is told while
+    there is something to make. Raises :class:`EdgekitError` if the weights cannot be had.
     """
     if start.base == "builtin":
         return builtin_base()
     if not is_pretrained(start.base):
-        return Path(start.base)
+        return Path(start.base) if grid is None else floats_behind(Path(start.base), grid)
     if on_progress is not None:
         terms = f" ({PACKAGED[start.base].terms})" if start.base in PACKAGED else ""
         on_progress(0, 1, f"reading the model{terms}")
     source, identity = _source(start.base)
     if (source / "routing.json").is_file():  # a policy on the hub
-        return source
+        return source if grid is None else floats_behind(source, grid)
     kind, settings = KINDS[start.warm_start], read_settings(start.warm_start, start.warm_start_settings)
     task = get_task(start.task)
     template = kind.template if start.base in PACKAGED else None  # without a chat format a prompt is half as long

@@ -73,8 +73,8 @@ def finetune(
     config = QatConfig(steps=steps, rows=rows, learning_rate=learning_rate, seed=seed)
     texts = [problem.prompt for problem in problems.problems("train", prompts, seed)]
     with new_directory(destination, marker_file="quantize.json") as new:
-        tuned = qat.finetune(policy, grid.quantize, texts, config, on_progress, recipe_name=grid.name)
-        save_policy(tuned, new / "policy")
+        tuned, floats = qat.finetune(policy, grid.quantize, texts, config, on_progress, recipe_name=grid.name)
+        save_policy(tuned, new / "policy", floats)
         write_file(new / "quantize.json", grid.model_dump_json(indent=2) + "\n")
         if (folder.parent / "config.yaml").is_file():  # says which task the policy is for
             shutil.copyfile(folder.parent / "config.yaml", new / "config.yaml")

@@ -24,7 +24,7 @@ from edgekit.warm_start.bases import PACKAGED, builtin_base, is_pretrained
 
 COPIES = 3 * (KEEP + 1) + 1
 """Of the weights, that a run leaves on the disk: checkpoints with two moments each, one more while it is written, and
-the policy."""
+the policy. On a grid one more, the floats behind it."""
 LOOKED_AT = 200
 
 
@@ -43,7 +43,7 @@ def try_first(config: TrainConfig, run_dir: Path, cloud: Cloud) -> None:
         if not is_pretrained(config.base):
             check_readable(load_policy(folder), task, problems)
         with suppress(BundleError):  # what is wrong with it is told where it is read
-            _check_disk(run_dir, folder)
+            _check_disk(run_dir, folder, COPIES + (config.quantize is not None))
     address = server_address(config.rollouts)
     if address is not None:
         RolloutServer(*address, os.environ.get(KEY_VARIABLE, "")).check()
@@ -60,10 +60,10 @@ def _base_folder(base: str) -> Path | None:
     return None if base in PACKAGED or is_hub_name(base) else Path(base)
 
 
-def _check_disk(run_dir: Path, base: Path) -> None:
-    """Raises :class:`EdgekitError` if there is no room for the checkpoints of a policy as large as ``base``."""
+def _check_disk(run_dir: Path, base: Path, copies: int) -> None:
+    """Raises :class:`EdgekitError` if there is no room for ``copies`` of a policy as large as ``base``."""
     weights = sum(path.stat().st_size for path in find_weights(base).shards)
-    needed = COPIES * weights
+    needed = copies * weights
     place = next(folder for folder in (run_dir.absolute(), *run_dir.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if free < needed:

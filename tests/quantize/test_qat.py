@@ -10,6 +10,8 @@ import torch
 
 from edgekit.errors import ConfigError
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
+from edgekit.policy.grid import FLOATS
+from edgekit.quantize.grid import GridWeights, lies_on_grid
 from edgekit.quantize.integers import quantize_weight
 from edgekit.quantize.qat import QatConfig, distillation_loss, finetune
 from edgekit.quantize.quantized import quantize_policy, weight_modules
@@ -34,18 +36,22 @@ def test_rounding_the_tuned_policy_again_gives_its_very_weights(
     name: str, policy: Policy, tiny_prompts: list[str], tmp_path: Path
 ) -> None:
     recipe = QuantRecipe.model_validate({"rules": RECIPES[name]})
-    tuned = finetune(policy, recipe, tiny_prompts[:8], QatConfig(steps=3, rows=4))
-    save_policy(tuned, tmp_path)
-    tuned = load_policy(tmp_path)
+    tuned, floats = finetune(policy, recipe, tiny_prompts[:8], QatConfig(steps=3, rows=4))
+    save_policy(tuned, tmp_path, floats)
+    tuned, behind = load_policy(tmp_path), load_policy(tmp_path / FLOATS)
+    assert behind.grid is None
+    assert not lies_on_grid(behind.model, recipe)
+    rounded = GridWeights(behind.model, recipe).model.state_dict()
+    assert all(torch.equal(rounded[key], tensor) for key, tensor in tuned.model.state_dict().items())
     assert tuned.model.config.tie_word_embeddings == (name != "unlike tables")
     for module_name, module in weight_modules(tuned.model):
         rule = recipe.rule_for(module_name)
         if rule is not None:
-            rounded = quantize_weight(module.weight, rule.bits, rule.group_size)
-            assert torch.equal(rounded.dequantize(), module.weight), module_name
-            again = quantize_weight(rounded.dequantize(), rule.bits, rule.group_size)
-            assert torch.equal(again.scales, rounded.scales)
-            assert torch.equal(again.values, rounded.values)
+            once = quantize_weight(module.weight, rule.bits, rule.group_size)
+            assert torch.equal(once.dequantize(), module.weight), module_name
+            again = quantize_weight(once.dequantize(), rule.bits, rule.group_size)
+            assert torch.equal(again.scales, once.scales)
+            assert torch.equal(again.values, once.values)
     prompt = torch.tensor([[3, 4, 5]])
     assert torch.equal(tuned.model(prompt), quantize_policy(tuned, recipe).model(prompt))
 
@@ -56,7 +62,7 @@ def test_fine_tuning_brings_the_quantized_policy_nearer_and_is_reproducible(
     recipe = QuantRecipe.model_validate({"rules": RECIPES["one table"]})
     config = QatConfig(steps=60, rows=8, learning_rate=3e-3)
     before = policy.model.lm_head.weight.clone()
-    first, second = (finetune(policy, recipe, tiny_prompts[:32], config) for _ in range(2))
+    first, second = (finetune(policy, recipe, tiny_prompts[:32], config)[0] for _ in range(2))
     for ours, again in zip(first.model.parameters(), second.model.parameters(), strict=True):
         assert torch.equal(ours, again)
     assert torch.equal(policy.model.lm_head.weight, before)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,22 +14,27 @@ from safetensors.torch import load_file
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import ConfigError
 from edgekit.policy.activations import RoundingLinear, plain_inputs
-from edgekit.policy.checkpoint import load_policy
+from edgekit.policy.checkpoint import Policy, load_policy, save_policy, state_tensors
+from edgekit.policy.grid import FLOATS
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.reference import decode_batch
 from edgekit.policy.traits import ModelConfig
 from edgekit.quantize.grid import GridWeights, lies_on_grid
+from edgekit.quantize.qat import QatConfig, finetune
 from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.lookup import find_recipe
-from edgekit.recipes.quant_recipe import QuantRecipe
+from edgekit.recipes.quant_recipe import QuantRecipe, QuantRule
 from edgekit.tasks import get_task
 from edgekit.train.advantage import group_advantages
 from edgekit.train.batches import Sample, collate
 from edgekit.train.config import load_config
+from edgekit.train.health import findings_at_end
 from edgekit.train.loop import train
 from edgekit.train.loss import policy_gradient_loss, response_log_probs
 from edgekit.train.metrics import StepMetrics, read_metrics
+from edgekit.train.moved import MovedIntegers
 from edgekit.train.run_directory import read_run_config
+from edgekit.train.start import start_of, starting_policy, untrained_policy
 
 TASK = get_task("countdown")
 CLOUD = OracleCloud(TASK)
@@ -115,6 +121,10 @@ def test_a_run_on_a_grid_ends_in_its_own_artifact_and_resumes_bit_for_bit(recipe
     latent = load_file(whole / latents)["model.layers.0.mlp.up_proj.weight"]
     shown = policy.model.get_parameter("model.layers.0.mlp.up_proj.weight")
     assert 0 < float((latent - shown).detach().abs().max()) < 0.1
+    behind = load_policy(whole / "policy" / FLOATS)
+    assert behind.grid is None
+    assert torch.equal(latent, behind.model.get_parameter("model.layers.0.mlp.up_proj.weight"))
+    assert 0 < read_metrics(whole)[-1]["moved"] < 0.5
     # Not even a recipe that rounds by GPTQ needs calibration prompts any more: there is nothing left to round.
     quantized = quantize_policy(policy, rules)
     prompts = [policy.encode(problem.prompt) for problem in TASK.problems("validation", 24, 0)]
@@ -125,15 +135,60 @@ def test_a_run_on_a_grid_ends_in_its_own_artifact_and_resumes_bit_for_bit(recipe
 
 def test_a_run_may_start_from_a_policy_on_a_grid_on_another_one_or_in_floats(tmp_path: Path) -> None:
     first = tmp_path / "first"
-    train(load_config("quick", [*TINY, "steps=1", "quantize=executorch_int4"]), first, cloud=CLOUD)
+    slow = ["learning_rate=1e-9", "quantize=executorch_int4"]
+    train(load_config("quick", [*TINY, "steps=1", *slow]), first, cloud=CLOUD)
+    assert read_metrics(first)[-1]["moved"] == 0.0
+    assert [finding.kind for finding in findings_at_end(read_metrics(first), "gapg")] == ["unmoved"]
     base = f"base={first / 'policy'}"
     for name, settings in (("other", ["quantize=onnx_int4"]), ("floats", [])):
         run = tmp_path / name
         train(load_config("quick", [*TINY, "steps=1", base, *settings]), run, cloud=CLOUD)
+        assert ("moved" in read_metrics(run)[-1]) == (name == "other")
         policy = load_policy(run / "policy")
         rounds = any(isinstance(module, RoundingLinear) for module in policy.model.modules())
         assert (policy.grid is not None) == rounds == (name == "other")
         assert lies_on_grid(policy.model, find_recipe("onnx_int4", None).quantize) == (name == "other")
+
+
+def test_training_on_starts_from_the_floats_behind_a_fine_tuned_policy_if_they_are_kept_and_the_grid_is_its_own(
+    tiny_policy_folder: Path, tiny_prompts: list[str], tmp_path: Path
+) -> None:
+    recipe, folder = find_recipe("executorch_int4", None), tmp_path / "policy"
+    settings = QatConfig(steps=2, rows=4)
+    tuned, floats = finetune(load_policy(tiny_policy_folder), recipe.quantize, tiny_prompts[:4], settings)
+    save_policy(tuned, folder, floats)
+    on_grid, behind = state_tensors(tuned.model), state_tensors(floats)
+
+    def start(*settings: str) -> tuple[dict[str, torch.Tensor], Policy]:
+        config = load_config("quick", [f"base={folder}", *settings])
+        where, grid = start_of(config)
+        return state_tensors(starting_policy(config, where, grid).model), untrained_policy(config, where, grid)
+
+    def same(ours: dict[str, torch.Tensor], others: dict[str, torch.Tensor]) -> bool:
+        return ours.keys() == others.keys() and all(torch.equal(ours[name], others[name]) for name in ours)
+
+    weights, acting = start("quantize=executorch_int4")
+    assert same(weights, behind)
+    assert not same(behind, on_grid)
+    assert same(state_tensors(acting.model), on_grid)
+    tokens = torch.tensor([[3, 4, 5, 90, 7]])
+    assert torch.equal(acting.model(tokens), tuned.model(tokens))
+    for elsewhere in ([], ["quantize=onnx_int8"]):
+        assert same(start(*elsewhere)[0], on_grid)
+    shutil.rmtree(folder / FLOATS)
+    weights, acting = start("quantize=executorch_int4")
+    assert same(weights, on_grid)
+    assert same(state_tensors(acting.model), on_grid)
+
+
+def test_an_integer_has_moved_once_its_float_rounds_to_another_whatever_became_of_the_scale() -> None:
+    weight = torch.linspace(-7.0, 7.0, 64).view(2, 32)
+    rules = [QuantRule(match="*", bits=4, group_size=32), QuantRule(match="*", bits=8)]
+    integers = MovedIntegers([(weight, rules[0]), (weight.clone(), rules[1])])
+    weight[0] *= 4.0
+    assert integers.share() == 0.0
+    weight[1, 5] += 1.0
+    assert integers.share() == 1 / 128
 
 
 @pytest.mark.parametrize(

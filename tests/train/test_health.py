@@ -43,6 +43,7 @@ def test_a_run_that_learns_is_told_nothing() -> None:
         ("weak_base", 3, {"local_accuracy": 0.01}),
         ("dead_marker", 10, {"call_fraction": 0.0}),
         ("formless", 3, {"answered": 0.0}),
+        ("unmoved", 10, {"moved": 0.0}),
     ],
 )
 def test_what_goes_wrong_is_told_when_it_has_gone_on_long_enough_and_again_at_the_end(
@@ -53,6 +54,14 @@ def test_what_goes_wrong_is_told_when_it_has_gone_on_long_enough_and_again_at_th
     assert findings_now(run[:-1], "gapg") == []
     assert kinds(run) == [kind]
     assert kinds([*run, *steps(30)]) == ([] if kind == "idle" else [kind])  # what passed is not told again
+
+
+def test_a_grid_that_has_not_moved_at_the_end_is_told_of_however_short_the_run_and_one_that_moves_late_is_not() -> None:
+    assert kinds(steps(3, moved=0.0)) == ["unmoved"]
+    assert (
+        kinds([*steps(12, moved=0.0), {"step": 13, **GOOD, "moved": 1e-6}, {"step": 14, **GOOD, "moved": None}]) == []
+    )
+    assert kinds(steps(12, moved=0.0, grad_norm=0.0)) == ["idle"]
 
 
 def test_idle_steps_between_others_are_counted_at_the_end() -> None:

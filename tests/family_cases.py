@@ -38,6 +38,18 @@ GRANITE = {
     "residual_multiplier": 0.22,
     "logits_scaling": 3.0,
 }
+GRANITE4 = {
+    **GRANITE,
+    "rope_theta": 5000.0,
+    "attention_bias": True,
+    "tie_word_embeddings": True,
+    "shared_intermediate_size": 96,
+    "num_local_experts": 0,
+    "num_experts_per_tok": 0,
+    "layer_types": ["attention", "attention"],
+    "position_embedding_type": "rope",
+    "mamba_n_heads": 1,
+}
 GEMMA = {
     "num_hidden_layers": 3,
     "head_dim": 16,
@@ -97,6 +109,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "olmo2": ("Olmo2", {}),
     "olmo2 linear": ("Olmo2", {"rope_scaling": {"type": "linear", "factor": 2.0}, "attention_bias": True}),
     "granite": ("Granite", GRANITE),
+    "granitemoehybrid": ("GraniteMoeHybrid", GRANITE4),
 }  # fmt: skip
 
 

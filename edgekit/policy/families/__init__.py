@@ -11,7 +11,9 @@ from edgekit.policy.families.family import COMMON_DEFAULTS, Family
 from edgekit.policy.families.settings import Settings, refuse_quantized
 from edgekit.policy.traits import ModelConfig
 
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "gemma3_text", "olmo2", "granite")
+FAMILIES = (
+    "llama", "mistral", "qwen2", "qwen3", "smollm3", "phi3", "gemma3_text", "olmo2", "granite", "granitemoehybrid",
+)  # fmt: skip
 """Each is the name of a file here, and config.json's model_type."""
 EXPERTS = "its layers choose among experts, which no target here runs"
 STATE = "some of its layers carry a state of their own, not a KV cache"
@@ -28,7 +30,7 @@ REFUSED = {
     **dict.fromkeys(
         (
             "lfm2", "lfm2_moe", "qwen3_next", "qwen3_5", "qwen3_5_text", "mamba", "mamba2", "falcon_mamba", "jamba",
-            "falcon_h1", "granitemoehybrid", "nemotron_h", "zamba", "zamba2", "bamba", "recurrent_gemma", "rwkv",
+            "falcon_h1", "nemotron_h", "zamba", "zamba2", "bamba", "recurrent_gemma", "rwkv",
         ),
         STATE,
     ),

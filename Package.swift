@@ -5,8 +5,16 @@ import PackageDescription
 // left out, so that the core is built and tested there without fetching one.
 var products: [Product] = [.library(name: "EdgeCore", targets: ["EdgeCore"])]
 var runtimes: [Package.Dependency] = []
+
+// What an app's privacy report says of the core's calls; only Apple's systems have one.
+let privacy = "PrivacyInfo.xcprivacy"
+#if os(macOS)
+    let (left, packed): ([String], [Resource]) = ([], [.copy(privacy)])
+#else
+    let (left, packed): ([String], [Resource]) = ([privacy], [])
+#endif
 var targets: [Target] = [
-    .target(name: "EdgeCore", path: "ios_demo/Sources/EdgeCore"),
+    .target(name: "EdgeCore", path: "ios_demo/Sources/EdgeCore", exclude: left, resources: packed),
     .testTarget(name: "EdgeCoreTests", dependencies: ["EdgeCore"], path: "ios_demo/Tests/EdgeCoreTests"),
 ]
 

@@ -28,7 +28,7 @@ final class AppModel {
     var address = ""
     private(set) var bundles: [URL] = []
     private(set) var bundle: EdgeBundle?
-    private(set) var status = "Looking for a bundle."
+    private(set) var status = "Looking for a bundle.".localized
     private(set) var turns: [Turn] = []
     private(set) var isBusy = false
     private(set) var progress: Double?
@@ -55,7 +55,7 @@ final class AppModel {
         watch()
         bundles = ModelLoader.folders()
         guard let first = bundles.first(where: { $0.lastPathComponent == settings.bundle }) ?? bundles.first else {
-            status = "no bundle: none found. The app has nothing to run. Download one, or run edgekit demo ios BUNDLE."
+            status = "no bundle: none found. Download one, or run edgekit demo ios BUNDLE.".localized
             return
         }
         if session == nil { await open(first) }
@@ -65,7 +65,7 @@ final class AppModel {
     func open(_ folder: URL) async {
         isBusy = true
         defer { isBusy = false }
-        status = "Checking \(folder.lastPathComponent)."
+        status = "Checking".localized + " \(folder.lastPathComponent)"
         (session, bundle, cases, report) = (nil, nil, [], nil)
         do {
             let opened = try await Task.detached { try EdgeBundle.open(folder, memory: Self.memory) }.value
@@ -82,7 +82,7 @@ final class AppModel {
         let need = MemoryNeed(bundle.manifest)
         let name = bundle.folder.lastPathComponent
         if let free = FreeMemory.bytes {
-            status = "Loading \(name): it \(need.against(free))."
+            status = "Loading".localized + " \(name): " + need.sentence(free)
             try need.check(free)
         }
         session = HybridSession(
@@ -93,7 +93,7 @@ final class AppModel {
     }
 
     /// Takes over changed settings. A bad address leaves the device as it is, without a cloud.
-    func apply(saying done: String? = "Settings taken over.") async {
+    func apply(saying done: String? = "Settings taken over.".localized) async {
         budget = settings.budget()
         let rules = HandOffRules(consent: settings.consent, log: Self.log.append)
         do {
@@ -106,7 +106,7 @@ final class AppModel {
         }
     }
 
-    /// Answers the prompt on the screen.
+    /// Answers the prompt on the screen, by the settings as they are now.
     func ask() async {
         guard let bundle, !isBusy, !prompt.isEmpty else { return }
         isBusy = true
@@ -116,9 +116,10 @@ final class AppModel {
         let reader = Task { for await event in events { show(event) } }
         self.screen = screen
         do {
-            if session == nil { try await load(bundle) }
-            guard let session else { return }
             let running = Task { [prompt] in
+                if session == nil { try await load(bundle) }
+                await apply(saying: nil)
+                guard let session else { return }
                 let answer = try await session.ask(prompt, Screen(events: screen))
                 screen.yield(.answered(answer))
             }
@@ -170,14 +171,17 @@ final class AppModel {
         let (events, screen) = AsyncStream.makeStream(of: CaseReport.self)
         let reader = Task { for await item in events { cases.append(item) } }
         do {
-            if session == nil { try await load(bundle) }
-            if let made = try await session?.selfTest(
-                device: .current(), app: .current(), onCase: { screen.yield($0) })
-            {
+            let running = Task {
+                if session == nil { try await load(bundle) }
+                let made = try await session?.selfTest(
+                    device: .current(), app: .current(), onCase: { screen.yield($0) })
+                guard let made else { return }
                 let url = URL.temporaryDirectory.appending(path: "device-report.json")
                 try Data(made.json().utf8).write(to: url)
                 report = url
             }
+            self.running = running
+            try await running.value
         } catch {
             status = line(for: error)
         }
@@ -241,6 +245,16 @@ final class AppModel {
         _ = NotificationCenter.default.addObserver(forName: name, object: nil, queue: .main) { [weak self] _ in
             MainActor.assumeIsolated { if let self { react(self) } }
         }
+    }
+}
+
+extension MemoryNeed {
+    /// What it needs beside what there is, in the user's language.
+    fileprivate func sentence(_ freeBytes: Int) -> String {
+        let bytes = [artifactBytes + cacheBytes, artifactBytes, cacheBytes, freeBytes]
+        let mb = bytes.map { $0 / 1_000_000 }
+        let words = "needs %ld MB (%ld of weights, %ld for %ld tokens), %ld MB are free".localized
+        return String(format: words, mb[0], mb[1], mb[2], contextLength, mb[3])
     }
 }
 

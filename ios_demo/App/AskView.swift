@@ -21,8 +21,7 @@ struct AskView: View {
                 }
                 ForEach(model.turns.reversed(), id: \.id) { TurnSection(turn: $0) }
                 Section("Budget") {
-                    let left = "\(model.budget.left) of \(model.budget.allowed) in \(model.budget.window) prompts"
-                    LabeledContent("Calls left", value: left)
+                    LabeledContent("Calls left", value: callsLeft)
                 }
             }
             .navigationTitle("edgekit")
@@ -31,9 +30,19 @@ struct AskView: View {
                 Button("Always to this server") { model.reply(true, always: true) }
                 Button("Keep it here", role: .cancel) { model.reply(false) }
             } message: { request in
-                Text("\(request.request.prompt)\n\nIt goes to \(request.request.server).")
+                Text(words(of: request.request))
             }
         }
+    }
+
+    private var callsLeft: String {
+        let budget = model.budget
+        return String(format: "%ld of %ld in %ld prompts".localized, budget.left, budget.allowed, budget.window)
+    }
+
+    /// As they are: a text that is no literal is neither looked up nor taken for Markdown.
+    private func words(of request: CloudRequest) -> String {
+        "\(request.prompt)\n\n" + "It goes to".localized + " \(request.server) (\(request.model))."
     }
 
     private var isAsked: Binding<Bool> {
@@ -50,7 +59,7 @@ private struct TurnSection: View {
         Section(turn.prompt) {
             if !turn.shown.isEmpty {
                 Text(AttributedString.of(turn.shown)).monospaced().textSelection(.enabled)
-                    .accessibilityLabel("Answer: \(turn.shown)")
+                    .accessibilityLabel("Answer".localized + ": \(turn.shown)")
                     .accessibilityAddTraits(.updatesFrequently)
             }
             if let failure = turn.failure { Text(failure).foregroundStyle(.red) }

@@ -11,6 +11,7 @@ struct SelfTestView: View {
                 Section {
                     Button(model.isBusy ? "Working" : "Run") { Task { await model.runSelfTest() } }
                         .disabled(model.isBusy || model.bundle == nil)
+                    if model.isBusy { Button("Stop") { model.stop() } }
                     if let report = model.report { ShareLink("Export the report", item: report) }
                 } footer: {
                     Text(summary)
@@ -29,7 +30,7 @@ struct SelfTestView: View {
     }
 
     private func describe(_ decision: Decision) -> String {
-        "\(decision.route.rawValue), \(decision.reason), \(decision.answer ?? "no answer")"
+        "\(decision.route.rawValue), \(decision.reason), \(decision.answer ?? "no answer".localized)"
     }
 
     private var summary: String {

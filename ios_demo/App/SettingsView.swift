@@ -3,6 +3,7 @@ import SwiftUI
 
 /// Bundle, cloud and budget.
 struct SettingsView: View {
+    private static let most = "At most %ld %% of the last 20 prompts leave this phone."
     @Bindable var model: AppModel
 
     var body: some View {
@@ -38,7 +39,7 @@ struct SettingsView: View {
                 .textInputAutocapitalization(.never)
                 Section("Budget") {
                     Slider(value: $settings.share, in: 0...1, step: 0.05) { Text("Share") }
-                    Text("At most \(Int((settings.share * 100).rounded())) % of the last 20 prompts leave this phone.")
+                    Text(String(format: Self.most.localized, Int((settings.share * 100).rounded())))
                 }
                 Section {
                     Button("Apply") { Task { await model.apply() } }

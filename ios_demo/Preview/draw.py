@@ -119,6 +119,13 @@ def steps(kept: str, called: str, address: str) -> list[tuple[str, ...]]:
         ("await", "text", "the cloud"),
         ("await", "button", "Ask"),
         ("draw", "handed_off.html"),
+        ("tab", "Settings"),
+        ("press", "Never send"),  # holds from now on, Apply or not
+        ("tab", "Ask"),
+        ("press", "Ask"),
+        ("await", "text", "you kept the prompt here"),
+        ("await", "button", "Ask"),
+        ("draw", "never.html"),
         ("tab", "Self-test"),
         ("press", "Run"),
         ("await", "button", "Export the report"),

@@ -112,6 +112,10 @@ def test_the_screens_show_what_the_core_decided(tmp_path: Path) -> None:
     assert f'aria-label="Answer: {shown["Answer"]}"' in (out / "handed_off.html").read_text()
     assert shown["Calls left"] == "5 of 6 in 20 prompts"
 
+    shown = dict(rows(out / "never.html"))
+    assert (shown["Side"], shown["Why"]) == ("this phone", "you kept the prompt here")
+    assert shown["Calls left"] == "5 of 6 in 20 prompts"
+
     found = dict(rows(out / "self_test.html"))
     assert found == {told(case): "MISMATCH" if case.id == wrong else "MATCH" for case in cases}
     assert texts(out / "self_test.html", "footer") == [f"{len(cases) - 1} MATCH, 1 MISMATCH"]

@@ -14,6 +14,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from edgekit.bundle.load import open_bundle
@@ -127,6 +128,26 @@ def test_every_string_is_there_in_both_languages_with_the_same_places() -> None:
     used = {name for path in (ANDROID / "app/src/main").rglob("*.kt")
             for name in re.findall(r"R\.string\.(\w+)", path.read_text())}  # fmt: skip
     assert used == set(found[0])
+
+
+def test_the_workflow_builds_the_app_and_the_libraries_with_the_wrapper_s_gradle() -> None:
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/android.yml").read_text())["jobs"].values()
+    wrapper = (ANDROID / "gradle/wrapper/gradle-wrapper.properties").read_text()
+    (version,) = [step["with"]["gradle-version"] for step in job["steps"] if "setup-gradle" in step.get("uses", "")]
+    assert f"gradle-{version}-bin.zip" in wrapper
+    (command,) = [step["run"].split() for step in job["steps"] if "run" in step]
+    assert command[:3] == ["gradle", "-p", ANDROID.name]
+    assert {"check", "assembleDebug", "publishToMavenLocal"} <= set(command)
+
+
+def test_a_model_s_files_lie_uncompressed_in_the_app() -> None:
+    (listed,) = re.findall(r"noCompress \+= listOf\((.*?)\)", (ANDROID / "app/build.gradle.kts").read_text())
+    assert {"onnx", "onnx_data", "data", "pte"} <= set(re.findall(r'"(\w+)"', listed))
+    manifest = ElementTree.parse(ANDROID / "app/src/main/AndroidManifest.xml")
+    (application,) = manifest.iter("application")
+    own = "{http://schemas.android.com/apk/res/android}"
+    assert application.get(f"{own}largeHeap") == "true"
+    assert application.get(f"{own}allowBackup") == "false"  # the key and the log stay on the phone
 
 
 def test_gradlew_says_how_to_get_the_jar_that_is_not_in_the_repository(tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ import subprocess
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 IOS = ROOT / "ios_demo"
@@ -25,6 +27,21 @@ SHARED = {
     "PreTokenizer", "Replay", "RoutingDecoder", "RoutingSpec", "SelfTest", "TextNormalizer", "TokenTable", "Tokenizer",
     "TokenizerFile", "Utf8Decoder", "Vocabulary",
 }  # fmt: skip
+# Apple's "required reason" calls, by the category that a privacy manifest names.
+NEEDS_A_REASON = {
+    "ActiveKeyboards": r"\bactiveInputModes\b",
+    "DiskSpace": r"\b(systemFreeSize|systemSize|volume\w*Capacity\w*|statfs|statvfs)\b",
+    "FileTimestamp": r"\b(creationDate|modificationDate|content\w+Date\w*|f?stat)\b",
+    "SystemBootTime": r"\b(systemUptime|mach_absolute_time|uptimeNanoseconds)\b",
+    "UserDefaults": r"\bUserDefaults\b",
+}
+# What a view shows: a literal, or the two of a choice.
+SHOWN = re.compile(
+    r"\b(?:Button|LabeledContent|Tab|Section|Picker|SecureField|TextField|Text|ShareLink|alert|navigationTitle|accessibilityLabel)"
+    r'\((?:[\w.]+ \? )?"((?:[^"\\]|\\.)*)"(?: : "([^"]*)")?'
+)
+VALUE = re.compile(r"\\\((?:[^()]|\([^()]*\))*\)")
+NEUTRAL = {"MATCH", "MISMATCH", "edgekit", "https://host/bundle", "https://host/v1"}
 
 
 def test_the_core_mirrors_kotlins_file_for_file() -> None:
@@ -82,6 +99,31 @@ def test_the_app_declares_what_it_needs_of_the_system() -> None:
         assert (IOS / "App" / name).exists()
 
 
+@pytest.mark.parametrize(("manifest", "sources"), [("App", ("App", "Sources")), (CORE, ("Sources/EdgeCore",))])
+def test_a_privacy_manifest_gives_a_reason_for_every_call_that_needs_one(
+    manifest: str | Path, sources: tuple[str, ...]
+) -> None:
+    text = "".join(path.read_text() for folder in sources for path in (IOS / folder).rglob("*.swift"))
+    called = {kind for kind, calls in NEEDS_A_REASON.items() if re.search(calls, text)}
+    entries = plistlib.loads((IOS / manifest / "PrivacyInfo.xcprivacy").read_bytes())["NSPrivacyAccessedAPITypes"]
+    reasons = {entry["NSPrivacyAccessedAPIType"]: entry["NSPrivacyAccessedAPITypeReasons"] for entry in entries}
+    assert set(reasons) == {f"NSPrivacyAccessedAPICategory{kind}" for kind in called}
+    assert all(reasons.values())
+
+
+def test_the_workflow_builds_the_app_by_a_scheme_that_is_there() -> None:
+    jobs = yaml.safe_load((ROOT / ".github/workflows/macos.yml").read_text())["jobs"]
+    commands = [step["run"] for step in jobs["swift"]["steps"] if "run" in step]
+    assert "swift test" in commands
+    (build,) = [command.split() for command in commands if command.startswith("xcodebuild build ")]
+    project = ROOT / build[build.index("-project") + 1]
+    scheme = project / "xcshareddata" / "xcschemes" / f"{build[build.index('-scheme') + 1]}.xcscheme"
+    targets = {item.get("BlueprintIdentifier") for item in ElementTree.parse(scheme).iter("BuildableReference")}
+    objects = (project / "project.pbxproj").read_text()
+    (target,) = re.findall(r"(\w{24}) /\* \w+ \*/ = \{isa = PBXNativeTarget;", objects)
+    assert targets == {target}
+
+
 def test_the_xcode_project_holds_every_source_and_nothing_that_is_not_there() -> None:
     text = (IOS / "App" / "EdgekitDemo.xcodeproj" / "project.pbxproj").read_text()
     there = {path.name for path in (IOS / "App").glob("*.swift")}
@@ -96,8 +138,21 @@ def test_every_translated_string_is_one_of_the_screens_and_every_label_is_transl
     catalog = json.loads((IOS / "App" / "Localizable.xcstrings").read_text())["strings"]
     views = "".join(path.read_text() for path in (IOS / "App").glob("*.swift"))
     assert [key for key in catalog if f'"{key}"' not in views] == []
-    labels = re.findall(r'(?:Button|LabeledContent|Tab|Section|Picker|SecureField)\("([^"\\]+)"', views)
-    assert set(labels) - set(catalog) == set()
+    literals = [text for first, second in SHOWN.findall(views) for text in (first, second) if text]
+    labels = {text for text in literals if "\\(" not in text} | set(re.findall(r'"([^"\\]+)"\.localized', views))
+    assert len(labels) > 40
+    assert labels - set(catalog) - NEUTRAL == set()
+    # Words around a value are no key of the catalog: they are formatted, or put together of what is translated.
+    mixed = [text for text in literals if "\\(" in text] + re.findall(r'status = "([^"]*)"(?!\.localized)', views)
+    assert [text for text in mixed if re.search(r"[A-Za-z]", VALUE.sub("", text))] == []
+
+
+def test_a_translation_has_the_places_of_its_original() -> None:
+    catalog = json.loads((IOS / "App" / "Localizable.xcstrings").read_text())["strings"]
+    for key, entry in catalog.items():
+        german = entry["localizations"]["de"]["stringUnit"]
+        assert german["state"] == "translated"
+        assert re.findall(r"%(?:ld|%)", german["value"]) == re.findall(r"%(?:ld|%)", key)
 
 
 def test_no_signing_identity_and_no_bundle_is_committed() -> None:

@@ -2,6 +2,7 @@ package android.content
 
 import android.app.ActivityManager
 import android.net.ConnectivityManager
+import androidx.compose.ui.res.stringResource
 import java.io.File
 import java.io.InputStream
 import java.io.OutputStream
@@ -63,6 +64,8 @@ open class Context(private val folder: File) {
     val contentResolver = ContentResolver()
     val filesDir: File get() = File(folder, "private").apply { mkdirs() }
     private val preferences = HashMap<String, SharedPreferences>()
+
+    fun getString(id: String, vararg arguments: Any): String = stringResource(id, *arguments)
 
     fun getExternalFilesDir(type: String?): File? = File(folder, type ?: "files")
 

@@ -46,7 +46,7 @@ public struct BundleDownload: Sendable {
     public func run(onProgress: (Int, Int) -> Void = { _, _ in }) async throws -> URL {
         do {
             let manifest = try await manifest()
-            let whole = manifest.files.values.reduce(0) { $0 + $1.size }
+            let whole = claimedBytes(manifest.files.values.reduce(0) { $0 + Double($1.size) })
             var done = 0
             for (name, entry) in manifest.files.sorted(by: { $0.key < $1.key }) {
                 let before = done
@@ -83,7 +83,7 @@ public struct BundleDownload: Sendable {
             try bytes.write(to: file)
         }
         let manifest = try BundleManifest.read(partial)
-        let missing = manifest.files.reduce(0) { $0 + $1.value.size - present($1.key) }
+        let missing = claimedBytes(manifest.files.reduce(0) { $0 + Double($1.value.size - present($1.key)) })
         let free = try FileManager.default.attributesOfFileSystem(forPath: partial.path)[.systemFreeSize] as? NSNumber
         if let free, missing > free.intValue {
             let why = "It needs \(missing / 1_000_000 + 1) MB more, \(free.intValue / 1_000_000) MB are free"

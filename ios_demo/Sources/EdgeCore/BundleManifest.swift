@@ -18,6 +18,9 @@ public struct FileEntry: Sendable, Equatable {
     }
 }
 
+/// A size that a stranger's numbers come to, which 64 bits may not hold: there it is more than any device has.
+func claimedBytes(_ size: Double) -> Int { Int(min(size, 1e18)) }
+
 /// What a runtime must know of the model, and what it needs of memory; bundles made early lack the latter.
 public struct ModelFacts: Sendable, Equatable {
     public let vocabSize: Int

@@ -74,9 +74,13 @@ public final class PauseGate: @unchecked Sendable {
         }
     }
 
-    /// Returns once it is open.
+    private static let look = 0.1
+
+    /// Returns once it is open, or its task is cancelled.
     func pass() {
-        changed.withLock { while isClosed { changed.wait() } }
+        changed.withLock {
+            while isClosed, !Task.isCancelled { _ = changed.wait(until: Date(timeIntervalSinceNow: Self.look)) }
+        }
     }
 }
 

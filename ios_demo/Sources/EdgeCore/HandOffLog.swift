@@ -15,6 +15,12 @@ public struct HandOffLog: Sendable {
             "at_ms": .number((Date().timeIntervalSince1970 * 1000).rounded()), "server": .string(request.server),
         ]
         let text = Json.object(request.body.merging(facts) { $1 }).write()
+        let size = try? FileManager.default.attributesOfItem(atPath: file.path)[.size] as? NSNumber
+        if let size, size.intValue > Self.mostBytes {
+            let old = file.appendingPathExtension("old")
+            try? FileManager.default.removeItem(at: old)
+            try FileManager.default.moveItem(at: file, to: old)
+        }
         if !FileManager.default.fileExists(atPath: file.path) {
             let folder = file.deletingLastPathComponent()
             try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
@@ -22,7 +28,7 @@ public struct HandOffLog: Sendable {
         }
         let handle = try FileHandle(forWritingTo: file)
         defer { try? handle.close() }
-        if try handle.seekToEnd() > Self.mostBytes { try handle.truncate(atOffset: 0) }
+        try handle.seekToEnd()
         try handle.write(contentsOf: Data((text + "\n").utf8))
     }
 }

@@ -198,6 +198,7 @@ public actor HybridSession {
             let spent = "budget spent: \(budget.allowed) of \(budget.window) prompts"
             throw NotSent(reason: "budget", notice: "\(spent). The device answers. Raise it or wait.")
         }
+        try checkNotStopped()
         let request = cloud.request(rules.redact(prompt))
         if rules.consent == .ask, await !mayLeave(request) {
             let notice = "not sent: \(cloud.name). You kept the prompt here. The device answers."

@@ -8,9 +8,11 @@ public struct MemoryNeed: Sendable, Equatable {
     public init(_ manifest: BundleManifest) {
         let model = manifest.model
         // Weights may lie beside the artifact, under its name with more behind it.
-        artifactBytes = manifest.files.filter { $0.key.hasPrefix(manifest.artifact) }.values.reduce(0) { $0 + $1.size }
-        let width = (model.keyValueHeads ?? 1) * (model.headDim ?? model.hiddenSize)
-        cacheBytes = 2 * model.layers * width * model.contextLength * (manifest.isHalf ? 2 : 4)
+        let weights = manifest.files.filter { $0.key.hasPrefix(manifest.artifact) }.values
+        artifactBytes = claimedBytes(weights.reduce(0) { $0 + Double($1.size) })
+        let width = Double(model.keyValueHeads ?? 1) * Double(model.headDim ?? model.hiddenSize)
+        let token = 2 * Double(model.layers) * width * (manifest.isHalf ? 2 : 4)
+        cacheBytes = claimedBytes(token * Double(model.contextLength))
         contextLength = model.contextLength
     }
 

@@ -16,6 +16,8 @@ public final class OnnxStepModel: StepModel {
 
     public static func open(_ bundle: EdgeBundle) throws -> sending OnnxStepModel {
         do {
+            // Its caches are as large as the manifest says; what no phone has, Foundation ends the app for.
+            try MemoryNeed(bundle.manifest).check(Int(clamping: ProcessInfo.processInfo.physicalMemory))
             let model = try OnnxStepModel(bundle.artifact, bundle.manifest.model)
             try bundle.manifest.runtime.check(model.runtime)
             return model

@@ -101,6 +101,16 @@ final class BundleTests: XCTestCase {
         }
     }
 
+    func testSizesBeyondWhat64BitsHoldAreMoreThanAnyDeviceHas() throws {
+        let claims = #""context_length":16777216,"layers":65536,"key_value_heads":65536,"head_dim":16777216"#
+        try manifest {
+            $0.replacingOccurrences(of: #""context_length":128"#, with: claims)
+                .replacingOccurrences(of: #""layers":1,"#, with: "")
+        }
+        let need = MemoryNeed(try BundleManifest.read(folder))
+        XCTAssertThrowsError(try need.check(1 << 40)) { XCTAssertTrue(line(for: $0).contains("too large")) }
+    }
+
     func testARuntimeOlderThanItsOldestIsRefusedBeforeItLoads() throws {
         let needs = RuntimeFacts(name: "onnxruntime", version: "1.31.1", oldest: "1.23")
         for version in ["1.23.0", "1.24.2", "2.0", "as linked"] {

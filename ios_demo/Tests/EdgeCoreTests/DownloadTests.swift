@@ -52,6 +52,17 @@ final class DownloadTests: XCTestCase {
         _ = try EdgeBundle.open(folder)  // what goes beyond a file's size is not kept
     }
 
+    func testSizesThatNoPhoneHasRoomForAreRefusedBeforeAFileIsAskedFor() async throws {
+        let huge = #"{"sha256":"\#(String(repeating: "0", count: 64))","size":281474976710656}"#
+        let files = (0..<33_000).map { "\"m\($0)\":\(huge)" }.joined(separator: ",")
+        let shelf = Shelf(bundle) { name, data in
+            let text = String(decoding: data, as: UTF8.self)
+            return name != "manifest.json" ? data : Data(text.replacingOccurrences(of: "\"files\":{", with: "\"files\":{\(files),").utf8)
+        }
+        await refused(.deviceFailed) { try await self.download(shelf) }
+        XCTAssertEqual(shelf.asked.map(\.name), ["manifest.json"])
+    }
+
     func testAddressesInTheClearAndNamesOutsideAreRefused() async throws {
         for address in ["http://example.com/b", "file:///etc", "", "example.com"] {
             XCTAssertThrowsError(try BundleDownload(address: address, folder: folder))

@@ -97,6 +97,42 @@ final class HybridSessionTests: XCTestCase {
         XCTAssertEqual(answer.answer, "4")
     }
 
+    func testOffTheScreenAPromptIsStillStopped() async throws {
+        let gate = PauseGate()
+        gate.close()
+        let session = HybridSession(bundle: try EdgeBundle.open(folder), model: Self.script(false), gate: gate)
+        let asking = Task { try await session.answer("3 7 -> 10") }
+        asking.cancel()
+        let ended = await asking.result
+        XCTAssertThrowsError(try ended.get()) { error in XCTAssertEqual((error as? EdgeError)?.kind, .stopped) }
+    }
+
+    func testNobodyIsAskedToSendAStoppedPrompt() async throws {
+        let cloud = FakeCloud()
+        let session = HybridSession(
+            bundle: try EdgeBundle.open(folder), model: CancelsItself(), cloud: cloud,
+            budget: try CloudBudget(share: 1), isOnline: { true },
+            mayLeave: { _ in
+                XCTFail("the user was asked")
+                return true
+            })
+        let asking = Task { try await session.answer("3 7 -> 10") }
+        let ended = await asking.result
+        XCTAssertThrowsError(try ended.get()) { error in XCTAssertEqual((error as? EdgeError)?.kind, .stopped) }
+        XCTAssertEqual(cloud.asked, 0)
+    }
+
+    func testALongLogBeginsAnewAndTheOneBeforeIsKept() throws {
+        let file = folder.deletingLastPathComponent().appendingPathComponent(UUID().uuidString)
+        let old = file.appendingPathExtension("old")
+        defer { for url in [file, old] { try? FileManager.default.removeItem(at: url) } }
+        try Data(repeating: UInt8(ascii: "x"), count: 1_100_000).write(to: file)
+        try Data("older".utf8).write(to: old)
+        try HandOffLog(file).append(FakeCloud().request("a"))
+        XCTAssertEqual(try Data(contentsOf: old).count, 1_100_000)
+        XCTAssertEqual(try String(contentsOf: file, encoding: .utf8).split(separator: "\n").count, 1)
+    }
+
     func testWhereACallMayNotOrCannotLeaveTheDeviceAnswersAndSaysWhy() async throws {
         let unwilling = FakeCloud()
         let cases = [
@@ -349,6 +385,21 @@ private final class Broken: StepModel {
     func prefill(_ tokenIds: [Int]) throws -> [Float] { try step() }
 
     func decode(_ tokenId: Int) throws -> [Float] { try step() }
+}
+
+/// Wants to call, and its task is cancelled meanwhile.
+private final class CancelsItself: StepModel {
+    let contextLength = 128
+    let runtime = RuntimeFacts(name: "cancels", version: "1")
+
+    func reset() {}
+
+    func prefill(_ tokenIds: [Int]) -> [Float] {
+        withUnsafeCurrentTask { $0?.cancel() }
+        return (0..<672).map { $0 == 660 ? 9 : 0 }
+    }
+
+    func decode(_ tokenId: Int) -> [Float] { [] }
 }
 
 /// Notes how many tokens it is given at a time.

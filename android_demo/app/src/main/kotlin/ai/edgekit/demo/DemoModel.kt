@@ -112,12 +112,11 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
     }
 
     /** Fetch the bundle at [address], going on where the last try stopped, and run it. */
-    fun download(address: String) = work {
-        stop = StopSignal()
+    fun download(address: String) = stoppable { signal ->
         progress = 0f
         try {
             val folder = shelf.folderFor(address)
-            BundleDownload(address, folder).run(stop) { done, whole -> progress = done.toFloat() / maxOf(whole, 1) }
+            BundleDownload(address, folder).run(signal) { done, whole -> progress = done.toFloat() / maxOf(whole, 1) }
             list()
             load(folder)
             settings.bundle = folder.name
@@ -130,13 +129,12 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
     fun ask(prompt: String) {
         val turn = Turn(prompt)
         turns.add(turn)
-        work {
-            stop = StopSignal()
+        stoppable { signal ->
             val rules = HandOffRules(settings.consent, log = log::append)
             try {
                 val session =
                     HybridSession(openedBundle(), openedModel(), cloud(), budget, rules, ::isOnline, ::askConsent)
-                val answer = session.ask(prompt, turn, stop)
+                val answer = session.ask(prompt, turn, signal)
                 turn.memoryMb = Debug.getPss() / KB_A_MB
                 turn.answer = answer
             } catch (failure: EdgekitException) {
@@ -163,10 +161,10 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
     }
 
     /** Replay the bundle's conformance cases; the report also goes to a file that `adb pull` reaches. */
-    fun runSelfTest() = work {
+    fun runSelfTest() = stoppable { signal ->
         cases.clear()
         report = null
-        val replayed = SelfTest(openedBundle(), openedModel()).run(cases::add)
+        val replayed = SelfTest(openedBundle(), openedModel()).run(signal, cases::add)
         val device = DeviceFacts("${Build.MANUFACTURER} ${Build.MODEL}", "Android ${Build.VERSION.RELEASE}")
         val app = AppFacts(BuildConfig.APPLICATION_ID, BuildConfig.VERSION_NAME)
         val made = DeviceReport(openedBundle().manifest, device, app, openedModel().runtime, replayed)
@@ -194,10 +192,7 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
 
     /** The system is short of memory, and the user elsewhere: the model goes, and comes back with the next prompt. */
     fun release() {
-        worker.execute {
-            model?.close()
-            model = null
-        }
+        worker.execute { attempt(::close) }
     }
 
     override fun onCleared() {
@@ -211,20 +206,36 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
         isBusy = true
         worker.execute {
             error = null
-            try {
-                task()
-            } catch (failure: Exception) {
-                tell(failure)
-            } catch (failure: OutOfMemoryError) {
-                tell(failure)
-            } catch (failure: LinkageError) {
-                tell(failure)
-            }
+            attempt(task)
             isBusy = false
         }
     }
 
+    /** [work] that ends at its next step once the user stops it, from the tap on. */
+    private fun stoppable(task: (StopSignal) -> Unit) {
+        val signal = StopSignal().also { stop = it }
+        work { task(signal) }
+    }
+
     /** Whatever fails is one line on the screen, and the app goes on. */
+    private fun attempt(task: () -> Unit) {
+        try {
+            task()
+        } catch (failure: Exception) {
+            tell(failure)
+        } catch (failure: OutOfMemoryError) {
+            tell(failure)
+        } catch (failure: LinkageError) {
+            tell(failure)
+        }
+    }
+
+    private fun close() {
+        val closing = model
+        model = null
+        closing?.close()
+    }
+
     private fun tell(failure: Throwable) {
         val told = deviceFailed(failure)
         if (told.kind != ErrorKind.STOPPED) error = told.line
@@ -236,8 +247,7 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
     }
 
     private fun load(folder: File) {
-        model?.close()
-        model = null
+        close()
         bundle = null
         title = folder.name
         val checked = CheckMemory(File(getApplication<Application>().filesDir, "checked-bundles.json"))
@@ -253,12 +263,19 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
         val memory = ActivityManager.MemoryInfo()
         getApplication<Application>().getSystemService(ActivityManager::class.java).getMemoryInfo(memory)
         val need = MemoryNeed.of(opened.manifest)
-        title = "${opened.folder.name} ${need.against(memory.availMem)}"
+        title = "${opened.folder.name}: ${sentence(need, memory.availMem)}"
         need.check(memory.availMem)
         openModel(opened).also {
             model = it
             title = "${opened.manifest.recipeName} · ${it.runtime.name} ${it.runtime.version}"
         }
+    }
+
+    /** What [need] is beside what there is, in the user's language. */
+    private fun sentence(need: MemoryNeed, freeBytes: Long): String {
+        val bytes = listOf(need.artifactBytes + need.cacheBytes, need.artifactBytes, need.cacheBytes, freeBytes)
+        val (all, weights, caches, free) = bytes.map { it / MB }
+        return getApplication<Application>().getString(R.string.needs, all, weights, caches, need.contextLength, free)
     }
 
     /** Asked on the worker, answered on the main thread by [confirm]; who does not answer in time refuses. */
@@ -285,5 +302,6 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
         const val REPORT = "device-report.json"
         private const val CONSENT_S = 120L
         private const val KB_A_MB = 1024L
+        private const val MB = 1_000_000L
     }
 }

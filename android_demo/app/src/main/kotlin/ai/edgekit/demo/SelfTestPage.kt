@@ -11,6 +11,7 @@ import androidx.compose.foundation.lazy.items
 import androidx.compose.material3.Button
 import androidx.compose.material3.MaterialTheme
 import androidx.compose.material3.Text
+import androidx.compose.material3.TextButton
 import androidx.compose.runtime.Composable
 import androidx.compose.ui.platform.LocalContext
 import androidx.compose.ui.res.stringResource
@@ -34,6 +35,7 @@ fun SelfTestPage(model: DemoModel) {
                 Text(stringResource(R.string.save_report))
             }
         }
+        if (model.isBusy) TextButton(onClick = model::stop) { Text(stringResource(R.string.stop)) }
         val matched = model.cases.count { it.matches }
         Text(stringResource(R.string.matched, matched, model.cases.size - matched))
         LazyColumn(verticalArrangement = Arrangement.spacedBy(4.dp)) {

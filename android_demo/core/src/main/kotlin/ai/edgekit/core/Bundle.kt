@@ -1,7 +1,10 @@
 package ai.edgekit.core
 
 import java.io.File
+import java.io.IOException
+import java.io.UncheckedIOException
 import java.nio.file.Files
+import java.nio.file.InvalidPathException
 import java.nio.file.LinkOption
 
 /** An opened bundle: every file was the one its manifest names when it was opened. */
@@ -35,7 +38,20 @@ public class Bundle private constructor(
          *
          * Throws [EdgekitException] for anything that is not a whole, unchanged bundle this app can read.
          */
-        public fun open(folder: File, memory: CheckMemory? = null): Bundle {
+        public fun open(folder: File, memory: CheckMemory? = null): Bundle = try {
+            opened(folder, memory)
+        } catch (error: IOException) {
+            throw unreadable(folder, error)
+        } catch (error: UncheckedIOException) {
+            throw unreadable(folder, error)
+        } catch (error: InvalidPathException) { // a name that this system's files cannot have
+            throw unreadable(folder, error)
+        }
+
+        private fun unreadable(folder: File, error: Exception) =
+            EdgekitException("unreadable bundle: $folder. ${error.message}. Copy it again.", ErrorKind.DAMAGED)
+
+        private fun opened(folder: File, memory: CheckMemory?): Bundle {
             val manifest = BundleManifest.read(folder)
             val faults = faults(folder, manifest, memory)
             if (faults.isNotEmpty()) {

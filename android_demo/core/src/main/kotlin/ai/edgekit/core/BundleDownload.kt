@@ -41,7 +41,7 @@ public class BundleDownload(address: String, private val folder: File, private v
      */
     public fun run(stop: StopSignal = StopSignal(), onProgress: (Long, Long) -> Unit = { _, _ -> }): File = try {
         val manifest = manifest()
-        val whole = manifest.files.values.sumOf { it.size }
+        val whole = claimedBytes(manifest.files.values.sumOf { it.size.toDouble() })
         var done = 0L
         for ((name, entry) in manifest.files.toSortedMap()) {
             val before = done
@@ -70,7 +70,7 @@ public class BundleDownload(address: String, private val folder: File, private v
             file.writeBytes(bytes)
         }
         val manifest = BundleManifest.read(partial)
-        val missing = manifest.files.entries.sumOf { (name, entry) -> entry.size - present(name) }
+        val missing = claimedBytes(manifest.files.entries.sumOf { (name, entry) -> (entry.size - present(name)).toDouble() })
         if (missing > partial.usableSpace) {
             val why = "It needs ${missing / MB + 1} MB more, ${partial.usableSpace / MB} MB are free"
             throw EdgekitException("no room: $base. $why. Delete something.", ErrorKind.DEVICE_FAILED)

@@ -40,6 +40,9 @@ public data class ModelFacts(
 /** Files and models are smaller than this. */
 private const val LARGEST = 1L shl 48
 
+/** A size that a stranger's numbers come to, which 64 bits may not hold: there it is more than any device has. */
+internal fun claimedBytes(size: Double): Long = minOf(size, 1e18).toLong()
+
 /** A runtime and its version; in a manifest [oldest] is the oldest that runs the artifact, null if it is not known. */
 public data class RuntimeFacts(val name: String, val version: String, val oldest: String? = null) {
     /** Refuse [running] if it lies before [oldest] by its first two numbers; one that does not tell is taken. */

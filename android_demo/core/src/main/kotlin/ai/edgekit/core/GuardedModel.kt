@@ -1,5 +1,10 @@
 package ai.edgekit.core
 
+import java.util.concurrent.ExecutionException
+import java.util.concurrent.FutureTask
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.TimeoutException
+
 /** Says that the user wants no answer any more: [stop] was called, or [isGone] holds. One for each prompt. */
 public class StopSignal(private val isGone: () -> Boolean = { false }) {
     @Volatile
@@ -14,6 +19,28 @@ public class StopSignal(private val isGone: () -> Boolean = { false }) {
         if (isSet || isGone()) throw EdgekitException("stopped: you stopped this prompt. Ask again.", ErrorKind.STOPPED)
     }
 }
+
+/**
+ * What [work] returns or throws, done on a thread of its own: a network's reads cannot be interrupted, so once [stop]
+ * holds that thread is left to end by itself, and this one throws [EdgekitException] (STOPPED).
+ */
+internal fun <T> heeding(stop: StopSignal, work: () -> T): T {
+    val task = FutureTask(work)
+    Thread(task, "edgekit-network").apply { isDaemon = true }.start()
+    while (true) {
+        stop.check()
+        try {
+            return task.get(LOOK_MS, TimeUnit.MILLISECONDS)
+        } catch (_: TimeoutException) {
+            continue
+        } catch (failure: ExecutionException) {
+            throw failure.cause ?: failure
+        }
+    }
+}
+
+/** How often it is looked whether the user still waits. */
+private const val LOOK_MS = 50L
 
 /**
  * [model] as a session needs it: whatever its runtime throws is one line (DEVICE_FAILED), logits are one number a

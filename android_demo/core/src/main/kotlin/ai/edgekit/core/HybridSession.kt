@@ -1,6 +1,7 @@
 package ai.edgekit.core
 
 import java.util.concurrent.atomic.AtomicBoolean
+import java.util.concurrent.atomic.AtomicReference
 
 /** What the user sees while a prompt is answered. */
 public interface HybridListener {
@@ -85,7 +86,7 @@ public class HybridSession(
         private var first: Decision? = null
         private var tokens = 0
         private var localMs = 0.0
-        private var hasLeft = false
+        private val stage = AtomicReference(Stage.HERE)
 
         fun answer(): HybridAnswer {
             val failure = try {
@@ -106,7 +107,8 @@ public class HybridSession(
             } catch (refusal: NotSent) {
                 alone(refusal, failure)
             } finally {
-                budget.record(hasLeft)
+                stage.compareAndSet(Stage.HERE, Stage.KEPT)
+                budget.record(stage.get() == Stage.LEFT)
             }
         }
 
@@ -124,6 +126,7 @@ public class HybridSession(
                 val spent = "budget spent: ${budget.allowed} of ${budget.window} prompts"
                 throw NotSent("budget", "$spent. The device answers. Raise it or wait.")
             }
+            stop.check()
             val request = cloud.request(rules.redact(prompt))
             if (rules.consent == Consent.ASK && !mayLeave(request)) {
                 throw NotSent("consent", "not sent: ${cloud.name}. You kept the prompt here. The device answers.")
@@ -133,11 +136,13 @@ public class HybridSession(
             var shown: String? = null
             val answer = try {
                 rules.log(request)
-                cloud.send(request, { hasLeft = true }) { piece ->
-                    stop.check()
-                    if (shown == null) listener.onRestart()
-                    shown = shown.orEmpty() + piece
-                    listener.onText(piece)
+                heeding(stop) {
+                    cloud.send(request, ::leave) { piece ->
+                        stop.check()
+                        if (shown == null) listener.onRestart()
+                        shown = shown.orEmpty() + piece
+                        listener.onText(piece)
+                    }
                 }
             } catch (error: Exception) {
                 val told = deviceFailed(error)
@@ -153,6 +158,11 @@ public class HybridSession(
                 Route.CLOUD, reason, answer, answer, margin, first?.promptTokens ?: 0, tokens, localMs, since(begin),
                 null,
             )
+        }
+
+        /** The last moment before the request leaves; none leaves once the prompt was given up. */
+        private fun leave() {
+            if (!stage.compareAndSet(Stage.HERE, Stage.LEFT)) stop.check()
         }
 
         /** The hand-off did not happen: the device's own answer, its marker forbidden, if it can give one. */
@@ -183,6 +193,9 @@ public class HybridSession(
             }
         }
     }
+
+    /** Where a prompt's request is: not gone yet, sent, or given up before it was. */
+    private enum class Stage { HERE, LEFT, KEPT }
 
     /** The cloud was not asked, or did not answer; [reason] and [notice] are for the user. */
     private class NotSent(val reason: String, val notice: String, val kind: ErrorKind? = null) : Exception(notice)

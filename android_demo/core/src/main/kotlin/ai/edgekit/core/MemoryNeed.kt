@@ -24,10 +24,10 @@ public data class MemoryNeed(val artifactBytes: Long, val cacheBytes: Long, val 
         public fun of(manifest: BundleManifest): MemoryNeed {
             val model = manifest.model
             val isArtifact = { name: String -> name.startsWith(manifest.artifact) } // weights may lie beside it
-            val width = (model.keyValueHeads?.toLong() ?: 1) * (model.headDim ?: model.hiddenSize)
+            val width = (model.keyValueHeads?.toDouble() ?: 1.0) * (model.headDim ?: model.hiddenSize)
             val cache = 2 * model.layers * width * model.contextLength * (if (manifest.isHalf) 2 else 4)
-            val artifact = manifest.files.filterKeys(isArtifact).values.sumOf { it.size }
-            return MemoryNeed(artifact, cache, model.contextLength)
+            val artifact = manifest.files.filterKeys(isArtifact).values.sumOf { it.size.toDouble() }
+            return MemoryNeed(claimedBytes(artifact), claimedBytes(cache), model.contextLength)
         }
     }
 }

@@ -2,13 +2,13 @@ package ai.edgekit.core
 
 /** Replays a bundle's conformance cases on [model], each decoded greedily at the bias that ships (version 1: its own). */
 public class SelfTest(private val bundle: Bundle, private val model: StepModel) {
-    /** Every case in turn; [onCase] gets each as it ends. The app's own tokenizer encodes the prompts. */
-    public fun run(onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
-        bundle.conformance().map { case -> replay(case).also(onCase) }
+    /** Every case in turn, until [stop]; [onCase] gets each as it ends. The app's own tokenizer encodes the prompts. */
+    public fun run(stop: StopSignal = StopSignal(), onCase: (CaseReport) -> Unit = {}): List<CaseReport> =
+        bundle.conformance().map { case -> replay(case, stop).also(onCase) }
 
-    private fun replay(case: ConformanceCase): CaseReport {
+    private fun replay(case: ConformanceCase, stop: StopSignal): CaseReport {
         val ids = bundle.encode(case.prompt)
-        val timed = TimedModel(GuardedModel(model, bundle.manifest.model.vocabSize))
+        val timed = TimedModel(GuardedModel(model, bundle.manifest.model.vocabSize, stop))
         val bias = case.bias(bundle.routing)
         val session = DecodeSession(bundle.routing, bundle.vocabulary, ids.size, model.contextLength, bias)
         val decision = decode(timed, ids, session)

@@ -31,6 +31,15 @@ fun bundleTests(data: TestData): Tests = mapOf(
         val told = refusal { need.check(40_000_000) }
         assertTrue("needs 48 MB (1 of weights, 48 for 1024 tokens), 40 MB are free" in told, told)
     },
+    "bundle: sizes beyond what 64 bits hold are more than any device has" to {
+        val claimed = mapOf("layers" to 65536, "key_value_heads" to 65536, "head_dim" to 16777216, "context_length" to 16777216)
+        val entry = mapOf("sha256" to "0".repeat(64), "size" to (1L shl 48))
+        val files = (1..33_000).associate { "m$it" to entry }
+        val folder = makeBundle(data).also { writeManifest(it, mapOf("model" to MODEL + claimed)) }
+        assertTrue("too large" in refusal { MemoryNeed.of(BundleManifest.read(folder)).check(1L shl 40) })
+        writeManifest(folder, mapOf("artifact" to "m", "files" to files))
+        assertTrue("too large" in refusal { MemoryNeed.of(BundleManifest.read(folder)).check(1L shl 40) })
+    },
     "bundle: a runtime older than its oldest is refused before it loads" to {
         val needs = RuntimeFacts("onnxruntime", "1.31.1", oldest = "1.23")
         for (version in listOf("1.23.0", "1.24.2", "2.0", "as linked")) needs.check(RuntimeFacts("onnxruntime", version))

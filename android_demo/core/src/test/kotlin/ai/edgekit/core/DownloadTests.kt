@@ -89,6 +89,14 @@ fun downloadTests(data: TestData): Tests = mapOf(
         BundleDownload(ADDRESS, folder, Shelf(bundle)).run()
         assertEquals("another", File(folder, "model.onnx").readText())
     },
+    "download: sizes that no phone has room for are refused before a file is asked for" to {
+        val bundle = makeBundle(data)
+        val entry = mapOf("sha256" to "0".repeat(64), "size" to (1L shl 48))
+        writeManifest(bundle, mapOf("files" to (1..33_000).associate { "m$it" to entry }))
+        val shelf = Shelf(bundle)
+        assertTrue("no room" in refusal { BundleDownload(ADDRESS, target(), shelf).run() })
+        assertEquals(listOf(BundleManifest.NAME), shelf.asked.map { it.first })
+    },
     "download: names that leave the folder, addresses in the clear and a stopped one are refused" to {
         val bundle = makeBundle(data)
         val outside = Shelf(bundle)

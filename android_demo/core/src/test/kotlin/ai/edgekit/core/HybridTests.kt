@@ -3,6 +3,7 @@ package ai.edgekit.core
 import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.runBlocking
+import java.util.concurrent.CountDownLatch
 import kotlin.test.assertEquals
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
@@ -110,6 +111,29 @@ fun hybridTests(data: TestData): Tests = mapOf(
         val stopped = Scene(data, caller(), FakeCloud(streams = true) { "7".also { stop.stop() } })
         assertEquals(ErrorKind.STOPPED, refused { stopped.ask(stop = stop) }?.kind)
         assertEquals(listOf(true), stopped.budget.history)
+    },
+    "hybrid: a prompt is stopped while the cloud is silent, and before the user is asked in vain" to {
+        val stop = StopSignal()
+        val isOver = CountDownLatch(1)
+        val silent = FakeCloud {
+            stop.stop()
+            isOver.await()
+            "7"
+        }
+        val scene = Scene(data, caller(), silent)
+        assertEquals(ErrorKind.STOPPED, refused { scene.ask(stop = stop) }?.kind)
+        isOver.countDown()
+        assertEquals(listOf(true), scene.budget.history)
+        val early = StopSignal()
+        val model = object : StepModel by caller() {
+            override fun prefill(tokenIds: IntArray): FloatArray {
+                early.stop()
+                return FloatArray(672).also { it[MARKER] = 5f }
+            }
+        }
+        val unasked = Scene(data, model, FakeCloud { "7" })
+        assertEquals(ErrorKind.STOPPED, refused { unasked.ask(stop = early) }?.kind)
+        assertEquals(listOf<Any>(0, listOf(false)), listOf(unasked.asked, unasked.budget.history))
     },
     "hybrid: a prompt is a flow of events, stopped by whoever stops collecting" to { flows(data) },
     "hybrid: the lines of the guide answer a prompt" to { runBlocking { guide(makeBundle(data)) } },

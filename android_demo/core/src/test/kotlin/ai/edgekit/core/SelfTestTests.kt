@@ -38,6 +38,8 @@ fun selfTestTests(data: TestData): Tests = mapOf(
         assertEquals(listOf("answer", "marker", "answer"), expected.map { it.reason })
         assertEquals(listOf(listOf(658, 57, 659), listOf(660), listOf(658, 57, 659)), expected.map { it.tokenIds })
         val keeps = ScriptedModel(listOf(mapOf(658 to 5f), mapOf(57 to 1f), mapOf(659 to 1f)), 672)
+        val stop = StopSignal()
+        assertEquals(ErrorKind.STOPPED, refused { SelfTest(bundle, keeps).run(stop) { stop.stop() } }?.kind)
         val reports = SelfTest(bundle, keeps).run()
         assertEquals(listOf(true, false, true), reports.map { it.matches })
         assertEquals(listOf(0.0, 0.0, 0.0), reports.map { it.markerBias })

@@ -64,7 +64,9 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
             outputs["logits"] = OnnxTensor.createTensor(environment, logits, shape)
             inputs["position"] = OnnxTensor.createTensor(environment, start, longArrayOf(1))
             oneToken = OnnxTensor.createTensor(environment, token, longArrayOf(1, 1))
-        } catch (error: OrtException) {
+        } catch (error: Exception) { // the runtime's, and shared memory's where the caches do not fit
+            throw loadFailure(bundle.artifact.path, error)
+        } catch (error: LinkageError) { // a phone whose processor the library is not built for
             throw loadFailure(bundle.artifact.path, error)
         }
     }

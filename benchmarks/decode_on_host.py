@@ -41,6 +41,8 @@ that does it. A model is trained in the same order, with rewards instead of year
 bits so that it fits on the phone, the numbers it weighs are no longer quite the same, and a close decision may fall
 on the other side. That is why each exported model is asked the same questions again, and why its answers are counted.
 """
+LEAST_CONTEXT = 512
+"""onnxruntime-genai refuses a cache smaller than a model's sliding window (Gemma 3: 512)."""
 SETTLE_S = 1.0
 """Between turns: some libraries' threads go on spinning for a while after their last work."""
 
@@ -238,7 +240,8 @@ def main() -> None:
     prompt = Tokenizer.from_file(str(tokenizer)).encode(TEXT, add_special_tokens=False).ids[: arguments.prompt_tokens]
     workers: list[Worker] = []
     try:
-        workers, lost = start(contenders, arguments.threads, arguments.prompt_tokens + arguments.steps + 64)
+        context = max(LEAST_CONTEXT, arguments.prompt_tokens + arguments.steps + 64)
+        workers, lost = start(contenders, arguments.threads, context)
         quiet = measure(workers, lost, prompt, arguments.steps, arguments.rounds, arguments.clock)
         contestants = {worker.name: summary(worker, workers) for worker in workers}
     finally:

@@ -96,6 +96,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--peers-python", type=Path)
     parser.add_argument("--gguf", nargs="*", default=[], metavar="NAME=FILE")
+    parser.add_argument("--only", nargs="*", default=[], help="contenders whose name contains one of these")
     parser.add_argument("--task", default="countdown-reasoning")
     parser.add_argument("--n", type=int, default=300)
     parser.add_argument("--threads", type=int, default=2)
@@ -109,6 +110,8 @@ def main() -> None:
     contenders = find_contenders(given.folder, given.peers_python, None)
     for name, file in (pair.split("=", 1) for pair in given.gguf):
         contenders[f"llama.cpp {name}"] = [str(given.peers_python), str(WORKERS / "llama_cpp_gguf.py"), file]
+    if given.only:
+        contenders = {n: command for n, command in contenders.items() if any(part in n for part in given.only)}
     reference = kept(given.out / f"{REFERENCE}.json.gz", problems, lambda: decode(policy, problems, task))
     lines, note = [line(REFERENCE, reference, reference)], f"`{shlex.join(['python', *sys.argv])}`\n\n"
     for name, command in contenders.items():

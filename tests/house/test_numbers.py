@@ -115,10 +115,11 @@ def agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
 
 
 def of_experiment(name: str) -> Iterator[float]:
-    """What an experiment's report says of each method: at its thresholds, and at exactly equal calls; the means."""
+    """What an experiment's report says of each method: at its thresholds, at exactly equal calls, alone; the means."""
     with TemporaryDirectory() as folder:
         statistics = Statistics(load_experiment(unpacked(name, Path(folder))), replicates=2)
-    for method in statistics.experiment.methods:
+    for method, runs in statistics.experiment.methods.items():
+        yield sum(float(run.local_correct.mean()) for run in runs.values()) / len(runs)
         for fraction in (*statistics.experiment.budgets, None):
             if (row := statistics.row(method, fraction)) is not None:
                 shown = (row.overall, row.reached, row.oracle_share, row.kept, row.tokens, row.tokens_before_call)
@@ -153,13 +154,17 @@ ROUNDED = (
 
 ON_GRID = ("fp32", "gapg_on_grid", "start_on_grid", "gapg_on_grid_on_coreml", "gapg_on_grid_on_onnx")
 
+PEERS = ("fp32", "onnxruntime-genai_int4", "llama.cpp_Q4_K_M")
+
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("README.md", "Does the method keep its promise?"): lambda: of_experiment("paper_table"),
     ("README.md", "Do four bits keep the decisions?"): lambda: [
         *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
         *of_reasoning("reasoning/rounded", ROUNDED, 300),
+        *of_reasoning("reasoning/peers", PEERS, 300),
     ],
     ("README.md", "Is it fast?"): lambda: from_json("speed.json", derived=of_speed),
+    ("docs/results/README.md", "Where the filter has work to do"): lambda: of_experiment("filter"),
     ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
         "forged_text.json", derived=of_forged
     ),
@@ -171,6 +176,7 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
     ("docs/results/reasoning/on_grid/study.md", ""): lambda: of_reasoning("reasoning/on_grid", ON_GRID, 300),
     ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
+    ("docs/results/reasoning/peers/study.md", ""): lambda: of_reasoning("reasoning/peers", PEERS, 300),
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),
     ("docs/results/search/README.md", "ExecuTorch"): lambda: from_json("search/executorch.json"),
@@ -183,7 +189,7 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
 """The data of each table: by page and heading, "" for all of a page."""
 RECORDED = "earlier revision"
 """What the section, or the page's beginning, says of numbers whose data were not kept."""
-EXPERIMENTS = ("paper_table", "triggers")
+EXPERIMENTS = ("filter", "paper_table", "triggers")
 """Pages whose tables an experiment's report made of the results beside them."""
 
 

@@ -177,6 +177,9 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/reasoning/on_grid/study.md", ""): lambda: of_reasoning("reasoning/on_grid", ON_GRID, 300),
     ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
     ("docs/results/reasoning/peers/study.md", ""): lambda: of_reasoning("reasoning/peers", PEERS, 300),
+    ("docs/results/reasoning/peers/speed.md", ""): lambda: from_json(
+        *(f"reasoning/peers/speed_{tokens}.json" for tokens in (128, 896))
+    ),
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),
     ("docs/results/search/README.md", "ExecuTorch"): lambda: from_json("search/executorch.json"),

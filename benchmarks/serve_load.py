@@ -96,13 +96,17 @@ class Served:
         tasks = Path(f"/proc/{self.pid}/task").glob("*/schedstat")
         return sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
 
-    def ask(self, http: HTTPConnection, prompt: str, stream: bool) -> None:
-        """Wait for the reply's last byte, with as little of a client as there is: its time is not the server's."""
+    def ask(self, http: HTTPConnection, prompt: str, stream: bool) -> float:
+        """Wait for the reply's last byte, with as little of a client as there is: its time is not the server's.
+
+        Returns the seconds that the device decoded meanwhile, as the reply says.
+        """
         body = json.dumps({"messages": [{"role": "user", "content": prompt}], "stream": stream})
         http.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
         reply = http.getresponse()
-        reply.read()
-        assert reply.status == 200, reply.status
+        text = reply.read().decode()
+        assert reply.status == 200, text
+        return float(re.findall(r'"local_ms": ?([\d.]+)', text)[-1]) / 1000
 
 
 @contextmanager
@@ -189,20 +193,22 @@ def bare_tokens_per_s(alone: HybridSession, prompts: list[str], seconds: float) 
 
 
 def in_turns(served: Served, alone: HybridSession, prompts: list[str]) -> dict[str, float]:
-    """Medians over ``prompts`` of the bare decode loop, a whole reply and a streamed one: milliseconds, and the share
-    that replies take over the bare loop.
+    """Medians over ``prompts`` of the bare decode loop, a whole reply and a streamed one: milliseconds, the share that
+    replies take over the bare loop, and what of a reply's own time its own decode loop did not take.
     """
     took: dict[str, list[float]] = {}
 
-    def timed(name: str, clock: Callable[[], float], work: Callable[[], object]) -> None:
+    def timed(name: str, clock: Callable[[], float], work: Callable[[], float]) -> None:
         begin, used = time.perf_counter(), clock()
-        work()
-        took.setdefault(f"{name}_ms", []).append(time.perf_counter() - begin)
+        decoding = work()
+        passed = time.perf_counter() - begin
+        took.setdefault(f"{name}_ms", []).append(passed)
         took.setdefault(f"{name}_cpu_ms", []).append(clock() - used)
+        took.setdefault(f"{name}_outside_ms", []).append(passed - decoding)
 
     with closing(HTTPConnection(urlsplit(served.url).netloc, timeout=120)) as http:
         for prompt in prompts:
-            timed("bare", time.process_time, lambda prompt=prompt: alone.ask(prompt))
+            timed("bare", time.process_time, lambda prompt=prompt: alone.ask(prompt).local_ms / 1000)
             timed("served", served.cpu_s, lambda prompt=prompt: served.ask(http, prompt, False))
             timed("streamed", served.cpu_s, lambda prompt=prompt: served.ask(http, prompt, True))
     medians = {name: round(1000 * statistics.median(each), 2) for name, each in took.items()}
@@ -211,6 +217,9 @@ def in_turns(served: Served, alone: HybridSession, prompts: list[str]) -> dict[s
         for kind in ("served", "streamed")
         for unit in ("_ms", "_cpu_ms")
     }
+    for kind in ("served", "streamed"):
+        own = [out / (whole - out) for whole, out in zip(took[f"{kind}_ms"], took[f"{kind}_outside_ms"], strict=True)]
+        over[f"{kind}_outside_over"] = round(statistics.median(own), 4)
     return {**medians, **over}
 
 

@@ -16,7 +16,8 @@ server is a process of its own, the clients and the cloud another. Load average 
 Before the load: {before_load[memory_mb]} MB, {before_load[threads]} threads. A budget of {budget[allowed]} calls, of
 which 64 clients wanted {budget[wanted]}: {budget[received]} requests reached the cloud.
 
-One request at a time, each kind in turns on the same {in_turns[prompts]} prompts that the device keeps, medians:
+One request at a time, each kind in turns on the same {in_turns[prompts]} prompts that the device keeps, medians. The
+bare loop runs in the clients' process; "outside its own loop" is a reply's time less that of the decode loop that wrote it:
 
 {kinds}
 """
@@ -39,12 +40,13 @@ KINDS = {"bare": "bare decode loop", "served": "whole reply", "streamed": "strea
 def serve_markdown(report: dict[str, Any]) -> str:
     """Markdown."""
     load = [[*LOAD.values()], ["---"] * len(LOAD), *([row[key] for key in LOAD] for row in report["rows"])]
-    kinds = [["", "ms", "over the bare loop", "processor ms", "over the bare loop"], ["---"] * 5]
+    head = ["", "ms", "over the bare loop", "processor ms", "over the bare loop", "ms outside its own loop", "over it"]
+    kinds = [head, ["---"] * len(head)]
     for kind, name in KINDS.items():
         kinds.append([name])
-        for unit in ("ms", "cpu_ms"):
-            over = report["in_turns"].get(f"{kind}_{unit}_over")
-            kinds[-1] += [report["in_turns"][f"{kind}_{unit}"], "" if over is None else f"{over:+.1%}"]
+        for unit, over in (("ms", "ms"), ("cpu_ms", "cpu_ms"), ("outside_ms", "outside")):
+            share = report["in_turns"].get(f"{kind}_{over}_over")
+            kinds[-1] += [report["in_turns"][f"{kind}_{unit}"], "" if share is None else f"{share:+.1%}"]
     return PAGE.format(**report, load=table(load), kinds=table(kinds))
 
 

@@ -17,7 +17,8 @@ Before the load: {before_load[memory_mb]} MB, {before_load[threads]} threads. A 
 which 64 clients wanted {budget[wanted]}: {budget[received]} requests reached the cloud.
 
 One request at a time, each kind in turns on the same {in_turns[prompts]} prompts that the device keeps, medians. The
-bare loop runs in the clients' process; "outside its own loop" is a reply's time less that of the decode loop that wrote it:
+bare loop runs in the clients' process; "outside its own loop" is a reply's time less that of the decode loop that wrote
+it:
 
 {kinds}
 """

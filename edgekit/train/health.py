@@ -42,7 +42,7 @@ def learned_nothing(steps: Steps) -> bool:
 def findings_now(steps: Steps, algorithm: str) -> list[Finding]:
     """What is wrong as of the last of ``steps``."""
     found = [_idle(steps), _weak_base(steps), _formless(steps)]
-    if steps[-1]["step"] >= UNMOVED_STEPS:
+    if len(steps) >= UNMOVED_STEPS:
         found.append(_unmoved(steps))
     if algorithm != "task_only":
         found.append(_silent(steps))

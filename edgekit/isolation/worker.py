@@ -21,9 +21,15 @@ _BOOT = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from edgekit.i
 _RAISED = {"BackendMissing": errors.BackendMissing, "BundleError": BundleError, "EdgekitError": EdgekitError}
 CLOCK_PER_PROCESSOR_SECOND = 20.0
 """On the clock a process may take so many times its processor time: that ends one that sleeps, and lets one work that
-gets a twentieth of a core."""
+gets a twentieth of a core; but not more than ``LONGEST_WAIT_S`` beyond it."""
+LONGEST_WAIT_S = 600.0
 LAST_WORDS = 300
 """Characters of what a process that died had written to its standard error."""
+
+
+def on_the_clock(seconds: float) -> float:
+    """How long a call may take that may use ``seconds`` of processor time."""
+    return min(seconds * CLOCK_PER_PROCESSOR_SECOND, seconds + LONGEST_WAIT_S)
 
 
 class Worker:
@@ -58,19 +64,18 @@ class Worker:
         """What the service's ``method`` returns: a JSON value, or bytes.
 
         Raises the EdgekitError that it raised; and BundleError if it failed otherwise, took more than ``seconds`` of
-        processor time (all threads together, up to a whole second more) or :data:`CLOCK_PER_PROCESSOR_SECOND` times as
-        much on the clock, or its process died. After those, and after an interrupt, this worker answers no more.
+        processor time (all threads together, up to a whole second more) or :func:`on_the_clock` of it, or its process
+        died. After those, and after an interrupt, this worker answers no more.
         """
         with self._lock:
             if not self.alive:
                 raise self._failure("its process has ended before")
             try:
                 send(self._socket, [method, arguments, seconds])
-                reply, beside = receive(self._socket, seconds * CLOCK_PER_PROCESSOR_SECOND)
+                reply, beside = receive(self._socket, on_the_clock(seconds))
             except TimeoutError:
                 self.close()
-                waited = f"{seconds * CLOCK_PER_PROCESSOR_SECOND:,.0f} s"
-                raise self._failure(f"it did not answer within {waited} and was ended") from None
+                raise self._failure(f"it did not answer within {on_the_clock(seconds):,.0f} s and was ended") from None
             except (EOFError, OSError, ValueError):
                 raise self._failure(self._death(seconds)) from None
             except BaseException:  # interrupted: the answer still to come must not pass for the next one's

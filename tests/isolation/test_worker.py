@@ -73,7 +73,7 @@ def test_values_bytes_and_errors_come_back(worker: Worker) -> None:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """No clock ends what other work on this machine keeps waiting."""
-    monkeypatch.setattr(worker_module, "CLOCK_PER_PROCESSOR_SECOND", 1e4)
+    monkeypatch.setattr(worker_module, "CLOCK_PER_PROCESSOR_SECOND", 1e4)  # the ten minutes beyond it are enough
 
 
 @pytest.mark.usefixtures("patient")
@@ -167,3 +167,8 @@ def test_a_simulator_s_process_imports_little(tmp_path: Path, monkeypatch: pytes
     monkeypatch.syspath_prepend(tmp_path)
     loaded = set(Worker("odd_service", "running it", 2**30).call("modules", seconds=60))
     assert loaded.isdisjoint({"torch", "pydantic", "typer", "yaml", "tokenizers"})
+
+
+def test_a_process_that_sleeps_is_waited_for_ten_minutes_at_most() -> None:
+    assert worker_module.on_the_clock(0.1) == pytest.approx(2.0)
+    assert worker_module.on_the_clock(300.0) == 900.0

@@ -8,8 +8,9 @@ import socket
 from pathlib import Path
 
 import pytest
+from rehash import hash_again
 
-from edgekit.bundle.manifest import MANIFEST, describe_files
+from edgekit.bundle.manifest import MANIFEST
 from edgekit.cli.app import run_command
 from edgekit.errors import EdgekitError
 from edgekit.tasks import get_task, name_task, task_label
@@ -52,8 +53,8 @@ def relabel(bundle: Path, label: str) -> None:
     """Name the task, and let every hash be right."""
     manifest = json.loads((bundle / MANIFEST).read_text())
     manifest["provenance"]["task"] = label.format(bundle=bundle, outside=bundle.parent)
-    manifest["files"] = {name: entry.model_dump() for name, entry in describe_files(bundle).items()}
     (bundle / MANIFEST).write_text(json.dumps(manifest))
+    hash_again(bundle)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: " ".join(command[:1] + command[2:]))

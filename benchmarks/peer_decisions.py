@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from decode_on_host import WORKERS, Worker, find_contenders, start
-from reasoning_study import HEAD, REFERENCE, Result, decode, kept, line
+from reasoning_study import HEAD, REFERENCE, Result, decode, kept, line, result_of
 
 from edgekit.atomic_write import write_file
 from edgekit.policy.checkpoint import Policy, load_policy
@@ -58,7 +58,6 @@ def ask(worker: Worker, policy: Policy, problems: Sequence[Problem], task: Task,
     routing, vocabulary = policy.routing, policy.vocabulary
     ends = [policy.tokenizer.token_to_id(routing.answer.close), *(ids[0] for ids in routing.marker.token_ids)]
     stop = [token for token in (*ends, *routing.stop_token_ids) if token is not None]
-    opening = policy.tokenizer.token_to_id(routing.answer.open)
     results = []
     for number, problem in enumerate(problems):
         prompt = policy.encode(problem.prompt)
@@ -66,10 +65,7 @@ def ask(worker: Worker, policy: Policy, problems: Sequence[Problem], task: Task,
         tokens = worker.ask(request)["tokens"]
         session = DecodeSession(routing, vocabulary, len(prompt), context, 0.0)
         decision = decode_one(Written(tokens, policy.model.config.vocab_size, context), prompt, session)
-        ids = decision.token_ids
-        before = len(ids) - 1 if decision.reason == "marker" else ids.index(opening) if opening in ids else len(ids)
-        right = task.grade(problem, decision.answer)
-        results.append(Result(problem.id, decision.text, decision.reason, decision.called, right, len(ids), before))
+        results.append(result_of(policy, problem, decision, task))
         if number % 20 == 19:
             print(f"{worker.name}: {number + 1} of {len(problems)}", file=sys.stderr)
     return results

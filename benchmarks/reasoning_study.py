@@ -29,6 +29,7 @@ from edgekit.evaluate.intervals import wilson_interval
 from edgekit.policy.checkpoint import Policy, load_policy
 from edgekit.quantize.quantized import quantize_policy
 from edgekit.recipes.lookup import find_recipe
+from edgekit.routing.decoder import Decision
 from edgekit.tasks import get_task
 from edgekit.tasks.base import Problem, Task
 from edgekit.workflows.prompts import calibration_prompts
@@ -52,14 +53,15 @@ class Result:
 def decode(policy: Policy, problems: Sequence[Problem], task: Task) -> list[Result]:
     """One greedy response to each of ``problems``."""
     decisions = PolicyDecider(policy).decide([problem.prompt for problem in problems])
-    opening = policy.tokenizer.token_to_id(policy.routing.answer.open)
-    results = []
-    for problem, decision in zip(problems, decisions, strict=True):
-        ids = decision.token_ids
-        before = len(ids) - 1 if decision.reason == "marker" else ids.index(opening) if opening in ids else len(ids)
-        right = task.grade(problem, decision.answer)
-        results.append(Result(problem.id, decision.text, decision.reason, decision.called, right, len(ids), before))
-    return results
+    return [result_of(policy, problem, decision, task) for problem, decision in zip(problems, decisions, strict=True)]
+
+
+def result_of(policy: Policy, problem: Problem, decision: Decision, task: Task) -> Result:
+    """What became of ``problem`` by a decision written in ``policy``'s tokens."""
+    ids, opening = decision.token_ids, policy.tokenizer.token_to_id(policy.routing.answer.open)
+    before = len(ids) - 1 if decision.reason == "marker" else ids.index(opening) if opening in ids else len(ids)
+    right = task.grade(problem, decision.answer)
+    return Result(problem.id, decision.text, decision.reason, decision.called, right, len(ids), before)
 
 
 def kept(path: Path, problems: Sequence[Problem], make: Callable[[], list[Result]]) -> list[Result]:

@@ -193,6 +193,12 @@ def test_all_faults_are_told_at_once(configs: Any, tmp_path: Path) -> None:
         read(configs["llama"], tmp_path, without="hidden_size")
 
 
+def test_a_fault_is_told_once(configs: Any, tmp_path: Path) -> None:
+    with pytest.raises(BundleError) as caught:
+        read(configs["llama"], tmp_path, max_position_embeddings=10**9)
+    assert str(caught.value).count("max_position_embeddings 1000000000") == 1
+
+
 DEFAULTED = (
     "sliding_window", "rope_theta", "rms_norm_eps", "head_dim", "num_key_value_heads", "hidden_act",
     "tie_word_embeddings", "hidden_activation", "query_pre_attn_scalar", "rope_local_base_freq",

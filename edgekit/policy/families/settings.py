@@ -118,8 +118,9 @@ class Settings:
             self.fault(f"{key} {_shown(value)} is not computed")
 
     def fault(self, what: str) -> None:
-        """Note why this config cannot be read."""
-        self._faults.append(what)
+        """Note why this config cannot be read, once."""
+        if what not in self._faults:
+            self._faults.append(what)
 
     def check(self) -> None:
         """Raise :class:`BundleError` for the faults noted, and for every key that nobody knows."""

@@ -72,7 +72,7 @@ def ask(worker: Worker, policy: Policy, problems: Sequence[Problem], task: Task,
 
 
 def ask_alone(
-    name: str, command: list[str], threads: int, policy: Policy, problems: Sequence[Problem], task: Task, context: int
+    problems: Sequence[Problem], name: str, command: list[str], threads: int, policy: Policy, task: Task, context: int
 ) -> list[Result]:
     """The same of the contender that ``command`` starts, which ends afterwards."""
     workers, lost = start({name: command}, threads, context)
@@ -108,11 +108,12 @@ def main() -> None:
         contenders[f"llama.cpp {name}"] = [str(given.peers_python), str(WORKERS / "llama_cpp_gguf.py"), file]
     if given.only:
         contenders = {n: command for n, command in contenders.items() if any(part in n for part in given.only)}
-    reference = kept(given.out / f"{REFERENCE}.json.gz", problems, lambda: decode(policy, problems, task))
+    reference = kept(given.out / f"{REFERENCE}.json.gz", problems, lambda missing: decode(policy, missing, task))
     lines, note = [line(REFERENCE, reference, reference)], f"`{shlex.join(['python', *sys.argv])}`\n\n"
     for name, command in contenders.items():
         path = given.out / f"{name.replace(' ', '_')}.json.gz"
-        make = partial(ask_alone, name, command, given.threads, policy, problems, task, given.context)
+        options = {"threads": given.threads, "policy": policy, "task": task, "context": given.context}
+        make = partial(ask_alone, name=name, command=command, **options)
         lines.append(line(name, reference, kept(path, problems, make)))
         print(lines[-1], flush=True)
         table = f"{given.n} held-out problems of {given.task}, greedy.\n\n{HEAD}" + "\n".join(lines) + "\n"

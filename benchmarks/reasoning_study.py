@@ -64,16 +64,17 @@ def result_of(policy: Policy, problem: Problem, decision: Decision, task: Task) 
     return Result(problem.id, decision.text, decision.reason, decision.called, right, len(ids), before)
 
 
-def kept(path: Path, problems: Sequence[Problem], make: Callable[[], list[Result]]) -> list[Result]:
-    """What is kept at ``path`` for these problems, and perhaps more after them; made if it is not there."""
-    if path.exists():
-        results = [Result(**item) for item in json.loads(gzip.decompress(path.read_bytes()))]
-        if [result.id for result in results[: len(problems)]] == [problem.id for problem in problems]:
-            return results[: len(problems)]
-    results = make()
-    data = json.dumps([asdict(result) for result in results]).encode()
-    write_file(path, gzip.compress(data, mtime=0))
-    return results
+def kept(path: Path, problems: Sequence[Problem], make: Callable[[Sequence[Problem]], list[Result]]) -> list[Result]:
+    """What is kept at ``path`` for these problems, and perhaps more after them; what is missing is made and kept."""
+    results = [Result(**item) for item in json.loads(gzip.decompress(path.read_bytes()))] if path.exists() else []
+    shared = min(len(results), len(problems))
+    if [result.id for result in results[:shared]] != [problem.id for problem in problems[:shared]]:
+        results = []
+    if len(results) < len(problems):
+        results += make(problems[len(results) :])
+        data = json.dumps([asdict(result) for result in results]).encode()
+        write_file(path, gzip.compress(data, mtime=0))
+    return results[: len(problems)]
 
 
 def line(name: str, reference: Sequence[Result], results: Sequence[Result]) -> str:
@@ -131,7 +132,7 @@ def main() -> None:
     reference: list[Result] = []
     for name, open_policy in opened.items():
         path = options.out / f"{name}.json.gz"
-        results = kept(path, problems, lambda open_policy=open_policy: decode(open_policy(), problems, task))
+        results = kept(path, problems, lambda missing, open_policy=open_policy: decode(open_policy(), missing, task))
         reference = reference or results
         lines.append(line(name, reference, results))
         print(lines[-1], flush=True)

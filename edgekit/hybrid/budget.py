@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -70,6 +71,8 @@ class Budget:
 
     def __init__(self, path: Path, limits: Sequence[Limit] = (), clock: Callable[[], float] = time.time) -> None:
         self.path, self.limits, self._clock = path, tuple(limits), clock
+        self._kept: tuple[sqlite3.Connection, os.stat_result] | None = None
+        self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -124,15 +127,30 @@ class Budget:
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
-        connection = None
-        try:
-            connection = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None)
-            yield connection
-        except (sqlite3.Error, OSError) as error:
-            raise self._unusable(error) from None
-        finally:
-            if connection is not None:
-                connection.close()  # rolls back what was not committed
+        with self._lock:
+            try:
+                yield self._open()
+            except (sqlite3.Error, OSError) as error:
+                self._close()
+                raise self._unusable(error) from None
+            except BaseException:
+                self._close()  # rolls back what was not committed
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        """The connection, kept: opening one costs more than all that is asked of it. Anew if the file is another."""
+        found = os.stat(self.path)
+        if self._kept is not None and not os.path.samestat(self._kept[1], found):
+            self._close()
+        if self._kept is None:
+            made = sqlite3.connect(self.path, timeout=WAIT_S, isolation_level=None, check_same_thread=False)
+            self._kept = made, found
+        return self._kept[0]
+
+    def _close(self) -> None:
+        if self._kept is not None:
+            self._kept[0].close()
+            self._kept = None
 
     def _unusable(self, error: Exception) -> EdgekitError:
         return EdgekitError(f"budget file unusable: {self.path}. {error}. Move it away, or name another with --state.")

@@ -148,3 +148,15 @@ def test_the_file_is_its_owner_s_and_a_broken_one_is_one_line(tmp_path: Path) ->
     (tmp_path / "bad").write_bytes(b"no database at all" * 100)
     with pytest.raises(EdgekitError, match="budget file unusable"):
         Budget(tmp_path / "bad")
+
+
+def test_a_file_that_is_moved_away_while_it_is_open_counts_no_more_and_says_so(tmp_path: Path) -> None:
+    budget = Budget(tmp_path / "b", parse_limits(["1/total"]))
+    budget.reserve("x")
+    (tmp_path / "b").rename(tmp_path / "aside")
+    with pytest.raises(EdgekitError, match="budget file unusable"):
+        budget.left()
+    Budget(tmp_path / "b").reserve("y")
+    with pytest.raises(BudgetSpent):
+        budget.reserve("z")
+    assert budget.spent()[0] == 1

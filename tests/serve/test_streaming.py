@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -17,6 +18,7 @@ from edgekit.hybrid.device import Device, DeviceThread
 from edgekit.hybrid.events import CloudText, DeviceText, Event, Restart
 from edgekit.routing.step_model import Logits, StepModel
 from edgekit.serve.running import joined
+from edgekit.serve.server import Together
 
 
 def test_text_is_read_while_the_device_still_writes(serve: Any, device: Device, prompts: dict[bool, str]) -> None:
@@ -71,3 +73,39 @@ def test_pieces_told_together_lose_nothing_and_keep_their_order_and_their_sides(
     assert letters(together) == letters(told)
     sides = [type(event) for event in together]
     assert all(one is not other or one is Restart for one, other in pairwise(sides))
+
+
+class Wire:
+    """A transport that keeps what is written, write by write."""
+
+    def __init__(self) -> None:
+        self.writes, self.closed = list[bytes](), False
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.writes.append(data)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@given(turns=st.lists(st.lists(st.binary(min_size=1), min_size=1), max_size=4), last=st.lists(st.binary(min_size=1)))
+def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once_and_nothing_is_lost_at_the_end(
+    turns: list[list[bytes]], last: list[bytes]
+) -> None:
+    wire = Wire()
+
+    async def write() -> None:
+        together = Together(wire)  # type: ignore[arg-type]
+        for turn in turns:
+            for piece in turn:
+                together.write(piece)
+            await asyncio.sleep(0)
+        for piece in last:
+            together.write(piece)
+        together.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(write())
+    assert wire.closed
+    assert wire.writes == [b"".join(turn) for turn in (*turns, last) if turn]

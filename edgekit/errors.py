@@ -100,7 +100,7 @@ class ConfigError(EdgekitError):
     def __init__(self, source: str, problems: list[str]) -> None:
         self.problems = problems
         told = listed(problems)
-        super().__init__(f"{source}: {told}{'' if told.endswith('?') else '.'} Edit it and try again.")
+        super().__init__(f"{source}: {told}{'' if told.endswith('?') else '.'} Correct it and try again.")
 
 
 class BundleError(EdgekitError):

@@ -110,13 +110,20 @@ def run_command(arguments: Sequence[str] | None = None) -> int:
             return _fail(str(error), error.exit_code)
         except typer.TyperException as error:
             said = error.format_message()  # empty where the help itself was the answer
-            return _fail(f"{said} See edgekit --help.", BAD_INPUT) if said else BAD_INPUT
+            return _fail(f"{said} {_where_to_look(error)}", BAD_INPUT) if said else BAD_INPUT
         except (KeyboardInterrupt, typer.Abort):
             return _interrupted()
         except SystemExit as left:  # typer's completion, and where nobody reads what is printed any more
             return BROKEN_PIPE if left.code == 1 else BAD_INPUT if left.code else 0
         except Exception as error:
             return _fail(_environment_fault(error) or _unforeseen(error, log), BAD_INPUT)
+
+
+def _where_to_look(error: typer.TyperException) -> str:
+    """The help of the command that was typed wrongly, or the list of commands if there is none."""
+    context = getattr(error, "ctx", None)
+    command = f"{context.info_name} " if context is not None and context.parent is not None else ""
+    return f"See edgekit {command}--help."
 
 
 def _environment_fault(error: Exception) -> str | None:

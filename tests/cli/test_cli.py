@@ -24,8 +24,8 @@ from edgekit.workflows.source import task_of
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["evla"], "No such command"),
-        (["eval"], "Missing argument"),
+        (["evla"], "No such command 'evla'. Did you mean 'eval'? See edgekit --help."),
+        (["eval"], "Missing argument 'source'. See edgekit eval --help."),
         (["eval", "nowhere"], "not a run or bundle: nowhere"),
         (["eval", "nowhere", "--task", "chess"], "unknown task: chess"),
         (["eval", "nowhere", "--cloud", "moon"], "unknown cloud: moon"),

@@ -45,7 +45,7 @@ def test_a_training_setting_is_refused_in_plain_words(setting: str, words: str) 
 
 @pytest.mark.parametrize("key", sorted(TrainConfig.model_fields))
 def test_a_letter_too_many_is_recognized(key: str) -> None:
-    with pytest.raises(ConfigError, match=f"did you mean {key}\\? Edit it"):
+    with pytest.raises(ConfigError, match=f"did you mean {key}\\? Correct it"):
         load_config("quick", {f"{key}x": 1})
 
 

@@ -9,7 +9,8 @@ from tokenizers import Tokenizer
 
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import load_model
-from edgekit.policy.gemma3_270m import CONTROL, NORMAL, USER_DEFINED, build_tokenizer, gemma3_270m_folder, hugging_face
+from edgekit.policy.gemma3_270m import CONTROL, GEMMA3_270M, NORMAL, USER_DEFINED, build_tokenizer, hugging_face
+from edgekit.policy.gguf_package import package_folder
 from edgekit.routing.tokenizer_kinds import phones_lack
 
 TEXT = (
@@ -48,7 +49,7 @@ def test_the_real_model_reads_english_as_transformers_does_and_better_from_its_f
     transformers = pytest.importorskip("transformers")
     pytest.importorskip("gguf")
     try:
-        folder = gemma3_270m_folder()
+        folder = package_folder(GEMMA3_270M)
     except EdgekitError as error:
         pytest.skip(f"Gemma 3 270M is not at hand: {error}")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))

@@ -77,14 +77,6 @@ def pack_values(values: NDArray[np.int8], bits: int, block: int) -> NDArray[np.u
     return offset.reshape(values.shape[0], values.shape[1] // block, block * bits // 8)
 
 
-def unpack_values(packed: NDArray[np.uint8], bits: int) -> NDArray[np.int8]:
-    """The inverse of :func:`pack_values`: (out, blocks, bytes) -> (out, in)."""
-    rows = packed.shape[0]
-    if bits == 4:
-        packed = np.stack([packed & np.uint8(15), packed >> np.uint8(4)], axis=-1)
-    return (packed.reshape(rows, -1) - np.uint8(2 ** (bits - 1))).view(np.int8)
-
-
 def _integer_linear(graph: Graph, name: str, modules: Sequence[QuantizedLinear], x: str, bias: str) -> str:
     bits, activations = modules[0].bits, modules[0].activations
     values, scales, block = _pack(graph, name, [m.values for m in modules], [m.scales for m in modules], bits)

@@ -30,6 +30,8 @@ def inspect(
         return
     table = Table(title=str(bundle), show_header=False)
     provenance = opened.manifest.provenance
+    share = routing["calibrated_call_fraction"]
+    calibrated = "not calibrated" if share is None else f"calibrated to {100 * share:.1f} % calls"
     rows = {
         "version": f"{provenance.get('bundle_version', 'not given')} {provenance.get('date', '')}".strip(),
         "base": f"{provenance.get('base', 'not recorded')}; licence: {provenance.get('base_licence', 'not recorded')}",
@@ -37,7 +39,7 @@ def inspect(
         "recipe": f"{manifest['recipe'].get('name')}: {manifest['recipe'].get('description')}",
         "model": ", ".join(f"{key} {value}" for key, value in manifest["model"].items()),
         "marker": f"{routing['marker']['text']} {routing['marker']['token_ids']}",
-        "marker bias": f"{routing['marker_bias']:.3f}, calibrated to {routing['calibrated_call_fraction']}",
+        "marker bias": f"{routing['marker_bias']:.3f}, {calibrated}",
         "phone apps": "read its tokenizer" if lacking is None else f"cannot read its tokenizer: {lacking}",
         "integrity": f"{len(manifest['files'])} files, every size and sha256 as in the manifest",
         "size": f"{sum(entry['size'] for entry in manifest['files'].values()) / 1e6:.2f} MB",

@@ -33,7 +33,8 @@ def find_recipe(name_or_path: str | Path | None, target: str | None) -> ExportRe
     if name in named:
         path = named[name]
     elif not path.is_file():
-        raise EdgekitError(f"unknown recipe: {name}. Neither a file nor one of {', '.join(named) or 'none'}. Name one.")
+        known = ", ".join(each for each in named if each.startswith(target or "")) or "none"
+        raise EdgekitError(f"unknown recipe: {name}. Neither a file nor one of {known}. Name one.")
     recipe = load_recipe(path)
     if target not in (None, recipe.target):
         raise EdgekitError(f"wrong recipe: {name}. It is for {recipe.target}, not {target}. Choose a {target} recipe.")

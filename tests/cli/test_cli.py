@@ -35,7 +35,7 @@ from edgekit.workflows.source import task_of
         (["train", "--resume", "--out", "nowhere"], "not a run: nowhere"),
         (["train", "--set", "steps=0", "--set", "colour=red"], "colour"),
         (["export", "nowhere", "--target", "toaster"], "unknown target: toaster"),
-        (["export", "nowhere", "--target", "onnx", "--recipe", "none"], "unknown recipe: none"),
+        (["export", "nowhere", "--target", "onnx", "--recipe", "int4"], "int4. Neither a file nor one of onnx_fp32, "),
         (["export", "nowhere", "--target", "onnx", "--recipe", "coreml_int4"], "wrong recipe"),
         (["export", "nowhere", "--target", "onnx"], "not a run or bundle: nowhere"),
         (["export", "nowhere", "--target", "onnx", "--search", "--max-mb", "-1"], "bad budget: -1"),

@@ -59,8 +59,8 @@ class Server:
         name = host.strip("[]")
         shown = f"[{name}]" if ":" in name else name
         family = socket.AF_INET6 if ":" in name else socket.AF_INET
-        # Its protocol by name: asyncio takes Nagle's delay only off sockets that have one, and a reply that is written in
-        # pieces would wait 40 ms for the client's late acknowledgement.
+        # Its protocol by name: asyncio takes Nagle's delay only off sockets that have one, and a reply in pieces would
+        # wait 40 ms for the client's late acknowledgement.
         self._socket = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -4,6 +4,8 @@ tools=$here/.tools
 compiler=$tools/node_modules/kotlin-compiler
 version=2.4.20
 coroutines=$compiler/lib/kotlinx-coroutines-core-jvm.jar
+app=$here/app/src/main/kotlin/ai/edgekit/demo
+strings=$here/app/src/main/res/values/strings.xml
 
 # cannot WHY: ends with 77.
 cannot() {
@@ -32,4 +34,18 @@ compile() {
       ${more:+-cp "$more"} -d "$tools/compiling-$$.jar" "$@" || exit 1
     mv "$tools/compiling-$$.jar" "$jar"
   fi
+}
+
+# make_resources: sets made to a folder with what Gradle would write for the app: its resources by number, BuildConfig.
+make_resources() {
+  made=$tools/made
+  mkdir -p "$made"
+  {
+    echo "package ai.edgekit.demo"
+    echo "object R { object string {"
+    sed -n 's/.*<string name="\([a-z_]*\)".*/\1/p' "$strings" | awk '{print "    const val " $1 " = " NR - 1}'
+    echo "} }"
+    echo 'object BuildConfig { const val APPLICATION_ID = "ai.edgekit.demo"; const val VERSION_NAME = "preview" }'
+  } >"$made/making-$$"
+  mv "$made/making-$$" "$made/R.kt"
 }

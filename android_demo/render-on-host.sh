@@ -13,20 +13,10 @@ python=${PYTHON:-$here/../.venv/bin/python}
 compile core "$coroutines" -Xexplicit-api=strict "$here/core/src/main/kotlin"
 core=$jar
 
-# What Gradle would make of the resources, and the app's sources but for the one that needs Android's Keystore.
-strings=$here/app/src/main/res/values/strings.xml
-made=$tools/made
-rm -rf "$made"
-mkdir -p "$made"
-cp "$here"/app/src/main/kotlin/ai/edgekit/demo/*.kt "$made/"
-rm "$made/KeyVault.kt"
-{
-  echo "package ai.edgekit.demo"
-  echo "object R { object string {"
-  sed -n 's/.*<string name="\([a-z_]*\)".*/    const val \1 = "\1"/p' "$strings"
-  echo "} }"
-} >"$made/R.kt"
-compile preview "$core:$coroutines" "$made" "$here/preview"
+# All but the one source that needs Android's Keystore.
+shopt -s extglob
+make_resources
+compile preview "$core:$coroutines" "$app"/!(KeyVault).kt "$made" "$here/preview"
 
 "$python" "$here/preview/render.py" "$1" "$2" \
   java -Xmx512m -XX:+UseSerialGC "-Dstrings=$strings" -cp "$jar:$core:$coroutines:$compiler/lib/kotlin-stdlib.jar" ai.edgekit.preview.PreviewKt

@@ -1,5 +1,6 @@
 package ai.edgekit.preview
 
+import ai.edgekit.core.BundleDownload
 import ai.edgekit.demo.MainActivity
 import ai.edgekit.demo.RecordedModel
 import android.app.Application
@@ -86,9 +87,10 @@ private fun visit(user: User, cloud: String, kept: String, calling: String, keep
     keep("never", user.look())
 
     user.tap("chip", "Models")
-    user.type("Bundle address, https://…", cloud.removeSuffix("v1") + "downloaded")
+    val address = cloud.removeSuffix("v1") + "downloaded"
+    user.type("Bundle address, https://…", address)
     user.tap("button", "Download")
-    user.find("button", "downloaded")
+    user.find("button", BundleDownload.folderName(address))
     keep("models", user.look())
 
     user.tap("chip", "Self-test")

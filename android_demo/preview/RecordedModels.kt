@@ -10,12 +10,6 @@ import java.io.File
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
 
-/** What Gradle would generate. */
-object BuildConfig {
-    const val APPLICATION_ID = "ai.edgekit.demo"
-    const val VERSION_NAME = "preview"
-}
-
 /** The runtime's place: answers with the logits that render.py recorded of a bundle's artifact, and with nothing else. */
 open class RecordedModel(bundle: Bundle) : PhoneModel {
     private val artifact = bundle.artifact

@@ -42,7 +42,6 @@ final class AppModel {
     private var session: HybridSession?
     private var screen: AsyncStream<ScreenEvent>.Continuation?
     private var running: Task<Void, any Error>?
-    private static let consentSeconds = 120.0
     private nonisolated static let log = HandOffLog(
         URL.applicationSupportDirectory.appending(path: "hand-offs.jsonl"))
 
@@ -130,6 +129,7 @@ final class AppModel {
         }
         screen.finish()
         await reader.value
+        reply(false)  // a question that was still on its way
         budget = await session?.budget ?? budget
         settings.history = budget.history
     }
@@ -206,17 +206,16 @@ final class AppModel {
         consent = nil
     }
 
-    /// Who does not answer in time refuses.
+    /// Cancelled once nobody waits for the answer any more: then the question goes.
     private func ask(consentFor request: CloudRequest) async -> Bool {
         guard let screen else { return false }
-        let patience = Task {
-            try await Task.sleep(for: .seconds(Self.consentSeconds))
-            reply(false)
-        }
-        defer { patience.cancel() }
-        // After the text that is still on its way: the user sees the whole attempt before being asked.
-        return await withCheckedContinuation { reply in
-            screen.yield(.consent(ConsentRequest(request: request, reply: reply)))
+        return await withTaskCancellationHandler {
+            // After the text that is still on its way: the user sees the whole attempt before being asked.
+            await withCheckedContinuation { reply in
+                screen.yield(.consent(ConsentRequest(request: request, reply: reply)))
+            }
+        } onCancel: {
+            Task { @MainActor in self.reply(false) }
         }
     }
 

@@ -19,11 +19,9 @@ enum ModelLoader {
         return [builtIn, copied].compactMap { $0 }.flatMap(bundles)
     }
 
-    /// Where the bundle at `address` is kept: under the last word of it.
+    /// Where the bundle at `address` is kept.
     static func folder(for address: String) -> URL {
-        let last = address.split(separator: "/").last ?? ""
-        let name = String(last.filter { $0.isLetter || $0.isNumber || "-_".contains($0) })
-        return URL.documentsDirectory.appending(path: "Bundles").appending(path: name.isEmpty ? "bundle" : name)
+        URL.documentsDirectory.appending(path: "Bundles").appending(path: BundleDownload.folderName(for: address))
     }
 
     private static func bundles(in folder: URL) -> [URL] {

@@ -87,7 +87,7 @@ def test_the_core_uses_nothing_but_java_and_kotlin() -> None:
 
 
 @pytest.mark.parametrize("module", ["onnxruntime", "executorch"])
-def test_what_cannot_be_compiled_here_is_thin_and_a_library_of_its_own(module: str) -> None:
+def test_an_adapter_is_thin_and_a_library_of_its_own(module: str) -> None:
     folder = ANDROID / module
     for source in (folder / "src" / "main" / "kotlin" / "ai" / "edgekit" / module).glob("*.kt"):
         assert len(source.read_text().splitlines()) < 140

@@ -3,7 +3,7 @@ package androidx.activity.compose
 import ai.edgekit.preview.Composition
 import androidx.activity.ComponentActivity
 import androidx.activity.result.contract.ActivityResultContracts.CreateDocument
-import android.content.Uri
+import android.net.Uri
 import androidx.compose.runtime.Composable
 
 @Suppress("UnusedReceiverParameter")

@@ -1,17 +1,10 @@
 package androidx.activity
 
-import ai.edgekit.preview.Composition
+import android.app.Activity
 import android.app.Application
-import android.os.Bundle
 import androidx.lifecycle.AndroidViewModel
 
-open class ComponentActivity {
-    val application: Application get() = Composition.application
-
-    protected open fun onCreate(savedInstanceState: Bundle?) = Unit
-
-    open fun onTrimMemory(level: Int) = check(level >= 0)
-
+open class ComponentActivity : Activity() {
     /** What Android does when the app is opened. */
     fun start() = onCreate(null)
 }

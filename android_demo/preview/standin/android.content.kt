@@ -2,12 +2,11 @@ package android.content
 
 import android.app.ActivityManager
 import android.net.ConnectivityManager
+import android.net.Uri
 import androidx.compose.ui.res.stringResource
 import java.io.File
 import java.io.InputStream
 import java.io.OutputStream
-
-class Uri
 
 class ClipData private constructor(val text: String) {
     companion object {
@@ -65,7 +64,7 @@ open class Context(private val folder: File) {
     val filesDir: File get() = File(folder, "private").apply { mkdirs() }
     private val preferences = HashMap<String, SharedPreferences>()
 
-    fun getString(id: String, vararg arguments: Any): String = stringResource(id, *arguments)
+    fun getString(id: Int, vararg arguments: Any): String = stringResource(id, *arguments)
 
     fun getExternalFilesDir(type: String?): File? = File(folder, type ?: "files")
 

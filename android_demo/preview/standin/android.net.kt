@@ -2,6 +2,8 @@ package android.net
 
 class Network
 
+class Uri
+
 /** Always online: the cloud is a server on this machine. */
 class ConnectivityManager {
     val activeNetwork: Network? = Network()

@@ -17,6 +17,9 @@ public protocol Fetch: Sendable {
 public struct BundleDownload: Sendable {
     private static let suffix = ".partial"
     private static let mostManifest = 1 << 24
+    private static let mostWord = 40
+    private static let hashDigits = 8
+    private static let plain = Set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
 
     private let base: URL
     private let folder: URL
@@ -25,10 +28,7 @@ public struct BundleDownload: Sendable {
 
     /// Throws ``EdgeError`` for an address that is not https (http only on this machine).
     public init(address: String, folder: URL, fetch: any Fetch = HttpFetch()) throws {
-        var trimmed = String(address.text.stripped())
-        while trimmed.hasSuffix("/") { trimmed.removeLast() }
-        if trimmed.hasSuffix("/" + BundleManifest.file) { trimmed.removeLast(BundleManifest.file.count + 1) }
-        guard let base = URL(string: trimmed), CloudClient.isPrivate(base) else {
+        guard let base = URL(string: Self.base(address)), CloudClient.isPrivate(base) else {
             throw EdgeError(
                 "bad address: \(address). A bundle comes over https. Give the folder of its manifest.", .badInput)
         }
@@ -36,6 +36,22 @@ public struct BundleDownload: Sendable {
         self.folder = folder
         self.fetch = fetch
         partial = folder.deletingLastPathComponent().appendingPathComponent(folder.lastPathComponent + Self.suffix)
+    }
+
+    /// A folder's name for the bundle at `address` and for no other's: its last word, and a hash of all of it.
+    public static func folderName(for address: String) -> String {
+        let base = base(address)
+        let word = base.split(separator: "/").last?.filter(plain.contains).prefix(mostWord) ?? ""
+        var hash = Sha256()
+        hash.update(Data(base.utf8))
+        return "\(word.isEmpty ? "bundle" : word)-\(hash.hex().prefix(hashDigits))"
+    }
+
+    private static func base(_ address: String) -> String {
+        var trimmed = String(address.text.stripped())
+        while trimmed.hasSuffix("/") { trimmed.removeLast() }
+        if trimmed.hasSuffix("/" + BundleManifest.file) { trimmed.removeLast(BundleManifest.file.count + 1) }
+        return trimmed
     }
 
     /// Returns the folder; ends when its task is cancelled. `onProgress` gets the bytes that are there, and all there

@@ -34,20 +34,24 @@ public struct HandOffRules: Sendable {
     public var redact: @Sendable (String) -> String
     /// Keeps what is about to be sent. A request that cannot be kept is not sent.
     public var log: @Sendable (CloudRequest) throws -> Void
+    /// How long the user has to answer; who has not by then refuses.
+    public var consentSeconds: Double
 
     public init(
         consent: Consent = .ask, redact: @escaping @Sendable (String) -> String = { $0 },
-        log: @escaping @Sendable (CloudRequest) throws -> Void = { _ in }
+        log: @escaping @Sendable (CloudRequest) throws -> Void = { _ in }, consentSeconds: Double = 120
     ) {
         self.consent = consent
         self.redact = redact
         self.log = log
+        self.consentSeconds = consentSeconds
     }
 }
 
 /// Answers prompts by device or cloud. A prompt leaves the phone at most once, as one frozen request: made when the
 /// policy calls, shown to `mayLeave`, logged, counted in the budget, sent. `isOnline` and the budget are looked at
-/// first, so that nobody is asked in vain. `mayLeave` must return: who does not answer refuses.
+/// first, so that nobody is asked in vain. `mayLeave` is cancelled once the question is void: after the rules'
+/// `consentSeconds`, or when the prompt is stopped.
 public actor HybridSession {
     private let bundle: EdgeBundle
     private let model: any StepModel
@@ -200,11 +204,35 @@ public actor HybridSession {
         }
         try checkNotStopped()
         let request = cloud.request(rules.redact(prompt))
-        if rules.consent == .ask, await !mayLeave(request) {
-            let notice = "not sent: \(cloud.name). You kept the prompt here. The device answers."
+        if rules.consent == .ask { try await ask(for: request, to: cloud.name) }
+        return (cloud, request)
+    }
+
+    /// Returns if the user lets `request` go to `cloud`.
+    private func ask(for request: CloudRequest, to cloud: String) async throws {
+        let (answers, answer) = AsyncStream.makeStream(of: Bool.self)
+        let asking = Task { [mayLeave] in
+            answer.yield(await mayLeave(request))
+            answer.finish()
+        }
+        let patience = Task { [seconds = rules.consentSeconds] in
+            try await Task.sleep(for: .seconds(seconds))
+            answer.finish()
+        }
+        defer {
+            asking.cancel()
+            patience.cancel()
+        }
+        let given = await answers.first { _ in true }
+        try checkNotStopped()
+        guard let given else {
+            let notice = "not sent: \(cloud). Nobody answered in time. The device does."
             throw NotSent(reason: "consent", notice: notice)
         }
-        return (cloud, request)
+        if !given {
+            let notice = "not sent: \(cloud). You kept the prompt here. The device answers."
+            throw NotSent(reason: "consent", notice: notice)
+        }
     }
 
     private func kept(_ run: Run, _ reason: String, _ own: Decision, _ refusal: NotSent?) -> HybridAnswer {

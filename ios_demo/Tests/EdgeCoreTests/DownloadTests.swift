@@ -29,6 +29,21 @@ final class DownloadTests: XCTestCase {
         XCTAssertEqual(shelf.asked.map(\.name), ["manifest.json"] + (try BundleManifest.read(bundle).files.keys.sorted()))
     }
 
+    func testEachAddressHasAFolderOfItsOwn() {
+        XCTAssertEqual(BundleDownload.folderName(for: Self.address), "one-c3683787")
+        for same in [Self.address + "/", " \(Self.address)/manifest.json\n"] {
+            XCTAssertEqual(BundleDownload.folderName(for: same), "one-c3683787")
+        }
+        let far = "https://example.com/"
+        let words = ["", "\u{6a21}\u{578b}", String(repeating: "a", count: 300), ".."]
+        let others = ["https://example.org/bundles/one"] + words.map { far + $0 }
+        let names = others.map(BundleDownload.folderName(for:)) + ["one-c3683787"]
+        XCTAssertEqual(Set(names).count, names.count)
+        for name in names {
+            XCTAssertNotNil(name.range(of: "^[a-z]{1,40}-[0-9a-f]{8}$", options: .regularExpression), name)
+        }
+    }
+
     func testItGoesOnWhereItStopped() async throws {
         for knowsOffsets in [true, false] {
             let half = try Data(contentsOf: bundle.appendingPathComponent("tokenizer.json")).count / 2

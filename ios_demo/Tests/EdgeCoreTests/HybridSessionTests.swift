@@ -194,6 +194,42 @@ final class HybridSessionTests: XCTestCase {
         XCTAssertEqual(cloud.prompts, ["[1] 7 -> 10"])
     }
 
+    func testWhoDoesNotAnswerInTimeRefusesAndTheQuestionIsTakenBack() async throws {
+        let cloud = FakeCloud()
+        let (ends, end) = AsyncStream.makeStream(of: Bool.self)
+        let session = HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: cloud,
+            budget: try CloudBudget(share: 1), rules: HandOffRules(consentSeconds: 0.02), isOnline: { true },
+            mayLeave: { _ in
+                try? await Task.sleep(for: .seconds(60))
+                end.yield(Task.isCancelled)
+                return true
+            })
+        let answer = try await session.ask("3 7 -> 10", Screen())
+        XCTAssertEqual([answer.reason, answer.answer], ["consent", "4"])
+        XCTAssertTrue(answer.notice?.contains("in time") ?? false, answer.notice ?? "")
+        let wasTakenBack = await ends.first { _ in true }
+        XCTAssertEqual(wasTakenBack, true)
+        XCTAssertEqual(cloud.asked, 0)
+    }
+
+    func testAPromptIsStoppedWhileTheUserIsAsked() async throws {
+        let (asked, ask) = AsyncStream.makeStream(of: Void.self)
+        let session = HybridSession(
+            bundle: try EdgeBundle.open(folder), model: Self.script(true), cloud: FakeCloud(),
+            budget: try CloudBudget(share: 1), isOnline: { true },
+            mayLeave: { _ in
+                ask.finish()
+                try? await Task.sleep(for: .seconds(60))
+                return true
+            })
+        let asking = Task { try await session.answer("3 7 -> 10") }
+        for await _ in asked {}
+        asking.cancel()
+        let ended = await asking.result
+        XCTAssertThrowsError(try ended.get()) { error in XCTAssertEqual((error as? EdgeError)?.kind, .stopped) }
+    }
+
     func testConsentIsGivenOrRefusedOnceForAll() async throws {
         for (consent, route) in [(Consent.always, Route.cloud), (.never, .local)] {
             let session = HybridSession(

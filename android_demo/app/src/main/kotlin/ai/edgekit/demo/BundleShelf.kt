@@ -1,5 +1,6 @@
 package ai.edgekit.demo
 
+import ai.edgekit.core.BundleDownload
 import ai.edgekit.core.BundleManifest
 import ai.edgekit.core.EdgekitException
 import ai.edgekit.core.ErrorKind
@@ -21,11 +22,8 @@ class BundleShelf(private val context: Context) {
         throw EdgekitException("no bundle: $pushed. $why.", ErrorKind.ABSENT)
     }
 
-    /** Where the bundle at [address] is kept: under the last word of it. */
-    fun folderFor(address: String): File {
-        val name = address.trim().trimEnd('/').substringAfterLast('/').filter { it.isLetterOrDigit() || it in "-_" }
-        return File(downloads, name.ifEmpty { NAME })
-    }
+    /** Where the bundle at [address] is kept. */
+    fun folderFor(address: String): File = File(downloads, BundleDownload.folderName(address))
 
     private fun isBundle(folder: File) = !folder.name.endsWith(".partial") && File(folder, BundleManifest.NAME).isFile
 

@@ -37,8 +37,6 @@ import androidx.lifecycle.AndroidViewModel
 import java.io.File
 import java.util.concurrent.CompletableFuture
 import java.util.concurrent.Executors
-import java.util.concurrent.TimeUnit
-import java.util.concurrent.TimeoutException
 
 /** One prompt, and what came of it so far. */
 class Turn(val prompt: String) : HybridListener {
@@ -278,16 +276,17 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
         return getApplication<Application>().getString(R.string.needs, all, weights, caches, need.contextLength, free)
     }
 
-    /** Asked on the worker, answered on the main thread by [confirm]; who does not answer in time refuses. */
+    /** Answered on the main thread by [confirm], or interrupted: then nobody waits for an answer any more. */
     private fun askConsent(request: CloudRequest): Boolean {
         val asked = CompletableFuture<Boolean>()
         consent = asked
         requestToConfirm = request
         return try {
-            asked.get(CONSENT_S, TimeUnit.SECONDS)
-        } catch (_: TimeoutException) {
-            confirm(false)
+            asked.get()
+        } catch (_: InterruptedException) {
             false
+        } finally {
+            if (requestToConfirm === request) requestToConfirm = null
         }
     }
 
@@ -300,7 +299,6 @@ class DemoModel(application: Application) : AndroidViewModel(application) {
 
     companion object {
         const val REPORT = "device-report.json"
-        private const val CONSENT_S = 120L
         private const val KB_A_MB = 1024L
         private const val MB = 1_000_000L
     }

@@ -8,6 +8,7 @@ import java.io.InputStream
 import java.net.HttpURLConnection
 import java.net.SocketTimeoutException
 import java.net.URI
+import java.security.MessageDigest
 
 /** What a server gives of a file: all of it, or, if [isRest], what follows the asked offset. */
 public class Fetched(public val stream: InputStream, public val isRest: Boolean)
@@ -24,7 +25,7 @@ public fun interface Fetch {
  * for, and one that differs is not kept. The bundle appears whole or not at all.
  */
 public class BundleDownload(address: String, private val folder: File, private val fetch: Fetch = HttpFetch()) {
-    private val base = address.trim().trimEnd('/').removeSuffix("/" + BundleManifest.NAME)
+    private val base = base(address)
     private val partial = File(folder.path + PARTIAL)
 
     init {
@@ -144,10 +145,23 @@ public class BundleDownload(address: String, private val folder: File, private v
 
     private class NotFetched(why: String) : IOException(why)
 
-    private companion object {
-        const val PARTIAL = ".partial"
-        const val MOST_MANIFEST = 1 shl 24
-        const val MB = 1_000_000
+    public companion object {
+        private const val PARTIAL = ".partial"
+        private const val MOST_MANIFEST = 1 shl 24
+        private const val MB = 1_000_000
+        private const val MOST_WORD = 40
+        private const val HASH_DIGITS = 8
+        private val PLAIN = ('a'..'z') + ('A'..'Z') + ('0'..'9') + '-' + '_'
+
+        /** A folder's name for the bundle at [address] and for no other's: its last word, and a hash of all of it. */
+        public fun folderName(address: String): String {
+            val base = base(address)
+            val word = base.substringAfterLast('/').filter { it in PLAIN }.take(MOST_WORD).ifEmpty { "bundle" }
+            val hash = hexadecimal(MessageDigest.getInstance("SHA-256").digest(base.toByteArray()))
+            return "$word-${hash.take(HASH_DIGITS)}"
+        }
+
+        private fun base(address: String) = address.trim().trimEnd('/').removeSuffix("/" + BundleManifest.NAME)
     }
 }
 

@@ -21,26 +21,33 @@ public class StopSignal(private val isGone: () -> Boolean = { false }) {
 }
 
 /**
- * What [work] returns or throws, done on a thread of its own: a network's reads cannot be interrupted, so once [stop]
- * holds that thread is left to end by itself, and this one throws [EdgekitException] (STOPPED).
+ * What [work] returns or throws, done on a thread of its own: a network's reads cannot be interrupted, and a question
+ * may never be answered. Once [stop] holds, this one throws [EdgekitException] (STOPPED), and after [limitMs]
+ * [TimeoutException]; the other is interrupted and left to end by itself.
  */
-internal fun <T> heeding(stop: StopSignal, work: () -> T): T {
+internal fun <T> heeding(stop: StopSignal, limitMs: Long = Long.MAX_VALUE, work: () -> T): T {
     val task = FutureTask(work)
-    Thread(task, "edgekit-network").apply { isDaemon = true }.start()
-    while (true) {
-        stop.check()
-        try {
-            return task.get(LOOK_MS, TimeUnit.MILLISECONDS)
-        } catch (_: TimeoutException) {
-            continue
-        } catch (failure: ExecutionException) {
-            throw failure.cause ?: failure
+    Thread(task, "edgekit-waiting").apply { isDaemon = true }.start()
+    val begin = System.nanoTime()
+    try {
+        while (true) {
+            stop.check()
+            try {
+                return task.get(minOf(LOOK_MS, limitMs), TimeUnit.MILLISECONDS)
+            } catch (late: TimeoutException) {
+                if ((System.nanoTime() - begin) / NS_A_MS >= limitMs) throw late
+            }
         }
+    } catch (failure: ExecutionException) {
+        throw failure.cause ?: failure
+    } finally {
+        task.cancel(true)
     }
 }
 
 /** How often it is looked whether the user still waits. */
 private const val LOOK_MS = 50L
+private const val NS_A_MS = 1_000_000
 
 /**
  * [model] as a session needs it: whatever its runtime throws is one line (DEVICE_FAILED), logits are one number a

@@ -1,5 +1,6 @@
 package ai.edgekit.core
 
+import java.util.concurrent.TimeoutException
 import java.util.concurrent.atomic.AtomicBoolean
 import java.util.concurrent.atomic.AtomicReference
 
@@ -41,12 +42,15 @@ public class HandOffRules(
     public val redact: (String) -> String = { it },
     /** Keeps what is about to be sent. A request that cannot be kept is not sent. */
     public val log: (CloudRequest) -> Unit = {},
+    /** How long the user has to answer, in milliseconds; who has not by then refuses. */
+    public val consentMs: Long = 120_000,
 )
 
 /**
  * Answers prompts by device or cloud. A prompt leaves the phone at most once, as one frozen request: made when the
  * policy calls, shown to [mayLeave], logged, counted in the [budget], sent. [isOnline] and the budget are looked at
- * first, so that nobody is asked in vain. [mayLeave] must return: who does not answer refuses.
+ * first, so that nobody is asked in vain. [mayLeave] is called on a thread of its own, which is interrupted once the
+ * question is void: after [HandOffRules.consentMs], or when the prompt is stopped.
  */
 public class HybridSession(
     private val bundle: Bundle,
@@ -128,9 +132,7 @@ public class HybridSession(
             }
             stop.check()
             val request = cloud.request(rules.redact(prompt))
-            if (rules.consent == Consent.ASK && !mayLeave(request)) {
-                throw NotSent("consent", "not sent: ${cloud.name}. You kept the prompt here. The device answers.")
-            }
+            if (rules.consent == Consent.ASK) askFor(request, cloud.name)
             stop.check()
             val begin = System.nanoTime()
             var shown: String? = null
@@ -158,6 +160,16 @@ public class HybridSession(
                 Route.CLOUD, reason, answer, answer, margin, first?.promptTokens ?: 0, tokens, localMs, since(begin),
                 null,
             )
+        }
+
+        /** Returns if the user lets [request] go to [cloud]. */
+        private fun askFor(request: CloudRequest, cloud: String) {
+            val may = try {
+                heeding(stop, rules.consentMs) { mayLeave(request) }
+            } catch (_: TimeoutException) {
+                throw NotSent("consent", "not sent: $cloud. Nobody answered in time. The device does.")
+            }
+            if (!may) throw NotSent("consent", "not sent: $cloud. You kept the prompt here. The device answers.")
         }
 
         /** The last moment before the request leaves; none leaves once the prompt was given up. */

@@ -53,6 +53,17 @@ fun downloadTests(data: TestData): Tests = mapOf(
         assertEquals(listOf(BundleManifest.NAME) + filled, shelf.asked.map { it.first })
         assertFalse(File(folder.path + ".partial").exists())
     },
+    "download: each address has a folder of its own, however it is written and whatever it ends with" to {
+        assertEquals("one-c3683787", BundleDownload.folderName(ADDRESS))
+        for (same in listOf("$ADDRESS/", " $ADDRESS/manifest.json\n")) {
+            assertEquals(BundleDownload.folderName(ADDRESS), BundleDownload.folderName(same))
+        }
+        val far = "https://example.com/"
+        val names = listOf(ADDRESS, "https://example.org/bundles/one", far, far + "\u6a21\u578b", far + "a".repeat(300), "$far..")
+            .map(BundleDownload::folderName)
+        assertEquals(names.size, names.toSet().size)
+        assertTrue(names.all { Regex("[a-z]{1,40}-[0-9a-f]{8}").matches(it) }, "$names")
+    },
     "download: it goes on where it stopped, with servers that know offsets and that do not" to {
         for (knowsOffsets in listOf(true, false)) {
             val (bundle, folder) = makeBundle(data) to target()

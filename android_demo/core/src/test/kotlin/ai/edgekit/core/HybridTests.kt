@@ -4,6 +4,8 @@ import kotlinx.coroutines.flow.first
 import kotlinx.coroutines.flow.toList
 import kotlinx.coroutines.runBlocking
 import java.util.concurrent.CountDownLatch
+import java.util.concurrent.TimeUnit
+import java.util.concurrent.atomic.AtomicBoolean
 import kotlin.test.assertEquals
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
@@ -13,6 +15,7 @@ private const val STOP = 661
 private const val OPEN = 658
 private const val CLOSE = 659
 private const val NINE = 57
+private const val PATIENCE_MS = 60_000L
 
 /** Wants to call, and without the marker answers "9". */
 private fun caller() = ScriptedModel(
@@ -186,6 +189,35 @@ fun hybridTests(data: TestData): Tests = mapOf(
         assertEquals(listOf(Route.CLOUD, 0), listOf(always.ask().route, always.asked))
         val never = Scene(data, caller(), FakeCloud { "7" }).apply { rules = HandOffRules(Consent.NEVER) }
         assertEquals(listOf("consent", 0, 0), listOf(never.ask().reason, never.asked, never.cloud!!.prompts.size))
+    },
+    "hybrid: who does not answer in time refuses, and the question is taken back, as it is when the prompt is stopped" to {
+        for (stops in listOf(false, true)) {
+            val stop = StopSignal()
+            val isBack = CountDownLatch(1)
+            val wasAsked = AtomicBoolean() // not on a machine so busy that the thread starts too late
+            val silent = { _: CloudRequest ->
+                wasAsked.set(true)
+                if (stops) stop.stop()
+                try {
+                    Thread.sleep(PATIENCE_MS)
+                } catch (_: InterruptedException) {
+                    isBack.countDown()
+                }
+                true
+            }
+            val rules = HandOffRules(consentMs = if (stops) PATIENCE_MS else 20)
+            val cloud = FakeCloud { "7" }
+            val session = HybridSession(Bundle.open(makeBundle(data)), caller(), cloud, CloudBudget(1.0), rules, { true }, silent)
+            if (stops) {
+                assertEquals(ErrorKind.STOPPED, refused { session.ask("6 5 -> 13", Screen(), stop) }?.kind)
+            } else {
+                val answer = session.ask("6 5 -> 13", Screen(), stop)
+                assertEquals(listOf("consent", "9"), listOf(answer.reason, answer.answer))
+                assertTrue("in time" in answer.notice!!, answer.notice)
+            }
+            assertTrue(!wasAsked.get() || isBack.await(PATIENCE_MS, TimeUnit.MILLISECONDS))
+            assertEquals(0, cloud.prompts.size)
+        }
     },
     "hybrid: only what left the phone is counted, and once" to {
         val unreached = object : Cloud {

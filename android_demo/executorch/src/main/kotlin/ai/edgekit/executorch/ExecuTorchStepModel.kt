@@ -2,9 +2,9 @@ package ai.edgekit.executorch
 
 import ai.edgekit.core.Bundle
 import ai.edgekit.core.EdgekitException
-import ai.edgekit.core.ErrorKind
 import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.RuntimeFacts
+import ai.edgekit.core.deviceFailed
 import ai.edgekit.core.loadFailure
 import org.pytorch.executorch.EValue
 import org.pytorch.executorch.Module
@@ -30,10 +30,15 @@ public class ExecuTorchStepModel(bundle: Bundle) : PhoneModel {
         val path = bundle.artifact.path
         try {
             module = Module.load(path, Module.LOAD_MODE_MMAP)
-            module.loadMethod("forward")
         } catch (error: RuntimeException) { // what the library throws, of its own classes and of Java's
             throw loadFailure(path, error)
         } catch (error: LinkageError) { // a phone whose processor the library is not built for
+            throw loadFailure(path, error)
+        }
+        try {
+            module.loadMethod("forward")
+        } catch (error: RuntimeException) {
+            module.destroy()
             throw loadFailure(path, error)
         }
     }
@@ -60,8 +65,7 @@ public class ExecuTorchStepModel(bundle: Bundle) : PhoneModel {
         val logits = try {
             module.forward(EValue.from(tokens), EValue.from(start))[0].toTensor().dataAsFloatArray
         } catch (error: RuntimeException) {
-            val why = "the model failed: ${error.message?.lines()?.first()}. At $position. Ask again."
-            throw EdgekitException(why, ErrorKind.DEVICE_FAILED)
+            throw deviceFailed(error)
         }
         position += tokenIds.size
         return logits

@@ -5,11 +5,11 @@ import ai.edgekit.core.EdgekitException
 import ai.edgekit.core.ErrorKind
 import ai.edgekit.core.PhoneModel
 import ai.edgekit.core.RuntimeFacts
+import ai.edgekit.core.deviceFailed
 import ai.edgekit.core.loadFailure
 import ai.onnxruntime.OnnxJavaType
 import ai.onnxruntime.OnnxTensor
 import ai.onnxruntime.OrtEnvironment
-import ai.onnxruntime.OrtException
 import ai.onnxruntime.OrtSession
 import ai.onnxruntime.TensorInfo
 import java.io.File
@@ -28,10 +28,10 @@ import java.nio.LongBuffer
  * Throws [EdgekitException]: UNSUPPORTED for a runtime older than the bundle's oldest or another layout, DEVICE_FAILED.
  */
 public class OnnxStepModel(bundle: Bundle) : PhoneModel {
-    private val environment = OrtEnvironment.getEnvironment()
-    private val options = OrtSession.SessionOptions()
+    /** What is closed at the end, the last opened first: a tensor before its memory, which it does not own. */
+    private val opened = ArrayDeque<AutoCloseable>()
+    private val environment: OrtEnvironment
     private val session: OrtSession
-    private val caches = ArrayList<OffHeap>()
     private val inputs = HashMap<String, OnnxTensor>()
     private val outputs = HashMap<String, OnnxTensor>()
     private val token = longs(1)
@@ -41,14 +41,17 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
     private var position = 0
 
     override val contextLength: Int = bundle.manifest.model.contextLength
-    override val runtime: RuntimeFacts = RuntimeFacts("onnxruntime", environment.version)
+    override val runtime: RuntimeFacts
 
     init {
-        bundle.manifest.runtime.check(runtime)
         try {
+            environment = OrtEnvironment.getEnvironment()
+            runtime = RuntimeFacts("onnxruntime", environment.version)
+            bundle.manifest.runtime.check(runtime)
+            val options = keep(OrtSession.SessionOptions())
             options.setIntraOpNumThreads(threadsFor(bundle.artifact))
             options.setInterOpNumThreads(1)
-            session = environment.createSession(bundle.artifact.path, options)
+            session = keep(environment.createSession(bundle.artifact.path, options))
             if ("attention_mask" in session.inputNames) {
                 val why = "cannot run ${bundle.artifact.name}: its layout is standard. Export with layout fused."
                 throw EdgekitException(why, ErrorKind.UNSUPPORTED)
@@ -61,22 +64,22 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
             }
             val shape = (session.outputInfo.getValue("logits").info as TensorInfo).getShape()
             logits = direct(Float.SIZE_BYTES * shape.last().toInt()).asFloatBuffer()
-            outputs["logits"] = OnnxTensor.createTensor(environment, logits, shape)
-            inputs["position"] = OnnxTensor.createTensor(environment, start, longArrayOf(1))
-            oneToken = OnnxTensor.createTensor(environment, token, longArrayOf(1, 1))
-        } catch (error: Exception) { // the runtime's, and shared memory's where the caches do not fit
-            throw loadFailure(bundle.artifact.path, error)
-        } catch (error: LinkageError) { // a phone whose processor the library is not built for
+            outputs["logits"] = keep(OnnxTensor.createTensor(environment, logits, shape))
+            inputs["position"] = keep(OnnxTensor.createTensor(environment, start, longArrayOf(1)))
+            oneToken = keep(OnnxTensor.createTensor(environment, token, longArrayOf(1, 1)))
+        } catch (error: Throwable) { // not only the runtime's: no memory, a processor the library is not built for
+            close()
             throw loadFailure(bundle.artifact.path, error)
         }
     }
 
+    private fun <T : AutoCloseable> keep(resource: T): T = resource.also(opened::addFirst)
+
     /** One cache as wide as the artifact has it, float32 or float16. */
     private fun cache(info: TensorInfo): OnnxTensor {
         val width = if (info.type == OnnxJavaType.FLOAT16) Short.SIZE_BYTES else Float.SIZE_BYTES
-        val memory = OffHeap(info.shape.fold(width.toLong(), Long::times).toInt())
-        caches.add(memory)
-        return OnnxTensor.createTensor(environment, memory.bytes, info.shape, info.type)
+        val memory = keep(OffHeap(Math.toIntExact(info.shape.fold(width.toLong(), Math::multiplyExact))))
+        return keep(OnnxTensor.createTensor(environment, memory.bytes, info.shape, info.type))
     }
 
     /** Back to position 0. Old cache entries may stay: attention ends at the position. */
@@ -102,9 +105,8 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
         inputs["input_ids"] = tokens
         try {
             session.run(inputs, outputs).close() // closes nothing of ours: every output is bound
-        } catch (error: OrtException) {
-            val why = "the model failed: ${error.message?.lines()?.first()}. At $position. Ask again."
-            throw EdgekitException(why, ErrorKind.DEVICE_FAILED)
+        } catch (error: Exception) { // the runtime's, and Java's of a closed one
+            throw deviceFailed(error)
         }
         position += count
         logits.rewind()
@@ -112,11 +114,7 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
     }
 
     override fun close() {
-        inputs.remove("input_ids")
-        (inputs.values + outputs.values + oneToken).toSet().forEach(OnnxTensor::close)
-        session.close()
-        options.close()
-        caches.forEach(OffHeap::close)
+        while (opened.isNotEmpty()) opened.removeFirst().close()
     }
 
     private companion object {

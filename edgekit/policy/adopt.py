@@ -25,7 +25,7 @@ from edgekit.policy.model import PolicyModel
 from edgekit.policy.tokens import ANSWER_CLOSE, ANSWER_OPEN, MARKER
 from edgekit.routing.prompt_tokens import read_tokenizer, tokenizer_of
 from edgekit.routing.spec import AnswerFormat, Marker, RoutingSpec
-from edgekit.routing.tokenizer_kinds import require_kind
+from edgekit.routing.tokenizer_kinds import IDS, require_kind
 from edgekit.routing.vocabulary import Vocabulary
 
 NEW_TOKENS = (MARKER, ANSWER_OPEN, ANSWER_CLOSE)
@@ -161,7 +161,7 @@ def stop_tokens(folder: Path, data: dict[str, Any], end_of_turn: str | None) -> 
     if settings.is_file():
         found.append(added.get(token_text(read_json(settings).get("eos_token")) or ""))
     named = [token_id for token_id in found if token_id is not None]
-    strange = [each for each in named if isinstance(each, bool) or not isinstance(each, int) or each < 0]
+    strange = [each for each in named if isinstance(each, bool) or not isinstance(each, int) or not 0 <= each < IDS]
     if strange:
         raise BundleError(f"bad stop token: {strange[0]!r:.60} in {folder}. eos_token_id is a token's id. Correct it.")
     ids = tuple(dict.fromkeys(named))

@@ -157,11 +157,14 @@ def _own_template(folder: Path) -> str | None:
             raise _unusable(folder, f"{path.name} cannot be read ({error})") from None
     found = _settings(folder).get("chat_template")
     if isinstance(found, list):  # several, by name
-        named = {each.get("name"): each.get("template") for each in found if isinstance(each, dict)}
-        found = named.get("default")
+        found = next((each.get("template") for each in found if _is_default(each)), None)
     if found is not None and not isinstance(found, str):
         raise _unusable(folder, "it is no text")
     return found
+
+
+def _is_default(named: Any) -> bool:
+    return isinstance(named, dict) and named.get("name") == "default"
 
 
 def _settings(folder: Path) -> dict[str, Any]:
@@ -174,7 +177,8 @@ def _special_tokens(folder: Path) -> dict[str, Any]:
     path = folder / "special_tokens_map.json"
     settings = (read_json(path) if path.is_file() else {}) | _settings(folder)
     named = {name: token_text(settings.get(name)) for name in SPECIAL_TOKENS}
-    more = [text for token in settings.get("additional_special_tokens") or [] if (text := token_text(token))]
+    others = settings.get("additional_special_tokens")
+    more = [text for token in (others if isinstance(others, list) else []) if (text := token_text(token))]
     return {name: text for name, text in named.items() if text} | ({"additional_special_tokens": more} if more else {})
 
 

@@ -51,7 +51,9 @@ class ChatTemplate:
                 length += len(part)
                 if length > LONGEST:
                     raise ValueError(f"it writes more than {LONGEST:,} characters")
-            return "".join(parts)
+            text = "".join(parts)
+            text.encode()  # half of a character is no text, and a UnicodeEncodeError a ValueError
+            return text
 
         return self._guarded(write)
 

@@ -141,6 +141,14 @@ class Rope:
     scaling: Scaling | None = None
 
 
+def frequencies(rope: Rope, dims: int, length: int) -> tuple[Tensor, float]:
+    """Radians a position, (dims / 2,) float64, of ``dims`` channels in a sequence of ``length``; and the amplitude."""
+    exponent = torch.arange(0, dims, 2, dtype=torch.float64) / dims
+    if rope.scaling is None:
+        return rope.theta**-exponent, 1.0
+    return rope.scaling.slowed(rope.theta, exponent, length), rope.scaling.amplitude
+
+
 def rope_table(rope: Rope, head_dim: int, rows: int, length: int | None = None) -> tuple[Tensor, Tensor]:
     """cos and sin, each (rows, head_dim) float32, in the half-split layout that Hugging Face uses.
 
@@ -148,12 +156,7 @@ def rope_table(rope: Rope, head_dim: int, rows: int, length: int | None = None) 
     cos 1 and sin 0.
     """
     dims = rope.dims or head_dim
-    exponent = torch.arange(0, dims, 2, dtype=torch.float64) / dims
-    if rope.scaling is None:
-        frequency, amplitude = rope.theta**-exponent, 1.0
-    else:
-        frequency = rope.scaling.slowed(rope.theta, exponent, length or rows)
-        amplitude = rope.scaling.amplitude
+    frequency, amplitude = frequencies(rope, dims, length or rows)
     angle = torch.outer(torch.arange(rows, dtype=torch.float64), frequency)
     angle = torch.cat([angle, angle], dim=-1)
     cos, sin = (amplitude * angle.cos()).float(), (amplitude * angle.sin()).float()

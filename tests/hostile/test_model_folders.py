@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import struct
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,23 @@ def test_what_stands_beside_a_model_is_used_or_refused(name: str, model: Path, s
         adopt(model, max_new_tokens=4)
 
     survives(f"model folder: {name}", json_variants(source, 25), attempt)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tokenizer_config.json", {"additional_special_tokens": 5}),
+        ("tokenizer_config.json", {"chat_template": [{"name": [], "template": "x"}]}),
+        ("tokenizer_config.json", {"chat_template": "{{ messages[0].content }}\ud800"}),
+        ("tokenizer_config.json", {"chat_template": "{{ bos_token }}{{ messages[0].content }}", "bos_token": "\ud800"}),
+        ("generation_config.json", {"eos_token_id": [3, 2**40]}),
+        ("generation_config.json", {"eos_token_id": [3, 10**400]}),
+    ],
+)
+def test_settings_of_other_kinds_are_used_or_refused(name: str, change: dict[str, Any], model: Path) -> None:
+    (model / name).write_text(json.dumps(json.loads((model / name).read_text()) | change))
+    with suppress(BundleError):
+        adopt(model, max_new_tokens=4)
 
 
 def test_absurd_sizes_are_refused_before_memory_is_taken(model: Path, survives: Survives) -> None:

@@ -54,8 +54,18 @@ def get_family(name: str) -> Family:
 def read_model_config(data: dict[str, Any], path: Path) -> ModelConfig:
     """The model that the config.json ``data`` describes; ``path`` is for messages.
 
-    Raises :class:`BundleError` naming a family that is not read, and every key that edgekit does not compute.
+    Raises :class:`BundleError` naming a family that is not read, and every key that edgekit does not compute; and for a
+    model that could be computed, but not be saved again, since its family has no keys for it.
     """
+    config = _read(data, path)
+    try:
+        write_model_config(config)
+    except ValueError as error:
+        raise BundleError(f"unsupported config: {path}. {error}. It could not be saved. Use another model.") from None
+    return config
+
+
+def _read(data: dict[str, Any], path: Path) -> ModelConfig:
     name = data.get("model_type")
     if name not in FAMILIES:
         why = REFUSED.get(str(name), "edgekit does not know what it computes")
@@ -75,7 +85,12 @@ def write_model_config(config: ModelConfig) -> dict[str, Any]:
     Raises ValueError for traits that the config's family has no keys for.
     """
     family = get_family(config.family)
-    written = {"architectures": [family.architecture], "model_type": config.family, **family.write(config)}
-    if read_model_config(written, Path("config.json")) != config:
-        raise ValueError(f"a {config.family} has no keys for all of {config}")
+    try:
+        written = {"architectures": [family.architecture], "model_type": config.family, **family.write(config)}
+        is_whole = _read(written, Path("config.json")) == config
+    except (BundleError, LookupError):
+        is_whole = False
+    if not is_whole:
+        ropes = ", ".join(type(rope.scaling).__name__ for rope in config.ropes if rope.scaling is not None)
+        raise ValueError(f"a {config.family} has no keys for all of it" + (f" ({ropes})" if ropes else ""))
     return written

@@ -6,9 +6,10 @@ from typing import Any
 
 from edgekit.policy.families.family import FULL, SLIDING, Family, layers_with_window, read_window, window_of
 from edgekit.policy.families.rope_settings import read_rope, rotary_keys
-from edgekit.policy.families.settings import Settings
+from edgekit.policy.families.settings import Settings, shown
 from edgekit.policy.rope import LongRopeScaling, Rope
 from edgekit.policy.traits import ModelConfig
+from edgekit.record_lines import is_number
 
 
 def ropes(settings: Settings, head_dim: int) -> tuple[Rope, ...]:
@@ -16,8 +17,8 @@ def ropes(settings: Settings, head_dim: int) -> tuple[Rope, ...]:
     if keys.get("rope_type") in ("su", "yarn"):  # what Phi-3 called it before transformers did
         keys["rope_type"] = "longrope"
     share = keys.get("partial_rotary_factor", 1.0 if share is None else share)
-    if not isinstance(share, int | float) or not 0 < share <= 1:
-        settings.fault(f"partial_rotary_factor {share} is not a share")
+    if isinstance(share, bool) or not is_number(share) or not 0 < share <= 1:
+        settings.fault(f"partial_rotary_factor {shown(share)} is not a share")
         share = 1.0
     return (read_rope(keys, settings, head_dim, share),)
 

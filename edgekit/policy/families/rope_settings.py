@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgekit.policy.families.settings import Settings
+from edgekit.policy.families.settings import LARGEST, Settings, shown
 from edgekit.policy.rope import (
     DynamicScaling,
     LinearScaling,
@@ -18,7 +18,9 @@ from edgekit.policy.rope import (
     Rope,
     Scaling,
     YarnScaling,
+    frequencies,
 )
+from edgekit.record_lines import is_number
 
 KEYS: dict[str, tuple[str, ...]] = {
     "default": (),
@@ -34,7 +36,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 """What each kind of scaling reads."""
 KNOWN = {"rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 """Keys that may stand beside them."""
-
+LARGEST_AMPLITUDE = 1e4
+"""Published models have less than 2."""
 
 WRITTEN: dict[type[Scaling], tuple[str, dict[str, str]]] = {
     LinearScaling: ("linear", {"factor": "factor"}),
@@ -84,6 +87,9 @@ def rotary_keys(settings: Settings, layer_type: str | None = None) -> dict[str, 
     old, new = _by_one_name(old), _by_one_name(new)
     if any(new.get(key, value) != value for key, value in old.items()):
         settings.fault("rope_scaling and rope_parameters contradict each other")
+    stated = settings.data.get("rope_theta")
+    if layer_type is None and any(each.get("rope_theta", stated) != stated for each in (old, new) if stated):
+        settings.fault(f"rope_theta {shown(stated)} is not what stands beside it")
     return {key: value for key, value in {"rope_theta": theta, **old, **new}.items() if value is not None}
 
 
@@ -112,7 +118,9 @@ def read_rope(keys: dict[str, Any], settings: Settings, head_dim: int, share: fl
         scaling = _scaling(kind, keys, settings.size("max_position_embeddings"), known_length)
         if isinstance(scaling, LongRopeScaling) and not len(scaling.short) == len(scaling.long) == dims // 2:
             raise ValueError(f"{len(scaling.short)} and {len(scaling.long)} factors for {dims // 2} pairs of channels")
-        return Rope(_positive(keys.get("rope_theta", 10_000.0)), None if dims == head_dim else dims, scaling)
+        rope = Rope(_positive(keys.get("rope_theta", 10_000.0)), None if dims == head_dim else dims, scaling)
+        _check_computable(rope, dims, settings.size("max_position_embeddings"))
+        return rope
     except (KeyError, TypeError, ValueError) as error:
         settings.fault(f"rope scaling {kind}: {f'it lacks {error}' if isinstance(error, KeyError) else error}")
         return Rope()
@@ -133,7 +141,7 @@ def _scaling(kind: str, keys: dict[str, Any], positions: int, known_length: int 
         return Llama3Scaling(factor, low, high, _length(keys["original_max_position_embeddings"]))
     if not isinstance(keys.get("truncate", True), bool):
         raise ValueError(f"truncate {keys['truncate']} is neither true nor false")
-    one, all_dims = keys.get("mscale"), keys.get("mscale_all_dim")
+    one, all_dims = (value and _positive(value) for value in (keys.get("mscale"), keys.get("mscale_all_dim")))
     inferred = _yarn_amplitude(factor, one) / _yarn_amplitude(factor, all_dims) if one and all_dims else None
     return YarnScaling(
         factor,
@@ -154,17 +162,28 @@ def _longrope(keys: dict[str, Any], positions: int, original: Any) -> LongRopeSc
     return LongRopeScaling(short, long, length, _positive(keys.get("attention_factor", inferred)))
 
 
+def _check_computable(rope: Rope, dims: int, positions: int) -> None:
+    """Raise ValueError for numbers that are numbers each by itself, and together give no angle."""
+    try:
+        found = [frequencies(rope, dims, length) for length in (1, positions)]
+    except (ArithmeticError, ValueError):
+        found = []
+    finite = all((turns * positions).isfinite().all() and size < LARGEST_AMPLITUDE for turns, size in found)
+    if not found or not finite:
+        raise ValueError("its numbers give no angles")
+
+
 def _positive(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise ValueError(f"{value} is not a number above 0")
+    if isinstance(value, bool) or not is_number(value) or value <= 0:
+        raise ValueError(f"{shown(value)} is not a number above 0")
     return float(value)
 
 
 def _length(value: Any) -> int:
     """Positions of a first training; logarithms are divided by that of its length."""
     number = _positive(value)
-    if number < 2 or not number.is_integer():
-        raise ValueError(f"{value} is not a length")
+    if not 2 <= number <= LARGEST or not number.is_integer():
+        raise ValueError(f"{shown(value)} is not a length")
     return int(number)
 
 

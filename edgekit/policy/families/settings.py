@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from edgekit.errors import BundleError
+from edgekit.record_lines import is_number
 
 Choice = TypeVar("Choice", bound=str)
 HARMLESS = frozenset({
@@ -81,18 +82,18 @@ class Settings:
         value = self.get(key)
         value = default if value is None else value
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            self.fault(f"{key} {_shown(value)} is not a size" if key in self.data else f"it lacks {key}")
+            self.fault(f"{key} {shown(value)} is not a size" if key in self.data else f"it lacks {key}")
             return 1
         if value > LARGEST_OF.get(key, LARGEST):
-            self.fault(f"{key} {_shown(value)} is not a size up to {LARGEST_OF.get(key, LARGEST):,}")
+            self.fault(f"{key} {shown(value)} is not a size up to {LARGEST_OF.get(key, LARGEST):,}")
             return 1
         return value
 
     def number(self, key: str) -> float:
         """A finite number above 0."""
         value = self.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            self.fault(f"{key} {_shown(value)} is not a number above 0" if key in self.data else f"it lacks {key}")
+        if isinstance(value, bool) or not is_number(value) or value <= 0:
+            self.fault(f"{key} {shown(value)} is not a number above 0" if key in self.data else f"it lacks {key}")
             return 1.0
         return float(value)
 
@@ -100,14 +101,14 @@ class Settings:
         """true or false; null is false."""
         value = self.get(key)
         if value not in (None, True, False):
-            self.fault(f"{key} {_shown(value)} is neither true nor false")
+            self.fault(f"{key} {shown(value)} is neither true nor false")
         return bool(value)
 
     def choice(self, key: str, allowed: Mapping[str, Choice]) -> Choice:
         """What ``allowed`` calls the value."""
         value = self.get(key)
         if not isinstance(value, str) or value not in allowed:
-            self.fault(f"{key} {_shown(value)} is none of {', '.join(allowed)}")
+            self.fault(f"{key} {shown(value)} is none of {', '.join(allowed)}")
             return next(iter(allowed.values()))
         return allowed[value]
 
@@ -115,7 +116,7 @@ class Settings:
         """Take the key where it is absent, null or one of ``allowed``; refuse any other value."""
         value = self.get(key)
         if value is not None and not any(_same(value, each) for each in allowed):
-            self.fault(f"{key} {_shown(value)} is not computed")
+            self.fault(f"{key} {shown(value)} is not computed")
 
     def fault(self, what: str) -> None:
         """Note why this config cannot be read, once."""
@@ -131,7 +132,7 @@ class Settings:
             if key in NEUTRAL:
                 self.only(key, *NEUTRAL[key])
             else:
-                self.fault(f"{key} {_shown(value)} is unknown")
+                self.fault(f"{key} {shown(value)} is unknown")
         if self._faults:
             raise BundleError(
                 f"unsupported config: {self.path}. {'; '.join(self._faults)}. edgekit must not guess what a {family} "
@@ -155,7 +156,8 @@ def _same(value: Any, other: Any) -> bool:
     return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """``value`` as a fault shows it."""
     if isinstance(value, int) and value.bit_length() > 64:
         return f"a number of {value.bit_length()} bits"
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)

@@ -89,7 +89,7 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     None: the row needs no answer, and one that it has is not read. A row may name a rule of its own.
     """
     own = row.get("rule")
-    if own is not None and own not in RULES:
+    if own is not None and (not isinstance(own, str) or own not in RULES):
         return f"unknown rule {own!r}, one of {', '.join(RULES)} is meant"
     rule = rule if rule is None else own or rule
     prompt_name, answer_name = _first(row, PROMPT_COLUMNS), _first(row, ANSWER_COLUMNS)

@@ -81,9 +81,10 @@ def fault_of(rule: str, reference: str) -> str | None:
 
 def number_of(text: str) -> Fraction | None:
     """The number ``text`` writes, exactly, or None."""
-    text = re.sub(r"\s*\\?%$", "", text.strip()).replace("\\$", "$").replace("{,}", ",")
-    if len(text) > MAX_CHARACTERS:
+    text = text.strip()
+    if len(text) > MAX_CHARACTERS:  # before anything looks through it, for that may take its length squared
         return None
+    text = re.sub(r"\s*\\?%$", "", text).replace("\\$", "$").replace("{,}", ",")
     quotient = _QUOTIENT.fullmatch(text)
     if quotient is not None:
         above, below = quotient[2] or quotient[4], quotient[3] or quotient[5]

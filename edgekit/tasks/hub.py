@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +49,16 @@ def read_hub(place: str, config: str | None, rule: str) -> dict[Split, list[Prob
     if not any(found.values()):
         wanted = f"It has no rows with a problem and an answer in {', '.join(_OWN_NAMES)}."
         raise EdgekitError(f"no problems: {place}. {wanted}{fault} Check its columns.")
-    return {split: list(problems.values()) for split, problems in _disjoint(found).items()}
+    return _told_apart({split: list(problems.values()) for split, problems in _disjoint(found).items()})
+
+
+def _told_apart(splits: dict[Split, list[Problem]]) -> dict[Split, list[Problem]]:
+    """``splits`` with an id for one problem only: a data set may count its rows anew in each of its splits."""
+    times = Counter(problem.id for problems in splits.values() for problem in problems)
+    return {
+        split: [each if times[each.id] == 1 else replace(each, id=prompt_id(each.prompt)) for each in problems]
+        for split, problems in splits.items()
+    }
 
 
 def _disjoint(found: Mapping[Split, Mapping[str, Problem]]) -> dict[Split, dict[str, Problem]]:

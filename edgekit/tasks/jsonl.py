@@ -57,8 +57,19 @@ def _read_line(line: str, rule: str | None) -> Row | str:
         return "it is not JSON"
     if not isinstance(data, dict):
         return "it is not a JSON object"
+    if not _is_text(data):
+        return "a text in it holds half of a character"
     if data.get("split") is not None and data["split"] not in SPLITS:
         return f"unknown split {data['split']!r}, one of {', '.join(SPLITS)} is meant"
     if data.get("id") is not None and not isinstance(data["id"], (str, int)):
         return "id is neither a text nor a number"
     return read_row(data, rule)
+
+
+def _is_text(data: dict[str, Any]) -> bool:
+    """Whether all texts of ``data`` can be written: JSON can spell half of a surrogate pair."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -79,6 +79,12 @@ def test_hostile_text_is_wrong_and_grading_ends(answer: str) -> None:
     assert not math("x+7", answer)
 
 
+@pytest.mark.parametrize("answer", ["1" + " " * 1_000_000 + "x", "%" * 1_000_000, "1" * 1_000_000])
+def test_a_long_reply_is_no_number_and_no_search_without_end(answer: str) -> None:
+    assert not number("1", answer)
+    assert not math("1", answer)
+
+
 def test_grading_works_in_a_thread_and_after_a_worker_had_to_be_killed() -> None:
     judge = MathJudge()
     found: list[bool] = []

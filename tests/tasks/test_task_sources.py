@@ -21,6 +21,7 @@ from edgekit.tasks import DATA_SETS, TASKS, get_task, name_task, resolve_task, t
 from edgekit.tasks.base import Split
 from edgekit.tasks.collection import Collection
 from edgekit.tasks.grading import RULES
+from edgekit.tasks.hub import hub_task
 from edgekit.train.config import TrainConfig, load_config
 from edgekit.warm_start.answers import AnswersSettings, teach_answers
 from edgekit.workflows.source import task_of
@@ -126,6 +127,16 @@ def test_final_answers_and_difficulties_are_read_from_worked_solutions(snapshots
     assert not maths.grade(problem, "0.714")
 
 
+def test_rows_that_share_an_id_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set that counts each split's rows from 0: a cloud's answer to one must not pass for another's."""
+    rows = {split: [{"id": k, "question": f"{split} {k}?", "answer": f"#### {k}"} for k in (1, 2)] for split in SPLITS}
+    rows["test"].append({"id": "own", "question": "own?", "answer": "#### 3"})
+    monkeypatch.setattr("edgekit.tasks.hub._load", lambda *_: rows)
+    problems = [problem for split in SPLITS for problem in hub_task("a/b", "math").problems(split, 9, 0)]
+    assert len({problem.id for problem in problems}) == len(problems) == 7
+    assert "own" in {problem.id for problem in problems}
+
+
 def test_a_data_set_of_test_problems_only_has_no_others(snapshots: Path) -> None:
     task = get_task(f"hub:{snapshots}/MATH-500")
     assert len(task.problems("test", 1000, 0)) == 30
@@ -201,6 +212,9 @@ def test_a_warm_start_works_with_fewer_problems_than_it_would_like(lines_task: s
         ('{"prompt": "a"}', "exact", "no answer or solution"),
         ('{"prompt": "a", "answer": ["b"]}', "exact", "neither a text nor a number"),
         ('{"prompt": "a", "answer": "b", "split": "exam"}', "exact", "unknown split 'exam'"),
+        ('{"prompt": "a", "answer": "b", "rule": ["exact"]}', "exact", r"unknown rule \['exact'\]"),
+        ('{"prompt": "a\\ud800", "answer": "b"}', "exact", "line 1: a text in it holds half of a character"),
+        ('{"prompt": "a", "answer": "b", "difficulty": ["\\udc00"]}', "exact", "holds half of a character"),
         ('{"prompt": "a", "answer": "b"}', "number", "does not fit the rule number"),
         ('{"prompt": "a", "answer": "bc"}', "choice", "it is not one letter"),
         ('{"prompt": "a", "solution": "no box"}', "math", "no final answer"),

@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import json
-import math
+import re
 import shutil
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load
-from torch import Tensor
+from torch import nn
 
 from edgekit.atomic_write import new_directory
 from edgekit.errors import BundleError
-from edgekit.plain_file import open_plain, read_text
+from edgekit.plain_file import read_text
 from edgekit.policy.model import PolicyModel
-from edgekit.policy.tensor_file import save_tensors
-from edgekit.policy.weights import is_finite
+from edgekit.policy.optimizer_state import restore_state, save_state
+from edgekit.record_lines import is_number
 
 KEEP = 2
+_STEP = re.compile(r"step_([1-9][0-9]{0,11})", re.ASCII)
 VERSION = 1
 
 
 def checkpoint_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints under ``folder``, rising."""
-    names = (path.name.removeprefix("step_") for path in folder.glob("step_*") if (path / "state.json").exists())
-    return sorted(int(name) for name in names if name.isdigit())
+    names = (_STEP.fullmatch(path.name) for path in folder.glob("step_*") if (path / "state.json").exists())
+    return sorted(int(name[1]) for name in names if name is not None)
 
 
 def save_checkpoint(
     folder: Path, step: int, model: PolicyModel, optimizer: torch.optim.Adam, call_price: float
 ) -> None:
     """Write ``folder``/step_N and remove all but the newest :data:`KEEP`. ``call_price``: the algorithm's state."""
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
-    moments = {}
-    for name, parameter in trained.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            moments[f"{name}:{key}"] = value.detach().contiguous()
-    weights = {name: parameter.detach().contiguous() for name, parameter in trained.items()}
     with new_directory(folder / f"step_{step}", marker_file="state.json") as new:
-        save_tensors(weights, new / "weights.safetensors")
-        save_tensors(moments, new / "optimizer.safetensors")
+        save_state(new, _trained(model), optimizer)
         (new / "state.json").write_text(json.dumps({"version": VERSION, "step": step, "call_price": call_price}) + "\n")
     for old in checkpoint_steps(folder)[:-KEEP]:
         # Its state goes first: without it the directory no longer counts as a checkpoint.
@@ -57,24 +50,15 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
     path = folder / f"step_{step}"
     try:
         state = json.loads(read_text(path / "state.json"))
-        weights = _tensors(path / "weights.safetensors")
-        moments = _tensors(path / "optimizer.safetensors")
+        call_price = state.get("call_price", 0.0)
         if state["version"] > VERSION:
             raise ValueError(f"version {state['version']} is newer than {VERSION}")
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if not parameter.requires_grad:
-                    continue
-                parameter.copy_(_like(parameter, weights[name], name))
-                if f"{name}:step" in moments:
-                    kept = {key: moments[f"{name}:{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                    optimizer.state[parameter] = {
-                        key: (_like(parameter, moment, name) if key != "step" else moment).to(parameter.device)
-                        for key, moment in kept.items()
-                    }
-        if not math.isfinite(call_price := float(state.get("call_price", 0.0))):
-            raise ValueError("its call_price is not finite")
-        return call_price
+        if state["step"] != step:
+            raise ValueError(f"it is of step {state['step']}")
+        if isinstance(call_price, bool) or not is_number(call_price):
+            raise ValueError("its call_price is no number")
+        restore_state(path, _trained(model), optimizer)
+        return float(call_price)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise BundleError(
@@ -82,15 +66,5 @@ def load_checkpoint(folder: Path, step: int, model: PolicyModel, optimizer: torc
         ) from None
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    with open_plain(path) as file:
-        return load(file.read())
-
-
-def _like(parameter: Tensor, stored: Tensor, name: str) -> Tensor:
-    """``stored``, if it can be the ``parameter`` of that name, or one of its moments. Raises ValueError."""
-    if stored.shape != parameter.shape:
-        raise ValueError(f"{name} is {tuple(stored.shape)} instead of {tuple(parameter.shape)}")
-    if not stored.is_floating_point() or not is_finite(stored):
-        raise ValueError(f"{name} holds what are no finite numbers")
-    return stored
+def _trained(model: PolicyModel) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import TypeVar
 
 import torch
-from safetensors.torch import load_file
+from safetensors import SafetensorError
 from torch import nn
 
 from edgekit.atomic_write import new_directory, sweep, write_file
+from edgekit.errors import BundleError
 from edgekit.folder_lock import lock_folder
-from edgekit.policy.tensor_file import save_tensors
+from edgekit.plain_file import RECORD_BYTES, read_text
+from edgekit.policy.optimizer_state import restore_state, save_state
 
 T = TypeVar("T")
 STATE = "state.json"
@@ -32,30 +34,23 @@ class Checkpoints:
 
     def save(self, done: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Replace the state by that after ``done`` steps, whole or not at all."""
-        weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-        moments = {
-            f"{name}:{key}": value.detach().contiguous()
-            for name, parameter in model.named_parameters()
-            for key, value in optimizer.state.get(parameter, {}).items()
-        }
         with new_directory(self.folder, marker_file=STATE) as new:
-            save_tensors(weights, new / "weights.safetensors")
-            save_tensors(moments, new / "optimizer.safetensors")
+            save_state(new, dict(model.named_parameters()), optimizer)
             (new / STATE).write_text(json.dumps({"done": done}) + "\n")
 
     def restore(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> int:
-        """Put the state into ``model`` and ``optimizer``; returns the steps done, 0 if there is no state."""
+        """Put the state into ``model`` and ``optimizer``; returns the steps done, 0 if there is no state.
+
+        Raises :class:`BundleError` for a state that is damaged.
+        """
         if not (self.folder / STATE).is_file():
             return 0
-        weights = load_file(self.folder / "weights.safetensors")
-        moments = load_file(self.folder / "optimizer.safetensors")
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(weights[name])
-        for name, parameter in model.named_parameters():
-            kept = {key: value for key, value in moments.items() if key.rpartition(":")[0] == name}
-            optimizer.state[parameter] = {key.rpartition(":")[2]: v.to(parameter.device) for key, v in kept.items()}
-        return int(json.loads((self.folder / STATE).read_text())["done"])
+        with _readable(self.folder):
+            done = json.loads(read_text(self.folder / STATE))["done"]
+            if isinstance(done, bool) or not isinstance(done, int) or done < 1:
+                raise ValueError("it says of no step that it is done")
+            restore_state(self.folder, dict(model.named_parameters()), optimizer)
+        return done
 
 
 @dataclass(frozen=True)
@@ -77,8 +72,19 @@ def once(work: Work | None, name: str, compute: Callable[[], T]) -> T:
     path = work.folder / f"{name}.json"
     if not path.is_file():
         write_file(path, json.dumps(compute()) + "\n")
-    kept: T = json.loads(path.read_text())
+    with _readable(path):
+        kept: T = json.loads(read_text(path, RECORD_BYTES))
     return kept
+
+
+@contextmanager
+def _readable(place: Path) -> Iterator[None]:
+    """Raise :class:`BundleError` for whatever reading something damaged raises."""
+    try:
+        yield
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(f"unreadable work: {place}. {reason}. Remove {place.parent} to begin anew.") from None
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from edgekit.train.plots import write_report
 from edgekit.train.run_directory import RunDirectory, read_run_config
 from edgekit.train.task_file import check_task, keep_task
 from edgekit.verify.device_report import read_device_report
+from edgekit.warm_start.work import STATE, Checkpoints, Work, once
 from edgekit.workflows.source import task_of
 
 STEP = {
@@ -145,7 +146,8 @@ def test_a_checkpoint_s_weights_and_moments_are_finite_and_of_the_model_s_shapes
     model, optimizer, folder = checkpointed
     name, parameter = next(iter(model.named_parameters()))
     honest = {each: load_file(folder / "step_3" / f"{each}.safetensors") for each in ("weights", "optimizer")}
-    bad = [torch.ones(1), parameter.detach()[:1], parameter.detach() * float("nan"), parameter.detach().int()]
+    like = parameter.detach()
+    bad = [torch.ones(1), like[:1], like * float("nan"), like.int(), like.half(), like.double()]
 
     def attempt(change: tuple[str, str, Any]) -> None:
         file, key, value = change
@@ -155,16 +157,64 @@ def test_a_checkpoint_s_weights_and_moments_are_finite_and_of_the_model_s_shapes
             os.mkfifo(path)
         else:
             save_file({**honest[file], key: value.contiguous()}, path)
+        before = {each: tensor.clone() for each, tensor in model.state_dict().items()}
         try:
             load_checkpoint(folder, 3, model, optimizer)
+        except EdgekitError:
+            assert all(torch.equal(tensor, before[each]) for each, tensor in model.state_dict().items())
+            raise
         finally:
             path.unlink()
             save_file(honest[file], path)
 
     places = (("weights", name), ("optimizer", f"{name}:exp_avg"), ("optimizer", f"{name}:exp_avg_sq"))
     changes = [(file, key, value) for file, key in places for value in [*bad, None]]
+    steps = [torch.tensor(each) for each in (float("nan"), -5.0, 0.0, 3, True, [3.0], float("inf"))]
+    changes += [("optimizer", f"{name}:step", value) for value in steps]
+    changes += [("optimizer", f"{name}:exp_avg_sq", -like.abs() - 1), ("optimizer", "another:step", torch.ones(()))]
+    changes += [("weights", "another", torch.ones(3)), ("optimizer", f"{name}:another", like)]
     survives("run: a checkpoint of another model", changes, attempt, all_refused=True)
     load_checkpoint(folder, 3, model, optimizer)
+
+
+@pytest.mark.parametrize(
+    "state", ['"step": 2', '"step": 3, "call_price": 1' + "0" * 400, '"step": 3, "call_price": true']
+)
+def test_a_checkpoint_s_state_is_of_its_step_and_has_a_price(state: str, checkpointed: Any) -> None:
+    model, optimizer, folder = checkpointed
+    (folder / "step_3" / "state.json").write_text(f'{{"version": 1, {state}}}')
+    with pytest.raises(EdgekitError, match="unreadable checkpoint"):
+        load_checkpoint(folder, 3, model, optimizer)
+
+
+def test_what_is_named_almost_as_a_checkpoint_is_none(tmp_path: Path) -> None:
+    for name in ("step_4", "step_12", "step_\u00b2", "step_\u0663", "step_007", "step_", "step_0", "step_-1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "state.json").write_text("{}")
+    assert checkpoint_steps(tmp_path) == [4, 12]
+
+
+def test_unfinished_work_of_a_warm_start_is_gone_on_with_or_refused(checkpointed: Any, survives: Survives) -> None:
+    model, optimizer, folder = checkpointed
+    kept = Checkpoints(folder.parent / "work" / "phase")
+    kept.save(7, model, optimizer)
+    names = [STATE, "weights.safetensors", "optimizer.safetensors"]
+    honest = {name: (kept.folder / name).read_bytes() for name in names}
+
+    def attempt(case: tuple[str, bytes]) -> None:
+        (kept.folder / case[0]).write_bytes(case[1])
+        try:
+            assert kept.restore(model, optimizer) == 7
+        finally:
+            (kept.folder / case[0]).write_bytes(honest[case[0]])
+
+    values = [{"done": value} for value in (None, True, -1, 0, "7", [], 7.5)]
+    cases = [(STATE, json.dumps(value).encode()) for value in (*values, [], {}, 7)]
+    cases += [(name, data) for name in names for data in (b"", honest[name][:-9], b"\0" * 100, honest[name])]
+    survives("run: unfinished work of a warm start", cases, attempt)
+    (folder.parent / "work" / "right.json").write_text("[tru")
+    with pytest.raises(EdgekitError, match="unreadable work"):
+        once(Work(folder.parent / "work"), "right", list)
 
 
 def test_a_run_s_configuration_is_used_or_refused(tmp_path: Path, survives: Survives) -> None:

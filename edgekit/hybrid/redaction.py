@@ -22,9 +22,15 @@ Span = tuple[int, int, str]
 
 MIN_NAME = 2
 MOST_PLACEHOLDERS = 100_000
-_MAIL = re.compile(r"[^\s<>()\[\],;:\"'`|/\\]+@[^\s<>()\[\],;:\"'`|/\\@]+")
+_PLACEHOLDER = re.compile(r"\[(?:[A-Z]+-)?[0-9]+\]")
+_PART_OF_PLACEHOLDER = re.compile(r"\[?[a-z]*-?[0-9]{0,6}\]?")
+WINDOW, OVERLAP = 4_000, 1_000
+"""Characters in which keys are looked for at once, some of whose patterns take time that grows with a text's square."""
+_IN_MAIL = r"\s<>()\[\],;:\"'`|/\\"
+_MAIL = re.compile(rf"(?<![^{_IN_MAIL}])[^{_IN_MAIL}]+@[^{_IN_MAIL}@]+")  # from a word's begin: each is read once
 _DIGIT_RUN = re.compile(r"(?<![\w])\d(?:[ -]?\d){11,18}(?![\w])")
 _IBAN = re.compile(r"(?<![A-Za-z0-9])[A-Za-z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,4})?(?![A-Za-z0-9])")
+_KEY_BLOCK = re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _KEY_BLOCK_END = re.compile(r"-----END [A-Z ]*PRIVATE KEY-----")
 _WORD = re.compile(r"[A-Za-z0-9_+/=.~-]{20,}")
 _WORD_REST = re.compile(r"[A-Za-z0-9_+/=.~-]*")
@@ -43,8 +49,7 @@ class Redaction:
         """``reply`` with the originals put back. ``restore(text)`` is what the user wrote."""
         if not self.originals:
             return reply
-        pattern = "|".join(re.escape(placeholder) for placeholder in self.originals)
-        return re.sub(pattern, lambda match: self.originals[match[0]], reply)
+        return _PLACEHOLDER.sub(lambda match: self.originals.get(match[0], match[0]), reply)
 
     def restorer(self) -> Restorer:
         """The same for a reply that comes in pieces."""
@@ -108,22 +113,19 @@ class Redactor:
             for start, end, kind in self._spans(text):
                 kinds.setdefault(text[start:end], kind)
         placeholders = _placeholders(kinds, "\n".join(texts))
-        # A value may stand once more inside another word, where no finder sees it: the longest goes first.
-        values = sorted(placeholders, key=len, reverse=True)
         originals = {placeholder: value for value, placeholder in placeholders.items()}
-        if not values:
-            return [Redaction(text) for text in texts]
-        pattern = re.compile("|".join(map(re.escape, values)))
-        return [Redaction(pattern.sub(lambda match: placeholders[match[0]], text), originals) for text in texts]
+        return [Redaction(_replaced(text, placeholders), originals) for text in texts]
 
     def _spans(self, text: str) -> list[Span]:
         """Non-overlapping spans, first finder first; what touches an earlier one's is part of it."""
-        taken: list[Span] = []
+        found: list[Span] = []
+        taken = bytearray(len(text))
         for finder in self._finders:
             for start, end, kind in finder(text):
-                if start < end and not any(start < other[1] and other[0] < end for other in taken):
-                    taken.append((start, end, kind))
-        return sorted(taken)
+                if start < end and taken.find(1, start, end) < 0:
+                    taken[start:end] = b"\1" * (end - start)
+                    found.append((start, end, kind))
+        return sorted(found)
 
 
 def read_names(path: Path) -> list[str]:
@@ -140,7 +142,8 @@ def _placeholders(kinds: dict[str, str], text: str) -> dict[str, str]:
 
     Raises :class:`EdgekitError` where the listed names leave none.
     """
-    forbidden = {value.casefold() for value in kinds}
+    forbidden = {folded for value in kinds if _PART_OF_PLACEHOLDER.fullmatch(folded := value.casefold())}
+    taken = set(_PLACEHOLDER.findall(text))
     chosen: dict[str, str] = {}
     number = 0
     for value, kind in kinds.items():
@@ -150,16 +153,43 @@ def _placeholders(kinds: dict[str, str], text: str) -> dict[str, str]:
                 why = "Every placeholder holds one of the listed names, or stands in the text"
                 raise EdgekitError(f"cannot redact: {kind}. {why}. Shorten the list of names.")
             for candidate in (f"[{kind}-{number}]", f"[{number}]"):
-                if candidate not in text and not any(each in candidate.casefold() for each in forbidden):
+                if candidate not in taken and not any(each in candidate.casefold() for each in forbidden):
                     chosen[value] = candidate
                     break
     return chosen
 
 
+def _replaced(text: str, placeholders: dict[str, str]) -> str:
+    """``text`` with the placeholder of each value wherever it stands; the longest first of those that begin alike.
+
+    A value may stand once more inside another word, where no finder sees it.
+    """
+    if not placeholders:
+        return text
+    width = min(map(len, placeholders))
+    lengths: dict[str, set[int]] = {}
+    for value in placeholders:
+        lengths.setdefault(value[:width], set()).add(len(value))
+    ordered = {begin: sorted(each, reverse=True) for begin, each in lengths.items()}
+    parts, done, at = [], 0, 0
+    while at < len(text):
+        values = (text[at : at + length] for length in ordered.get(text[at : at + width], ()))
+        found = next((each for each in values if each in placeholders), None)
+        if found is None:
+            at += 1
+            continue
+        parts += [text[done:at], placeholders[found]]
+        done = at = at + len(found)
+    return "".join([*parts, text[done:]])
+
+
 def _private_keys(text: str) -> Iterator[Span]:
-    for match in re.finditer(r"-----BEGIN [A-Z ]*PRIVATE KEY-----", text):
-        end = _KEY_BLOCK_END.search(text, match.end())
-        yield match.start(), end.end() if end else len(text), "KEY"
+    begin = _KEY_BLOCK.search(text)
+    while begin is not None:
+        found = _KEY_BLOCK_END.search(text, begin.end())
+        end = found.end() if found else len(text)
+        yield begin.start(), end, "KEY"
+        begin = _KEY_BLOCK.search(text, end)
 
 
 def _mail_addresses(text: str) -> Iterator[Span]:
@@ -196,17 +226,25 @@ def _cards(text: str) -> Iterator[Span]:
 
 def _secrets(text: str) -> Iterator[Span]:
     for pattern in _secret_patterns():
-        for match in pattern.finditer(text):
+        last = 0
+        for start, end in _matches(pattern, text):
             # Some patterns end before the key does: the rest of the word is the key's.
-            rest = _WORD_REST.match(text, match.end())
-            end = rest.end() if rest else match.end()
-            yield match.start(), match.start() + len(text[match.start() : end].rstrip(".")), "KEY"
+            rest = _WORD_REST.match(text, max(end, last))
+            last = rest.end() if rest else end
+            yield start, start + len(text[start:last].rstrip(".")), "KEY"
     entropy = _entropy()
     for match in _WORD.finditer(text):
         word = match[0].strip("=.")
         mixed = any(c.isdigit() for c in word) and any(c.isalpha() for c in word)
         if mixed and entropy(word) >= RANDOM_BITS:
             yield match.start(), match.end(), "KEY"
+
+
+def _matches(pattern: re.Pattern[str], text: str) -> Iterator[tuple[int, int]]:
+    """Where ``pattern`` matches, looked for in windows that overlap; what stands in two of them is told twice."""
+    for begin in range(0, max(1, len(text) - OVERLAP), WINDOW - OVERLAP):
+        for match in pattern.finditer(text, begin, begin + WINDOW):
+            yield match.span()
 
 
 @functools.cache

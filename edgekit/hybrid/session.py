@@ -109,9 +109,8 @@ class _Run:
             return self._local(reason, decision)
         refused = self._refusal()
         if refused is None:
-            sent = self._redacted()
             try:
-                return self._hand_off(reason, *sent)
+                return self._hand_off(reason, *self._redacted())
             except _NotSent as error:
                 refused = error.reason, error.notice
         return self._alone(decision, *refused, device_notice=notice)
@@ -153,11 +152,14 @@ class _Run:
         return None
 
     def _redacted(self) -> tuple[CloudRequest, Redaction]:
-        """The one request, frozen, and how to put back what it lacks."""
+        """The one request, frozen, and how to put back what it lacks. Raises :class:`_NotSent` if it cannot be made."""
         assert self.cloud is not None
         if self.rules.redactor is None:
             return self.cloud.request(self.messages), Redaction("")
-        redactions = self.rules.redactor.redact_all([message.content for message in self.messages])
+        try:
+            redactions = self.rules.redactor.redact_all([message.content for message in self.messages])
+        except EdgekitError as error:
+            raise _NotSent("offline", str(error)) from None
         messages = tuple(replace(m, content=r.text) for m, r in zip(self.messages, redactions, strict=True))
         return self.cloud.request(messages), redactions[-1]
 

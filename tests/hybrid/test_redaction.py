@@ -113,3 +113,25 @@ def test_names_that_leave_no_placeholder_are_told_instead_of_a_search_without_en
     names = ["name", *(f"[{digit}" for digit in "123456789")]
     with pytest.raises(EdgekitError, match="cannot redact: NAME"):
         Redactor(names).redact("My name: " + " ".join(names))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 200_000,
+        "://" * 20_000,
+        "-----BEGIN PRIVATE KEY-----" * 20_000,
+        "".join(f"user{number}@example{number % 7}.com, " for number in range(9_000)),
+    ],
+    ids=["a long word", "addresses without an end", "keys without an end", "a long list of addresses"],
+)
+def test_a_long_text_is_redacted_and_is_no_search_without_end(text: str) -> None:
+    redacted = REDACTOR.redact(text)
+    assert "@" not in redacted.text
+    assert redacted.restore(redacted.text) == text
+
+
+def test_a_key_is_found_wherever_it_stands_in_a_long_word() -> None:
+    key = "AKIA" + "ABCDEFGHIJKLMNOP"
+    for before in (2_990, 3_980, 3_999, 4_000, 12_345):
+        assert key not in REDACTOR.redact("\u4e00" * before + key + "\u4e00" * 5_000).text

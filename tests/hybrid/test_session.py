@@ -221,6 +221,14 @@ def test_what_is_redacted_stays_in_every_place_and_comes_back(device: Device, tm
         assert secret not in log.path.read_text()
 
 
+def test_what_cannot_be_redacted_is_not_sent(device: Device, called: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgekit.hybrid.redaction.MOST_PLACEHOLDERS", 0)
+    cloud = Parrot()
+    answer = HybridSession(device, cloud, HandOffRules(redactor=Redactor([called]))).ask(called)
+    assert (answer.route, answer.reason, cloud.heard) == ("local", "offline", [])
+    assert answer.notice is not None and answer.notice.startswith("cannot redact")  # noqa: PT018
+
+
 def test_the_log_says_what_was_sent_before_it_is_sent_and_what_became_of_it(
     device: Device, called: str, server: Any, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgekit.record_lines import is_number
 from edgekit.routing.decode_loop import DecodeSession
 from edgekit.routing.spec import RoutingSpec, load_routing
 from edgekit.routing.step_model import Logits
@@ -110,7 +111,7 @@ def marker_bias_of(params: Any) -> float | None:
     bias = (getattr(params, "extra_args", None) or {}).get(BIAS_ARGUMENT)
     if bias is None:
         return None
-    if isinstance(bias, bool) or not isinstance(bias, int | float) or math.isnan(bias):
+    if isinstance(bias, bool) or not (is_number(bias) or bias in (math.inf, -math.inf)):
         raise ValueError(f"{BIAS_ARGUMENT}: {bias!r} is not a number")
     return float(bias)
 

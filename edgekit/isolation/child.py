@@ -36,7 +36,7 @@ def main() -> None:
 def _answer(service: Any, method: str, arguments: list[Any]) -> tuple[dict[str, Any], bytes | memoryview]:
     try:
         result = getattr(service, method)(*arguments)
-        return ({"value": None}, result) if isinstance(result, bytes | memoryview) else ({"value": result}, b"")
+        return ({}, result) if isinstance(result, bytes | memoryview) else ({"value": result}, b"")
     except EdgekitError as error:
         return {"error": type(error).__name__, "kind": error.kind, "text": str(error)}, b""
     except MemoryError:

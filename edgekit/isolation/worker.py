@@ -82,7 +82,7 @@ class Worker:
                 self.close()
                 raise
         if "error" not in reply:
-            return reply["value"] if reply["value"] is not None or not beside else beside
+            return reply.get("value", beside)
         raised = _RAISED.get(reply["error"])
         if raised is not None:
             raise raised(reply["text"], ErrorKind(reply["kind"]))

@@ -18,6 +18,7 @@ import numpy as np
 from edgekit.cloud.address import address_fault, model_and_address
 from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
+from edgekit.record_lines import is_number
 from edgekit.rollout.response import Group, Response, group_of
 from edgekit.routing.decoder import RoutingDecoder
 
@@ -181,7 +182,7 @@ def _log_probs(choice: Any, length: int) -> list[float | None]:
     given = getattr(getattr(choice, "logprobs", None), "token_logprobs", None)
     if not isinstance(given, list) or len(given) != length:
         return [None] * length
-    return [float(each) if isinstance(each, int | float) else None for each in given]
+    return [float(each) if is_number(each) else None for each in given]
 
 
 def stop_tokens(policy: Policy) -> list[int]:

@@ -214,7 +214,7 @@ def test_a_marker_of_several_tokens_is_written_whole(folder: Path) -> None:
     assert 0 < decided < 40
 
 
-@pytest.mark.parametrize("bias", ["3", True, float("nan"), [1]])
+@pytest.mark.parametrize("bias", ["3", True, float("nan"), [1], 10**400])
 def test_a_bias_that_is_no_number_is_refused(bias: Any) -> None:
     from edgekit.integrations.vllm_processor import BIAS_ARGUMENT, marker_bias_of
 

@@ -62,6 +62,7 @@ def test_values_bytes_and_errors_come_back(worker: Worker) -> None:
     assert worker.call("echo", {"a": [1, None, "\u00e9\n"]}, seconds=60) == {"a": [1, None, "\u00e9\n"]}
     assert worker.call("echo", None, seconds=60) is None
     assert bytes(worker.call("bytes", 4000, seconds=60)) == bytes(range(256)) * 4000
+    assert worker.call("bytes", 0, seconds=60) == b""
     with pytest.raises(BackendMissing, match=r"no runtime\. Install it") as caught:
         worker.call("missing", seconds=60)
     assert caught.value.kind is ErrorKind.UNSUPPORTED

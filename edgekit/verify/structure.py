@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from edgekit.policy.checkpoint import Policy
 
 
+SAME_AS_REFERENCE = ("answer", "max_new_tokens", "prompt_trim", "on_no_answer")
+"""What else of routing.json decides, though the prompts at hand may not show it."""
+
+
 def structure_faults(bundle: Bundle, reference: Policy | None) -> list[str]:
     """What is wrong before anything runs: vocabulary size, routing ids, stop ids, tokenizer.
 
@@ -47,6 +51,9 @@ def structure_faults(bundle: Bundle, reference: Policy | None) -> list[str]:
         faults.append(f"lowering: stop ids {routing.stop_token_ids}, the reference's are {theirs.stop_token_ids}")
     if routing.prompt_template != theirs.prompt_template:
         faults.append("lowering: the bundle's prompt template is not the reference's")
+    for name in SAME_AS_REFERENCE:
+        if getattr(routing, name) != getattr(theirs, name):
+            faults.append(f"lowering: {name} {getattr(routing, name)}, the reference's is {getattr(theirs, name)}")
     if bundle.tokenizer.to_str() != reference.tokenizer.to_str():
         faults.append("lowering: the bundle's tokenizer is not the reference's")
     return faults

@@ -17,6 +17,7 @@ from edgekit.errors import BundleError
 from edgekit.simulate import get_simulator
 from edgekit.verify.check import verify_bundle
 from edgekit.verify.report import VerifyReport
+from edgekit.verify.structure import structure_faults
 from edgekit.workflows.verify import verify
 
 
@@ -171,6 +172,22 @@ def test_a_bias_that_is_no_number_is_a_mismatch(damaged) -> None:
     (damaged / "routing.json").write_text("{}")  # and not hashed again: damaged
     with pytest.raises(BundleError, match="damaged"):
         verify(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("on_no_answer", "cloud"),
+        ("max_new_tokens", 17),
+        ("prompt_trim", "both"),
+        ("answer", {"open": "<answer>", "close": "</b>"}),
+    ],
+)
+def test_a_rule_of_decoding_that_is_not_the_run_s_is_a_mismatch(damaged, policy, name, value) -> None:
+    """The recorded cases may follow from it all the same."""
+    rewrite(damaged, "routing.json", lambda r: r.update({name: value}))
+    faults = structure_faults(open_bundle(damaged), policy)
+    assert any(fault.startswith(f"lowering: {name} ") for fault in faults), faults
 
 
 def test_another_template_than_the_run_s_is_a_mismatch(damaged, policy, problems) -> None:

@@ -254,6 +254,10 @@ def test_results_of_an_experiment_are_reported_or_refused(tmp_path: Path, surviv
         notes(experiment)
 
     survives("run: results", json_variants(json.dumps(result).encode(), 200), attempt)
+    for name in ("gapg-seed0", "gapg-seed0-copy"):
+        (tmp_path / "results" / f"{name}.json").write_text(json.dumps(result))
+    with pytest.raises(EdgekitError, match="two results: gapg seed 0"):
+        load_experiment(tmp_path)
 
 
 def test_a_phone_s_report_is_read_or_refused(tmp_path: Path, survives: Survives) -> None:

@@ -112,7 +112,10 @@ def load_experiment(folder: Path) -> Experiment:
                 f"{result.method}-seed{result.seed}. "
                 "They cannot be compared. Delete one of the two and run the experiment again."
             )
-        methods.setdefault(result.method, {})[result.seed] = result
+        if result.seed in methods.setdefault(result.method, {}):
+            who = f"{result.method} seed {result.seed}"
+            raise EdgekitError(f"two results: {who} in {folder}. Only one can be meant. Delete the other's file.")
+        methods[result.method][result.seed] = result
     config = folder / "experiment.yaml"
     try:
         settings = read_yaml(config) if config.exists() else {}

@@ -237,7 +237,8 @@ def main() -> None:
     if not contenders:
         raise SystemExit(f"nothing to measure: {arguments.folder}. Run benchmarks/export_cost.py first.")
     tokenizer = arguments.tokenizer or next(arguments.folder.glob("*/tokenizer.json"))
-    prompt = Tokenizer.from_file(str(tokenizer)).encode(TEXT, add_special_tokens=False).ids[: arguments.prompt_tokens]
+    once = Tokenizer.from_file(str(tokenizer)).encode(TEXT, add_special_tokens=False).ids
+    prompt = (once * (arguments.prompt_tokens // len(once) + 1))[: arguments.prompt_tokens]
     workers: list[Worker] = []
     try:
         context = max(LEAST_CONTEXT, arguments.prompt_tokens + arguments.steps + 64)

@@ -56,7 +56,7 @@ def parse_limits(texts: Sequence[str]) -> tuple[Limit, ...]:
     limits = []
     for text in (part.strip() for each in texts for part in each.split(",")):
         match = _LIMIT.fullmatch(text)
-        if match is None or (match["unit"] is None and "." in match["amount"]):
+        if match is None or (match["unit"] is None and "." in match["amount"]) or len(match["amount"]) > 20:
             raise EdgekitError(f"bad budget: {text!r}. It is no limit. {_FORMS}.")
         limits.append(Limit(float(match["amount"]), match["period"], match["unit"] is not None))
     return tuple(limits)

@@ -89,7 +89,8 @@ class Guard:
         if method == "POST":
             if headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 return 415, "no JSON. Send Content-Type: application/json."
-            if headers.get("content-length", "0").isdigit() and int(headers.get("content-length", "0")) > MAX_BODY:
+            length = headers.get("content-length", "0")
+            if length.isdecimal() and (len(length) > 20 or int(length) > MAX_BODY):
                 return 413, f"body too large: more than {MAX_BODY:,} bytes. Send less."
         return None
 

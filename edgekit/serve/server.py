@@ -42,7 +42,7 @@ class Together:
 
     def _flush(self) -> None:
         pieces, self._pieces = self._pieces, []
-        if pieces:
+        if pieces and not self._transport.is_closing():  # the client may be gone by now
             self._transport.write(b"".join(pieces))
 
     def __getattr__(self, name: str) -> Any:

@@ -152,18 +152,24 @@ ROUNDED = (
     "nearest_on_the_same_grid", "fine_tuned", "fine_tuned_on_onnx", "fine_tuned_on_coreml",
 )  # fmt: skip
 
+MORE_ROUNDED = ("fp32", "executorch_int4_decisions", "fine_tuned")
+
+IN_FLOATS = ("fp32", "warm_start", "gapg_at_temperature_0.6")
+
 ON_GRID = ("fp32", "gapg_on_grid", "start_on_grid", "gapg_on_grid_on_coreml", "gapg_on_grid_on_onnx")
 
-PEERS = ("fp32", "onnxruntime-genai_int4", "llama.cpp_Q4_K_M")
+PEERS = (
+    "fp32", "edgekit_executorch_int4_fine_tuned", "edgekit_onnx_int4_decisions",
+    "llama.cpp_Q4_K_M", "onnxruntime-genai_int4", "export_llm_8da4w",
+)  # fmt: skip
 
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("README.md", "Does the method keep its promise?"): lambda: of_experiment("paper_table"),
-    ("README.md", "Do four bits keep the decisions?"): lambda: [
+    ("README.md", "Do four bits keep the decisions, and is it fast?"): lambda: [
         *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
-        *of_reasoning("reasoning/rounded", ROUNDED, 300),
         *of_reasoning("reasoning/peers", PEERS, 300),
+        *from_json("reasoning/peers/speed_128.json", "reasoning/peers/speed_896.json", derived=of_speed),
     ],
-    ("README.md", "Is it fast?"): lambda: from_json("speed.json", derived=of_speed),
     ("docs/results/README.md", "Where the filter has work to do"): lambda: of_experiment("filter"),
     ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
         "forged_text.json", derived=of_forged
@@ -173,12 +179,13 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ),
     ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
     ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
-    ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
+    ("docs/results/reasoning/rounded/first_300.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
+    ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", MORE_ROUNDED, 1000),
     ("docs/results/reasoning/on_grid/study.md", ""): lambda: of_reasoning("reasoning/on_grid", ON_GRID, 300),
-    ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", ("fp32", "warm_start"), 300),
+    ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", IN_FLOATS, 1000),
     ("docs/results/reasoning/peers/study.md", ""): lambda: of_reasoning("reasoning/peers", PEERS, 300),
     ("docs/results/reasoning/peers/speed.md", ""): lambda: from_json(
-        *(f"reasoning/peers/speed_{tokens}.json" for tokens in (128, 896))
+        *(f"reasoning/peers/speed_{tokens}.json" for tokens in (128, 896)), derived=of_speed
     ),
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),

@@ -32,7 +32,8 @@ def test_limits_are_read_and_nonsense_is_refused() -> None:
         Limit(100, "day"),
         Limit(2.5, "day", is_cost=True),
     )
-    for text in ("", "20", "20/week", "-1/day", "2.5/day", "nan/day", "1e3/day", "20/hour/day", "20 /day"):
+    nonsense = ("", "20", "20/week", "-1/day", "2.5/day", "nan/day", "1e3/day", "20/hour/day", "20 /day")
+    for text in (*nonsense, "9" * 400 + "/day"):
         with pytest.raises(EdgekitError, match="bad budget"):
             parse_limits([text])
 

@@ -88,6 +88,9 @@ class Wire:
     def close(self) -> None:
         self.closed = True
 
+    def is_closing(self) -> bool:
+        return self.closed
+
 
 @given(turns=st.lists(st.lists(st.binary(min_size=1), min_size=1), max_size=4), last=st.lists(st.binary(min_size=1)))
 def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once_and_nothing_is_lost_at_the_end(
@@ -109,3 +112,17 @@ def test_what_is_written_in_one_turn_of_the_loop_leaves_at_once_and_nothing_is_l
     asyncio.run(write())
     assert wire.closed
     assert wire.writes == [b"".join(turn) for turn in (*turns, last) if turn]
+
+
+def test_what_waits_for_a_client_that_is_gone_is_dropped() -> None:
+    wire = Wire()
+
+    async def write() -> None:
+        together = Together(wire)  # type: ignore[arg-type]
+        together.write(b"late")
+        wire.close()
+        await asyncio.sleep(0)
+        together.close()
+
+    asyncio.run(write())
+    assert wire.writes == []

@@ -1,9 +1,9 @@
 """Every number in a table of measured results stands in its data, or the page says that it is from another revision.
 
-Tables of the README and of docs/results are found by their page and the heading over them. Each decimal and percentage
-in their cells must be a value of the data, or one that DERIVED works out of it, rounded to as many digits as are
-written. A value in another cell of the same table would pass too: it is a guard against numbers that nothing made.
-Tables that an experiment's report has made are made again, to the last character.
+Tables of the README, of docs/reasoning.md and of docs/results are found by their page and the heading over them. Each
+decimal and percentage in their cells must be a value of the data, or one that DERIVED works out of it, rounded to as
+many digits as are written. A value in another cell of the same table would pass too: it is a guard against numbers that
+nothing made. Tables that an experiment's report has made are made again, to the last character.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from edgekit.experiment.report.statistics import Statistics
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
-PAGES = [ROOT / "README.md", *sorted(RESULTS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "docs" / "reasoning.md", *sorted(RESULTS.rglob("*.md"))]
 _NUMBER = re.compile(r"(?<![\w.])[+−-]?\d[\d,]*(?:\.\d+)?")
 
 
@@ -98,12 +98,30 @@ def of_reasoning(folder: str, policies: tuple[str, ...], n: int) -> Iterator[flo
         made = read(RESULTS / folder / f"{policy}.json.gz")[:n]
         called, right = sum(r["called"] for r in made), sum(r["right"] for r in made)
         same = sum(a["called"] == b["called"] for a, b in zip(reference, made, strict=True))
-        yield from (called / n, right / n, right / max(1, n - called), same / n, *wilson_interval(same, n))
+        kept = max(1, n - called)
+        yield from (called / n, right / n, right / kept, same / n, *wilson_interval(same, n))
+        yield from (right, kept, *wilson_interval(right, kept))
         yield sum(a["text"] == b["text"] for a, b in zip(reference, made, strict=True)) / n
         for keys in (("right",), ("right", "called")):
             pairs = [(any(a[k] for k in keys), any(b[k] for k in keys)) for a, b in zip(reference, made, strict=True)]
             gained, lost = pairs.count((False, True)), pairs.count((True, False))
             yield from (sum(after for _, after in pairs) / n, (gained - lost) / n, *agresti_min(gained, lost, n))
+
+
+def by_size(file: str) -> Iterator[float]:
+    """The shares called and solved alone of Countdown's problems with 3 and with 4 numbers."""
+    for size in (3, 4):
+        part = [r for r in read(RESULTS / file) if len(r["id"].partition("->")[0].split()) == size]
+        yield from (sum(r[key] for r in part) / len(part) for key in ("called", "right"))
+
+
+def ten_steps_each(*files: str) -> Iterator[float]:
+    """What metrics.jsonl says of sampled responses, means of ten steps."""
+    for file in files:
+        steps = [json.loads(line) for line in (RESULTS / file).read_text().splitlines()]
+        for ten in (steps[begin : begin + 10] for begin in range(0, len(steps), 10)):
+            for key in ("reward", "local_accuracy", "kept_accuracy", "call_fraction"):
+                yield statistics.fmean(step[key] for step in ten)
 
 
 def agresti_min(gained: int, lost: int, n: int) -> tuple[float, float]:
@@ -169,6 +187,18 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
         *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
         *of_reasoning("reasoning/peers", PEERS, 300),
         *from_json("reasoning/peers/speed_128.json", "reasoning/peers/speed_896.json", derived=of_speed),
+    ],
+    ("docs/reasoning.md", "Measured"): lambda: [
+        *of_reasoning("reasoning/gapg", IN_FLOATS, 1000),
+        *by_size("reasoning/gapg/fp32.json.gz"),
+    ],
+    ("docs/reasoning.md", "Rounded"): lambda: [
+        *of_reasoning("reasoning/rounded", ROUNDED, 300),
+        *of_reasoning("reasoning/rounded", MORE_ROUNDED, 1000),
+    ],
+    ("docs/reasoning.md", "Trained on the grid"): lambda: [
+        *of_reasoning("reasoning/on_grid", ON_GRID, 300),
+        *ten_steps_each("reasoning/on_grid/metrics.jsonl", "reasoning/gapg/metrics.jsonl"),
     ],
     ("docs/results/README.md", "Where the filter has work to do"): lambda: of_experiment("filter"),
     ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,10 @@ from edgekit.isolation.worker import Worker
 from edgekit.policy.chat_template import ChatTemplate, Message
 
 MEMORY = 2**30
-SECONDS = 10.0
+SECONDS, EACH_SECONDS = 10.0, 0.25
+"""Processor time of one rendering; all of a template may take as much, and so much more for each: an honest one takes
+milliseconds, and a model folder is rendered some eighty times before it is taken.
+"""
 
 _workers: list[Worker] = []
 """The process that renders, started with the first template and kept for the others."""
@@ -22,6 +26,7 @@ class BoundedTemplate:
     def __init__(self, source: str, settings: Mapping[str, Any]) -> None:
         self.tells_date = False
         self._source, self._settings = source, dict(settings)
+        self._used, self._allowed = 0.0, SECONDS
         self._ask([], False, check=True)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool) -> str:
@@ -37,6 +42,9 @@ class BoundedTemplate:
             raise ValueError(f"it takes more than {limits}") from None
         except TypeError:
             raise ValueError("one of its arguments is no JSON value") from None
+        self._used, self._allowed = self._used + told["seconds"], self._allowed + EACH_SECONDS
+        if self._used > self._allowed:
+            raise ValueError(f"it takes {self._used:.0f} s of processor time for a few renderings")
         if told["fault"] is not None:
             raise ValueError(told["fault"])
         self.tells_date = self.tells_date or told["tells_date"]
@@ -56,10 +64,14 @@ class Service:
     def render(
         self, source: str, settings: dict[str, Any], messages: list[Message], add_generation_prompt: bool, check: bool
     ) -> dict[str, Any]:
-        """The conversation's text and whether the date was asked for, or the fault; ``check``: render nothing."""
+        """The conversation's text and whether the date was asked for, or the fault, and the processor seconds that it
+        took; ``check``: render nothing.
+        """
+        begin = time.process_time()
         try:
             template = ChatTemplate(source, settings)
             text = "" if check else template.render(messages, add_generation_prompt=add_generation_prompt)
+            told: dict[str, Any] = {"fault": None, "text": text, "tells_date": template.tells_date}
         except ValueError as error:
-            return {"fault": str(error)}
-        return {"fault": None, "text": text, "tells_date": template.tells_date}
+            told = {"fault": str(error)}
+        return {**told, "seconds": time.process_time() - begin}

@@ -219,3 +219,21 @@ def test_a_chat_template_of_any_kind_is_refused_in_its_time(
             chat_format(model, tokenizer)
 
     survives("model folder: chat template", TEMPLATES, attempt)
+
+
+@pytest.mark.slow
+def test_a_chat_template_that_is_slow_each_time_is_refused_after_a_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    loops = "{% for a in range(300) %}{% for b in range(1000) %}{% endfor %}{% endfor %}"
+    honest = template_process.BoundedTemplate("{{ messages[0].content }}", {})
+    monkeypatch.setattr(template_process, "SECONDS", 0.2)
+    slow = template_process.BoundedTemplate(loops, {})
+    monkeypatch.setattr(template_process, "EACH_SECONDS", 0.0)
+
+    def render_often() -> None:
+        for _ in range(1000):
+            slow.render([], add_generation_prompt=False)
+
+    with pytest.raises(ValueError, match="for a few renderings"):
+        render_often()
+    for _ in range(100):
+        assert honest.render([{"role": "user", "content": "x"}], add_generation_prompt=False) == "x"

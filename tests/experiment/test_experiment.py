@@ -245,6 +245,7 @@ def test_a_router_on_gapg_s_policy_is_the_same_router(shared: Candidate) -> None
     assert (run_of("verdict_on_gapg"), run_of("own_verdict")) == ("gapg", "task_only")
 
 
+@pytest.mark.slow
 def test_the_warm_start_of_a_grid_is_judged_on_it(tmp_path: Path) -> None:
     few = [setting for setting in TINY if "n_router_train" not in setting and "trigger_tries" not in setting]
     settings = [*few, "methods=[warm_start]", "overrides.quantize=onnx_int4"]
@@ -327,6 +328,7 @@ def test_what_is_there_is_never_overwritten_and_what_is_not_there_never_resumed(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_ctrl_c_exits_130_and_keeps_what_is_done(
     finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

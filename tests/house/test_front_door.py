@@ -28,6 +28,7 @@ def test_importing_edgekit_loads_nothing_heavy_and_still_lists_what_it_gives() -
     assert all(name in told.stdout for name in edgekit.__all__)
 
 
+@pytest.mark.slow
 def test_a_name_stays_the_function_whichever_room_of_that_name_is_imported_first() -> None:
     code = (
         "import edgekit; from edgekit.train.config import TrainConfig; from edgekit.verify import parity\n"

@@ -115,6 +115,7 @@ def test_names_that_leave_no_placeholder_are_told_instead_of_a_search_without_en
         Redactor(names).redact("My name: " + " ".join(names))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

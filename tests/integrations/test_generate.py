@@ -61,6 +61,7 @@ def bundle(tiny_policy_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     return export(tiny_policy_folder, find_recipe("onnx_int4_standard", "onnx"), folder, prompts=[])
 
 
+@pytest.mark.slow
 def test_optimum_makes_the_decode_loop_s_decisions(bundle: Path) -> None:
     pytest.importorskip("optimum.onnxruntime")
     policy = OptimumPolicy(bundle)

@@ -136,6 +136,7 @@ def test_trimming_is_what_jinja_s_trim_does(prompt: str) -> None:
     assert trimmed(prompt, "end") == prompt.rstrip()
 
 
+@pytest.mark.slow
 def test_what_trims_is_found(tmp_path: Path) -> None:
     assert [format_of(template, tmp_path).trim for template in TEMPLATES.values()] == [
         "none", "both", "both", "none", "none",
@@ -162,6 +163,7 @@ def test_the_end_of_a_turn_is_what_the_template_writes_after_an_answer(tmp_path:
     assert format_of(None, tmp_path / "plain").end_of_turn is None
 
 
+@pytest.mark.slow
 def test_arguments_reach_the_template_and_the_date_stands_still(tmp_path: Path) -> None:
     assert format_of(JSON_LIKE, tmp_path, enable_thinking=False).template.endswith("<think></think>")
     assert not format_of(JSON_LIKE, tmp_path).template.endswith("<think></think>")

@@ -79,6 +79,7 @@ def test_an_artifact_that_loses_is_found_in_almost_every_draw(calls: float, loss
     assert found >= 57
 
 
+@pytest.mark.slow
 def test_an_artifact_that_loses_nothing_passes_in_almost_every_draw() -> None:
     source, found = random.Random(12), 0
     for _ in range(100):

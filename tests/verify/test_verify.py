@@ -152,6 +152,7 @@ def test_a_policy_trained_on_its_grid_is_held_against_its_quantized_self(policy,
     assert float_run.quantization.token_agreement < 1.0
 
 
+@pytest.mark.slow
 def test_an_artifact_as_unsteady_as_its_reference_is_no_mismatch(policy, problems, tmp_path, monkeypatch) -> None:
     recipe, _ = fit_to_model(policy.model, find_recipe("onnx_int4", "onnx").model_copy(update={"context_length": 64}))
     own = replace(policy, model=copy.deepcopy(policy.model).requires_grad_(True))

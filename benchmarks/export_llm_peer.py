@@ -56,10 +56,9 @@ def convert(folder: Path, config: dict[str, Any]) -> dict[str, Tensor]:
     return renamed
 
 
-def main(folder: Path, made: Path) -> None:
-    """Convert, then run export_llm in a process of its own."""
-    config = json.loads((folder / "config.json").read_text())
-    params = {
+def model_args(config: dict[str, Any]) -> dict[str, Any]:
+    """params.json: the same model in export_llm's words."""
+    return {
         "dim": config["hidden_size"],
         "hidden_dim": config["intermediate_size"],
         "n_heads": config["num_attention_heads"],
@@ -74,10 +73,15 @@ def main(folder: Path, made: Path) -> None:
         "multiple_of": 256,
         "ffn_dim_multiplier": 1.0,
     }
+
+
+def main(folder: Path, made: Path) -> None:
+    """Convert, then run export_llm in a process of its own."""
+    config = json.loads((folder / "config.json").read_text())
     with tempfile.TemporaryDirectory() as name:
         temporary = Path(name)
         torch.save(convert(folder, config), temporary / "weights.pth")
-        (temporary / "params.json").write_text(json.dumps(params))
+        (temporary / "params.json").write_text(json.dumps(model_args(config)))
         options = [
             "base.model_class=smollm2",
             f"base.checkpoint={temporary / 'weights.pth'}",

@@ -14,6 +14,7 @@ FIRST, ANSWER, SECOND, SYSTEM = "{first}", "{answer}", "{second}", "{system}"
 SPACED = (" \n\t a  b \u3000\n ", "\n\na\r\nb\n\n", "  a  ")
 """White space that a template may drop at the ends: all of it, or it is not used."""
 PROBES = ("Is 3 < 5 & 'a' != \"b\"?\nSay {{ so }} \\n %}", "\u00e9 \U0001f642", *SPACED, "x" * 300)
+BLANK = " \n\t\u3000\n "
 THINKING = "Is <think>a</think> b?"
 THOUGHT = "<think>\nso\n</think>\n\n\nthen "
 
@@ -54,10 +55,11 @@ def _read_off(template: BoundedTemplate, asking: Sequence[Message], trim: Trim) 
         reply=reply, user_trim=trim,
     )  # fmt: skip
 
-    trims_of_system = TRIMS if system[0] is not None else TRIMS[:1]
+    ways_with_system = (TRIMS, (False, True)) if system[0] is not None else (TRIMS[:1], (False,))
+    names = ("drops_thoughts", "assistant_trim", "system_trim", "drops_blank_system")
     return [
-        words.model_copy(update={"drops_thoughts": drops, "assistant_trim": assistant, "system_trim": of_system})
-        for drops, assistant, of_system in product((False, True), TRIMS, trims_of_system)
+        words.model_copy(update=dict(zip(names, ways, strict=True)))
+        for ways in product((False, True), TRIMS, *ways_with_system)
     ]
 
 
@@ -73,6 +75,7 @@ def _conversations(*, with_system: bool) -> Iterator[list[Turn]]:
             yield [*turns, Turn("assistant", first), Turn("user", "then?")]
         if with_system:
             yield [Turn("system", first), Turn("user", second)]
+            yield [Turn("system", BLANK), Turn("user", second)]
             yield [Turn("system", second), *turns]
 
 

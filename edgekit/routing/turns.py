@@ -20,7 +20,7 @@ from edgekit.routing.prompt_tokens import Part
 from edgekit.routing.spec import THOUGHT_CLOSE, Trim, trimmed
 
 TURNS = "turns.json"
-TURNS_VERSION = 1
+TURNS_VERSION = 2
 
 
 class BadTurns(EdgekitError):
@@ -54,6 +54,9 @@ class TurnFormat(BaseModel):
     system_trim: Trim = "none"
     user_trim: Trim = "none"
     assistant_trim: Trim = "none"
+    drops_blank_system: bool = False
+    """Whether a system message of which ``system_trim`` leaves nothing goes without a trace: one that is joined to an
+    instruction or to the prompt goes with what joins them."""
     drops_thoughts: bool = False
     """Whether what an assistant thought, up to the last ``</think>``, is left out."""
 
@@ -61,10 +64,10 @@ class TurnFormat(BaseModel):
         """What the policy continues for ``turns``. Raises :class:`BadTurns` for any other order of roles."""
         system, said = (turns[0], turns[1:]) if turns and turns[0].role == "system" else (None, turns)
         self._check(system, said)
-        if system is None or self.begin_system is None:
+        content = "" if system is None else trimmed(system.content, self.system_trim)
+        if system is None or self.begin_system is None or (self.drops_blank_system and not content):
             parts = [_own(self.begin)]
         else:
-            content = trimmed(system.content, self.system_trim)
             parts = [_own(self.begin_system), Part(content, is_user=True), _own(self.end_system)]
         for place, turn in enumerate(said):
             if place:

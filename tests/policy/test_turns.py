@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from policy.test_chat import GEMMA_LIKE, JSON_LIKE, LLAMA_LIKE, NO_SYSTEM, QWEN_LIKE, chat_model, model_folder
 
@@ -44,6 +44,7 @@ def test_every_conversation_is_written_as_transformers_writes_it(
     assert (form.begin_system is None) == (name == "no system" and instruction is None)
 
     @given(st.lists(TEXTS, min_size=1, max_size=5), st.none() | TEXTS)
+    @example(["0"], "\r")
     @settings(max_examples=40, deadline=None)
     def holds(said: list[str], given_system: str | None) -> None:
         said = said if len(said) % 2 else said[:-1] or said

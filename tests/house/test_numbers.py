@@ -220,7 +220,6 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/search/README.md", "ONNX"): lambda: from_json("search/onnx.json"),
     ("docs/results/search/README.md", "Core ML"): lambda: from_json("search/coreml.json"),
     ("docs/results/search/README.md", "ExecuTorch"): lambda: from_json("search/executorch.json"),
-    ("docs/results/search/README.md", "SmolLM2-135M, ONNX"): lambda: from_json("search/smollm2_onnx.json"),
     ("docs/results/serve.md", ""): lambda: from_json("serve.json"),
     ("docs/results/speed.md", ""): lambda: from_json("speed.json", derived=of_speed),
     ("docs/results/gemma3_270m/speed.md", ""): lambda: from_json("gemma3_270m/speed.json", derived=of_speed),

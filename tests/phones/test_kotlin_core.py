@@ -33,6 +33,7 @@ LLAMA3 = (
 )
 
 
+@pytest.mark.slow  # its compiler takes most of a minute
 def test_the_kotlin_core_agrees_with_python(tmp_path: Path) -> None:
     write_cases(tmp_path)
     print(run_kotlin(str(tmp_path)))

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from edgekit.errors import BundleError
-from edgekit.policy.families.settings import named
+from edgekit.policy.families.settings import named, quantized_model
 from edgekit.policy.json_file import read_json
 
 SINGLE, BIN = "model.safetensors", "pytorch_model.bin"
@@ -24,6 +24,8 @@ UNREADABLE = (OSError, SafetensorError, RuntimeError, AttributeError, EOFError, 
 PRECEDENCE = (SINGLE, SINGLE + INDEX, BIN, BIN + INDEX)
 """The first of these that a folder has says where its weights are; others beside it are not read."""
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+BUFFERS = (torch.int64, torch.bool)
+"""What positions and masks are kept in, beside the weights."""
 _CONVERT = "M.from_pretrained('{folder}', {how}).save_pretrained('OUT')"
 FOREIGN = {
     "*.gguf": _CONVERT.replace("{how}", "gguf_file='{file}'"),
@@ -31,6 +33,8 @@ FOREIGN = {
     "flax_model.msgpack": _CONVERT.replace("{how}", "from_flax=True"),
 }
 """Weights in other formats, and what makes a folder of them with M = transformers.AutoModelForCausalLM."""
+ENDINGS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".npz", ".onnx", ".tflite", ".task", ".litertlm", ".pte"}
+"""Of files that may be what a folder has for weights."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,12 @@ def read_weights(
     """
     tensors: dict[str, Tensor] = {}
     found: dict[str, Tensor] = {}
-    faults, left = [], []
+    faults, left, quantized = [], [], []
     for stored_name, tensor in _stored_tensors(files):
         name = stored_name if stored_name in wanted else f"model.{stored_name}"  # a folder of the bare decoder
-        if name in wanted:
+        if tensor.dtype not in FLOATS and (name in wanted or tensor.dtype not in BUFFERS):
+            quantized.append(f"{stored_name} ({str(tensor.dtype).removeprefix('torch.')})")
+        elif name in wanted:
             fault = _fault(tensor, wanted[name])
             faults += [f"{name} {fault}"] if fault else []
             tensors[name] = tensor.float() if fault is None else tensor
@@ -94,6 +100,8 @@ def read_weights(
             found[stored_name] = tensor.float()
         elif not stored_name.endswith("rotary_emb.inv_freq"):
             left.append(stored_name)
+    if quantized:
+        raise BundleError(quantized_model(named(sorted(quantized)), files.source))
     missing = [name for name in wanted if name not in tensors]
     faults += [f"it lacks {named(missing)}"] if missing else []
     faults += [f"nothing reads its {named(sorted(left))}"] if left else []
@@ -109,8 +117,6 @@ def read_weights(
 
 
 def _fault(tensor: Tensor, shape: torch.Size) -> str | None:
-    if tensor.dtype not in FLOATS:
-        return f"is {str(tensor.dtype).removeprefix('torch.')}, quantized already"
     if tensor.shape != shape:
         return f"is {tuple(tensor.shape)} instead of {tuple(shape)}"
     if tensor.layout != torch.strided or tensor.untyped_storage().nbytes() < tensor.numel() * tensor.element_size():
@@ -164,7 +170,10 @@ def _no_weights(folder: Path) -> str:
             f"no readable weights: {folder}. It has {named(own)}, the maker's own format. Use the folder that the "
             "maker publishes for transformers, or transformers' convert_*_weights_to_hf script for this family."
         )
-    return f"no weights: {folder}. It has none of {', '.join(PRECEDENCE)}. Check the folder."
+    found = [file for pattern in ("*", "*/*") for file in folder.glob(pattern) if file.suffix in ENDINGS]
+    others = sorted(file.relative_to(folder).as_posix() for file in found)
+    instead = f"; it has {named(others)}, which edgekit does not read" if others else ""
+    return f"no weights: {folder}. It has none of {', '.join(PRECEDENCE)}{instead}. Give the folder of the whole model."
 
 
 def refuse_adapter(folder: Path) -> None:
@@ -173,11 +182,18 @@ def refuse_adapter(folder: Path) -> None:
     if not path.is_file():
         return
     adapter = read_json(path)
-    kind, base = adapter.get("peft_type", "adapter"), adapter.get("base_model_name_or_path", "an unnamed model")
+    if "peft_type" in adapter:
+        kind, base = adapter["peft_type"], adapter.get("base_model_name_or_path")
+        merge = (
+            'python -c "from peft import AutoPeftModelForCausalLM as M; '
+            f"M.from_pretrained('{folder}').merge_and_unload().save_pretrained('OUT')\""
+        )
+    else:  # MLX's, or another's
+        kind, base = adapter.get("fine_tune_type", "adapter"), adapter.get("model")
+        merge = "with the tool that made it (mlx_lm.fuse for one of MLX)"
     alone = not any((folder / name).is_file() for name in PRECEDENCE)
     otherwise = "" if alone else ", or remove adapter_config.json if the model beside it is meant"
     raise BundleError(
-        f"adapter, not a model: {path} ({kind} on {base}). edgekit reads whole models. Merge it: "
-        f'python -c "from peft import AutoPeftModelForCausalLM as M; '
-        f"M.from_pretrained('{folder}').merge_and_unload().save_pretrained('OUT')\"{otherwise}."
+        f"adapter, not a model: {path} ({kind} on {base or 'an unnamed model'}). edgekit reads whole models. Merge it: "
+        f"{merge}{otherwise}."
     )

@@ -80,12 +80,24 @@ def test_int4_package_gives_the_quantized_models_logits(int4: Lowered) -> None:
     assert largest_difference(int4) < 0.02
 
 
+def operations(package: Any, function: str) -> Any:
+    """A function's operations, in order."""
+    spec = package.program.functions[function]
+    return spec.block_specializations[spec.opset].operations
+
+
+@pytest.mark.parametrize("function", ["prefill", "decode"])
+def test_the_last_tokens_row_alone_reaches_the_head(int4: Lowered, function: str) -> None:
+    head = [op for op in operations(open_package(int4.path), function) if op.type == "linear"][-1]
+    rows = [dimension.constant.size for dimension in head.outputs[0].type.tensorType.dimensions]
+    assert rows == [1, 1, int4.model.config.vocab_size]
+
+
 def compressed(lowered: Lowered, function: str) -> dict[str, dict[str, tuple[np.ndarray, int]]]:
     """Name -> each constant of a function's compressed weights: its numbers, and where the file holds them."""
     package = open_package(lowered.path)
-    spec = package.program.functions[function]
     found = {}
-    for op in spec.block_specializations[spec.opset].operations:
+    for op in operations(package, function):
         if op.type.startswith("constexpr_"):
             values = {name: given.arguments[0].value for name, given in op.inputs.items()}
             found[op.outputs[0].name] = {n: (package.value(v), v.blobFileValue.offset) for n, v in values.items()}

@@ -79,6 +79,8 @@ def test_rewriting_keeps_integers_and_scales_and_shares_rounded_inputs() -> None
     recipe = small_recipe("int4")
     quantized = quantize_model(random_model(LLAMA), recipe.quantize)
     captured = capture(quantized, 128, FusedAttention())
+    head = [node for node in captured.graph.nodes if "quantized_linear" in str(node.target)][-1]
+    assert head.args[0].meta["val"].shape == (1, LLAMA.hidden_size)  # of T tokens the last one's row
     rewritten = rewrite(captured, 128)
     for name, expected in quantized.state_dict().items():
         if "layers" in name and name.endswith((".values", ".scales")):

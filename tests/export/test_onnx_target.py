@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +153,21 @@ def test_a_tied_table_is_stored_once(recipe: str, tmp_path: Path) -> None:
     )
     assert stored < (weights + table) * bytes_each * 1.02 + 4 * 64 * 5 + 200
     assert stored > table * bytes_each
+
+
+@pytest.mark.parametrize("recipe", ["onnx_fp32", "onnx_int4"])
+def test_the_last_tokens_row_alone_reaches_the_head(recipe: str, tmp_path: Path) -> None:
+    path, _ = export(FAMILIES["one_layer"], tmp_path, recipe)
+    options = onnxruntime.SessionOptions()
+    options.enable_profiling, options.profile_file_prefix = True, str(tmp_path / "profile")
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model = on_onnxruntime.FusedModel(session, 128)
+    for length in (1, 12, 100):
+        model.reset()
+        model.prefill(range(length))
+    events = json.loads(Path(session.end_profiling()).read_text())
+    read = [event["args"]["input_type_shape"][0] for event in events if event["name"] == "lm_head_kernel_time"]
+    assert [shape for each in read for shape in each.values()] == [[1, 64]] * 3
 
 
 @pytest.mark.parametrize("layout", ["fused", "standard"])

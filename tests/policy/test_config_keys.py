@@ -153,7 +153,7 @@ WITHOUT_EFFECT = {
         ("llama", {"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized model: .*gptq"),
         ("llama", {"model_type": "qwen3_moe"}, "unsupported model: qwen3_moe.* experts"),
         ("llama", {"model_type": "lfm2"}, "unsupported model: lfm2.* state"),
-        ("llama", {"model_type": "gemma3"}, "unsupported model: gemma3.* Give its text model"),
+        ("llama", {"model_type": "gemma3"}, "unsupported model: gemma3.* Its text model is read"),
         ("llama", {"model_type": "who_knows"}, "unsupported model: who_knows.* does not know what it computes"),
         ("llama", {"model_type": ["llama"]}, "unsupported model"),
     ],

@@ -99,11 +99,19 @@ def test_half_precision_and_the_bare_decoder_are_read(folder: Path) -> None:
         ),
         (
             lambda t: t.update({"model.norm.weight": t["model.norm.weight"].to(torch.int8)}),
-            "model.norm.weight is int8, quantized already",
+            r"quantized model: model.norm.weight \(int8\) in .*Give the unquantized model",
         ),
         (
             lambda t: t.update({"model.norm.weight": t["model.norm.weight"].to(torch.float8_e4m3fn)}),
-            "model.norm.weight is float8_e4m3fn, quantized already",
+            r"quantized model: model.norm.weight \(float8_e4m3fn\)",
+        ),
+        (
+            lambda t: t.update({"model.norm.qweight": t.pop("model.norm.weight").to(torch.int32)}),
+            r"quantized model: model.norm.qweight \(int32\)",  # GPTQ's, of which old config.json files do not tell
+        ),
+        (
+            lambda t: t.update({"model.layers.0.position_ids": torch.arange(4)}),
+            "nothing reads its model.layers.0.position_ids",
         ),
     ],
 )
@@ -143,11 +151,14 @@ def test_a_tied_head_may_be_stored_if_it_is_the_embedding(tmp_path: Path) -> Non
         ("weights.gguf", "It has weights.gguf. Convert it: .*gguf_file='weights.gguf'"),
         ("tf_model.h5", "from_tf=True"),
         ("consolidated.00.pth", "It has consolidated.00.pth, the maker's own format"),
-        ("nothing.txt", "It has none of model.safetensors"),
+        ("nothing.txt", "It has none of model.safetensors.*bin.index.json. Give the folder of the whole model"),
+        ("adapter_model.safetensors", "it has adapter_model.safetensors, which edgekit does not read"),
+        ("onnx/model.onnx", "it has onnx/model.onnx, which edgekit does not read"),
     ],
 )
 def test_other_formats_are_named_with_what_converts_them(file: str, line: str, folder: Path) -> None:
     (folder / SINGLE).unlink()
+    (folder / file).parent.mkdir(exist_ok=True)
     (folder / file).write_bytes(b"")
     with pytest.raises(BundleError, match=line):
         load_model(folder)
@@ -175,6 +186,10 @@ def test_adapters_are_named_with_what_merges_them(folder: Path) -> None:
     )
     with pytest.raises(BundleError, match=r"LORA on some/base.*merge_and_unload.*, or remove adapter_config.json"):
         load_model(folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"fine_tune_type": "dora", "model": "some/base"}))
+    with pytest.raises(BundleError, match=r"dora on some/base.*with the tool that made it"):
+        load_model(folder)
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
     (folder / "config.json").unlink()
     (folder / SINGLE).unlink()
     with pytest.raises(BundleError, match=r"merge_and_unload\(\).save_pretrained\('OUT'\)\"\."):

@@ -35,7 +35,11 @@ REFUSED = {
         STATE,
     ),
     **dict.fromkeys(
-        ("gemma3", "gemma3n", "gemma4", "llama4", "mllama", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "phi4_multimodal"),
+        (
+            "gemma3", "gemma3n", "gemma4", "llama4", "mllama", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl",
+            "qwen2_audio", "phi3_v", "phi4mm", "phi4_multimodal", "idefics3", "smolvlm", "llava", "paligemma",
+            "internvl", "lfm2_vl",
+        ),
         PICTURES,
     ),
     "gemma3n_text": "its layers share caches and add embeddings of their own",
@@ -43,6 +47,11 @@ REFUSED = {
     "gemma2": "it caps the logits of its attention",
 }  # fmt: skip
 """Families that are known and not read, and why; docs/models.md says what each would take."""
+TEXT_OF_GEMMA3 = (
+    " Its text model is read: put it into a folder of its own with python -c "
+    '"from transformers import AutoModelForImageTextToText as M; '
+    "M.from_pretrained('{folder}').model.language_model.save_pretrained('OUT')\", the tokenizer's files beside it."
+)
 
 
 def get_family(name: str) -> Family:
@@ -69,7 +78,7 @@ def _read(data: dict[str, Any], path: Path) -> ModelConfig:
     name = data.get("model_type")
     if name not in FAMILIES:
         why = REFUSED.get(str(name), "edgekit does not know what it computes")
-        more = " Give its text model, a folder of its own (gemma3_text)." if name == "gemma3" else ""
+        more = TEXT_OF_GEMMA3.format(folder=path.parent) if name == "gemma3" else ""
         raise BundleError(
             f"unsupported model: {name} in {path}. {why[0].upper()}{why[1:]}.{more} Use one of {', '.join(FAMILIES)}, "
             "or see docs/models.md."

@@ -13,8 +13,8 @@ Choice = TypeVar("Choice", bound=str)
 HARMLESS = frozenset({
     # what the file says of itself and of how others load it
     "architectures", "model_type", "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype",
-    "auto_map", "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "tokenizer_class",
-    "unsloth_fixed", "unsloth_version", "transformers.js_config", "is_llama_config",
+    "auto_map", "_attn_implementation", "_attn_implementation_autoset", "attn_implementation", "_flash_attn_2_enabled",
+    "tokenizer_class", "unsloth_fixed", "unsloth_version", "transformers.js_config", "is_llama_config",
     # training only
     "initializer_range", "attention_dropout", "resid_pdrop", "embd_pdrop", "hidden_dropout", "layerdrop", "use_cache",
     "gradient_checkpointing", "pretraining_tp",
@@ -37,6 +37,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "tie_encoder_decoder": (False,),
     "pruned_heads": ({},),
     "chunk_size_feed_forward": (0,),
+    "is_causal": (True,),
+    "alibi": (False,),
+    "bias": (False,),
+    "qkv_bias": (False,),
     "attention_bias": (False,),
     "mlp_bias": (False,),
     "lm_head_bias": (False,),
@@ -50,7 +54,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "interpolate_factor": (1,),
 }
 """Keys that would change it, and the values with which they do not. null is such a value for every key."""
-QUANTIZED = ("quantization_config", "compression_config")
+QUANTIZED = ("quantization_config", "compression_config", "quantization")
 LARGEST = 2**24
 """No size in a config.json may be larger: a damaged file must not make edgekit reserve the machine's memory."""
 LARGEST_OF = {"num_hidden_layers": 2**10, "num_attention_heads": 2**12, "num_key_value_heads": 2**12, "head_dim": 2**13}
@@ -145,10 +149,15 @@ def refuse_quantized(data: dict[str, Any], path: Path) -> None:
     for key in QUANTIZED:
         if data.get(key):
             method = data[key].get("quant_method", "unnamed") if isinstance(data[key], dict) else "unnamed"
-            raise BundleError(
-                f"quantized model: {key} ({method}) in {path}. edgekit quantizes by its own recipes and starts from "
-                "floats. Give the unquantized model."
-            )
+            raise BundleError(quantized_model(f"{key} ({method})", path))
+
+
+def quantized_model(sign: str, path: Path) -> str:
+    """The line for a model of which ``sign`` in ``path`` says that it is quantized already."""
+    return (
+        f"quantized model: {sign} in {path}. edgekit quantizes by its own recipes and starts from floats. Give the "
+        "unquantized model."
+    )
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -31,8 +31,10 @@ from edgekit.verify.expected import (
 )
 from edgekit.verify.forced import Replayer, feed
 from edgekit.verify.judge import FULL_PRECISION_CHOICES, Change, Thresholds, find_faults, find_notes
+from edgekit.verify.late import LateReplay, LateReplayer, late_faults, late_texts, unreached
 from edgekit.verify.parity import Hop, common_prefix, compare
 from edgekit.verify.report import CalibrationHop, NoiseFloor, VerifyReport
+from edgekit.verify.rounding import within_reach
 from edgekit.verify.structure import can_be_run, case_faults, structure_faults
 
 if TYPE_CHECKING:
@@ -106,8 +108,9 @@ def _judge(
     context, bias = bundle.manifest.model.context_length, expected.biases[0]
     noisy = None if twin is None else with_scaled_norms(twin)
     solos, replays = _run_all(bundle, model, expected, twin, noisy, on_progress)
-    # Where rounding alone moves a margin as far, a flip is a near tie and not a fault.
-    near = max(limits.near_margin, replays[1].largest_shift)
+    late = None if twin is None or noisy is None else replay_late(bundle, model, expected, twin, noisy, limits)
+    # Where rounding alone moves margins as far, a flip is a near tie and not a fault.
+    near = within_reach(replays[0].farthest_flips, replays[1].largest_shifts, limits.near_margin)
     replay = replays[0].result(near)
     artifact = [at(solo, b, bundle) for solo, b in zip(solos, expected.biases, strict=True)]
     as_exported = [at(solo, expected.exported_bias, bundle) for solo in solos]
@@ -133,8 +136,10 @@ def _judge(
     shipped = sum(decision.called for decision in artifact)
     moved = left_calibrated(bundle.routing, shipped, len(artifact), bundle.name)
     moving = None if floor is None else floor.replay
-    faults = faults + find_faults(overall, lowering, replay, changes, limits, moving)
+    faults = [*faults, *find_faults(overall, lowering, replay, changes, limits, moving), *late_faults(late)]
     open_questions = [] if faults else find_notes(calls_change, accuracy, limits, replay, moving)
+    if twin is None and not faults:
+        open_questions += unreached(expected.ids, expected.quantized, context)
     return VerifyReport(
         passed=not faults,
         outcome="MISMATCH" if faults else "MATCH",
@@ -145,6 +150,7 @@ def _judge(
         lowering=lowering,
         calibration=CalibrationHop(expected.exported_bias, bias, hop(expected.exported, expected.quantized)),
         replay=replay,
+        late_replay=late,
         noise_floor=floor,
         call_fraction_change=changes["calls"][0],
         overall_accuracy_change=accuracy,
@@ -177,6 +183,18 @@ def _run_all(
         if on_progress is not None:
             on_progress(len(solos), len(expected.ids))
     return solos, (ours, noise)
+
+
+def replay_late(
+    bundle: Bundle, model: StepModel, expected: Expected, twin: Policy, noisy: Policy, limits: Thresholds
+) -> LateReplay | None:
+    """The replay of texts beyond the positions that the prompts reached; None where these reach the context's end."""
+    replayer = LateReplayer(bundle.vocabulary)
+    for text in late_texts(expected.ids, expected.quantized, bundle.manifest.model.context_length):
+        rows = feed(model, text.prompt, text.tokens)
+        shaken, theirs = (forced_logits(policy, text.prompt, text.tokens) for policy in (noisy, twin))
+        replayer.add(text, rows, shaken, theirs)
+    return replayer.result(limits.near_margin)
 
 
 def _changes(reference: list[bool], quantized: list[bool], artifact: list[bool]) -> tuple[Change, Change, Change]:

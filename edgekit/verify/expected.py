@@ -120,7 +120,10 @@ def forced_logits(policy: Policy, ids: Sequence[int], tokens: Sequence[int]) -> 
     """The policy's logits before each of ``tokens``, after the prompt ``ids``, in one pass."""
     import torch
 
-    read = torch.tensor([[*ids, *tokens[:-1]]], device=policy.model.cos.device)
+    from edgekit.policy.attention import causal
+
+    read, model = torch.tensor([[*ids, *tokens[:-1]]], device=policy.model.cos.device), policy.model
     with torch.inference_mode():
-        logits = policy.model(read)[0, len(ids) - 1 :].float().cpu().numpy()
+        written = model.hidden(read, *causal(read, None))[0, len(ids) - 1 :]
+        logits = model.lm_head(written).float().cpu().numpy()
     return list(logits)

@@ -56,7 +56,9 @@ class Replayer:
     flips: list[float] = field(default_factory=list)
     margins: list[tuple[float, float]] = field(default_factory=list)
     largest_difference: float | None = None
-    largest_shift: float = 0.0
+    farthest_flips: list[float] = field(default_factory=list)
+    largest_shifts: list[float] = field(default_factory=list)
+    """A prompt each: how far from the threshold a decision flipped (0: none did), how far a margin moved."""
 
     def add(
         self, prompt_tokens: int, expected: Decision, rows: Sequence[Logits], theirs: Sequence[Logits] | None = None
@@ -77,13 +79,16 @@ class Replayer:
         self.prompts += 1
         # A response that goes to the cloud for want of an answer goes there whatever is chosen along it.
         self.same_route += called if expected.reason == "marker" else expected.called or not called
-        ours = dict(session.margins)
+        ours, flips, shift = dict(session.margins), [], 0.0
         for place, margin in expected.margins:
             if place in ours:
                 self.margins.append((margin, ours[place]))
-                self.largest_shift = max(self.largest_shift, abs(ours[place] - margin))
+                shift = max(shift, abs(ours[place] - margin))
                 if (ours[place] + self.marker_bias > 0) != (margin + self.marker_bias > 0):
-                    self.flips.append(abs(margin + self.marker_bias))
+                    flips.append(abs(margin + self.marker_bias))
+        self.flips += flips
+        self.farthest_flips.append(max(flips, default=0.0))
+        self.largest_shifts.append(shift)
         if theirs is not None:
             differences = (_difference(a, b) for a, b in zip(rows[:position], theirs[:position], strict=False))
             self.largest_difference = max(self.largest_difference or 0.0, max(differences, default=0.0))

@@ -110,11 +110,16 @@ def _interval(hop: Hop | None) -> str:
 
 def _told(report: VerifyReport) -> Iterator[str]:
     """What was judged, a line each."""
-    replay, calibration = report.replay, report.calibration
+    replay, late, calibration = report.replay, report.late_replay, report.calibration
     if replay is not None:
         yield (
             f"replayed on the quantized reference's own text: {100 * replay.choice_agreement:.2f} % of {replay.steps} "
             f"choices and {100 * replay.decision_agreement:.1f} % of decisions agree"
+        )
+    if late is not None:
+        yield (
+            f"replayed at positions that no prompt reached, up to {late.end}: {100 * (1 - late.other.after):.1f} % of "
+            f"{late.steps} choices agree (rounding alone leaves {100 * (1 - late.other.before):.1f} %)"
         )
     if report.call_fraction_change is not None:
         yield f"share of calls: {_change(report.call_fraction_change)}"

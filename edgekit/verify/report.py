@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from edgekit.verify.forced import Replay
 from edgekit.verify.judge import Change
+from edgekit.verify.late import LateReplay
 from edgekit.verify.parity import AGREEMENT_KEYS, Hop, hop_json
 
 CheckOutcome = Literal["MATCH", "MISMATCH", "NOT_RUN"]
@@ -55,6 +56,7 @@ class VerifyReport:
     lowering: Hop | None = None
     calibration: CalibrationHop | None = None
     replay: Replay | None = None
+    late_replay: LateReplay | None = None
     noise_floor: NoiseFloor | None = None
     call_fraction_change: Change | None = None
     overall_accuracy_change: Change | None = None
@@ -71,7 +73,7 @@ class VerifyReport:
 
     def to_json(self) -> dict[str, Any]:
         """The report as JSON data; without decisions (NOT_RUN) the agreement keys are null."""
-        overall, parts = hop_json(self.overall), ("calibration", "replay", "noise_floor")
+        overall, parts = hop_json(self.overall), ("calibration", "replay", "late_replay", "noise_floor")
         changes = ("call_fraction_change", "overall_accuracy_change")
         found = {name: getattr(self, name) for name in (*parts, *changes)}
         return {

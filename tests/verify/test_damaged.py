@@ -194,3 +194,50 @@ def test_another_template_than_the_run_s_is_a_mismatch(damaged, policy, problems
     rewrite(damaged, "routing.json", lambda r: r.update(prompt_template="Now {prompt}\n"))
     report = verify_bundle(open_bundle(damaged), policy, problems, None, None)
     assert any("template is not the reference's" in fault for fault in report.faults)
+
+
+def reached(folder: Path) -> int:
+    """How many positions the recorded cases take, at most."""
+    return max(len(case.prompt_token_ids) + 16 for case in open_bundle(folder).conformance())
+
+
+def with_late_table(folder: Path, first: int, damage) -> None:
+    """Damage the rotary tables from position ``first`` on."""
+    model = onnx.load(folder / "model.onnx")
+    for table in model.graph.initializer:
+        if table.name in ("cos_cache", "sin_cache"):
+            values = numpy_helper.to_array(table).copy()
+            values[first:] = damage(values)[first:]
+            table.CopyFrom(numpy_helper.from_array(values, table.name))
+    onnx.save(model, folder / "model.onnx")
+    hash_again(folder)
+
+
+def assert_only_late_replay_fails(report: VerifyReport) -> None:
+    assert_lowering_fails(report)
+    (fault,) = report.faults
+    assert "to 64, which no prompt reached" in fault
+    assert report.replay.choice_agreement == 1.0
+
+
+@pytest.mark.parametrize("damage", [lambda table: np.roll(table, 1, 1), lambda table: np.repeat(table[:1], 64, 0)])
+def test_a_rotary_table_that_is_wrong_only_late_fails_the_lowering_hop(damaged, policy, problems, damage) -> None:
+    with_late_table(damaged, reached(damaged), damage)
+    assert_only_late_replay_fails(verify_bundle(open_bundle(damaged), policy, problems, None, None))
+    alone = verify_bundle(open_bundle(damaged), None, [], None, None)
+    assert any("of the context's 64 positions" in note for note in alone.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [36, 44])
+def test_a_cache_that_slips_only_late_fails_the_lowering_hop(tiny_bundle_folder, policy, problems, first) -> None:
+    bundle = open_bundle(tiny_bundle_folder)
+    model = get_simulator("onnx").open_artifact(bundle.artifact, 64, 16)
+    decode = model.decode
+
+    def slip_once(token_id):
+        model._position += model._position == first
+        return decode(token_id)
+
+    model.decode = slip_once
+    assert_only_late_replay_fails(verify_bundle(bundle, policy, problems, None, None, model=model))

@@ -19,7 +19,7 @@ from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.tokens import END, MARKER, build_tokenizer, padded_vocabulary_size
 from edgekit.routing.spec import Marker, RoutingSpec
 
-pytest_plugins = ["hostile.counting"]
+pytest_plugins = ["hostile.counting", "real_tokenizers"]
 TINY_PROMPTS = [f"{a} {a + b} {2 * b} -> {7 * a + b}" for a in range(1, 9) for b in range(3, 8)]
 # A loaded machine takes its time: how long an example takes, or its making, says nothing about what must hold.
 settings.register_profile("edgekit", deadline=None, suppress_health_check=[HealthCheck.too_slow])

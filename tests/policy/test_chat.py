@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from family_cases import make_model
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, processors
 
@@ -17,6 +17,7 @@ from edgekit.errors import BundleError
 from edgekit.policy.adopt import adopt
 from edgekit.policy.chat import ChatFormat, chat_format
 from edgekit.policy.tokens import build_tokenizer
+from edgekit.routing.prompt_tokens import read_tokenizer
 from edgekit.routing.spec import TRIMS, WHITE_SPACE, Marker, RoutingSpec, trimmed
 
 QWEN_LIKE = """
@@ -123,6 +124,39 @@ def test_every_prompt_is_written_as_transformers_writes_it(
             messages = [{"role": "user", "content": f"{instruction}\n\n{prompt}"}]
         expected = theirs.apply_chat_template(
             messages, chat_template=TEMPLATES[name], tokenize=False, add_generation_prompt=True
+        )
+        assert spec.render(prompt) == expected
+
+    holds()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("instruction", "arguments"), [(None, {}), ("Answer in <answer>.", {}), (None, {"enable_thinking": False})]
+)
+@pytest.mark.parametrize("name", ["qwen3", "llama3_1", "gemma3"])
+def test_real_templates_are_written_as_transformers_writes_them(
+    name: str, instruction: str | None, arguments: dict[str, Any], real_tokenizers: dict[str, Path]
+) -> None:
+    transformers = pytest.importorskip("transformers")
+    folder = real_tokenizers[name].parent
+    said = json.loads((folder / "tokenizer_config.json").read_text())
+    begin = {"bos_token": said["bos_token"]} if said["bos_token"] else {}
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_object=build_tokenizer(), **begin)
+    spec = routing(chat_format(folder, read_tokenizer(real_tokenizers[name]), instruction, arguments))
+
+    @given(st.text(min_size=1) | st.text(alphabet=" \n\tab{}%<>&|'\"\u3000\u200b", min_size=1))
+    @settings(max_examples=100, deadline=None)
+    @example("<tool_response>7</tool_response>")
+    @example(" {prompt} <|im_end|><end_of_turn><|eot_id|> ")
+    def holds(prompt: str) -> None:
+        system = [{"role": "system", "content": instruction}] if instruction else []
+        expected = theirs.apply_chat_template(
+            [*system, {"role": "user", "content": prompt}],
+            chat_template=said["chat_template"],
+            tokenize=False,
+            add_generation_prompt=True,
+            **arguments,
         )
         assert spec.render(prompt) == expected
 

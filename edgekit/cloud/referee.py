@@ -15,12 +15,15 @@ from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.client import answer_all
 from edgekit.cloud.openai_client import final_answer
 from edgekit.cloud.request import CloudRequest, Message
+from edgekit.errors import EdgekitError
 from edgekit.tasks.base import Problem
 
 RUBRIC = Path(__file__).parent / "judge_rubric.md"
 EQUAL = "EQUAL"
 MOST_CHARACTERS = 4_000
 """A longer answer is not as good: what a judge is sent, and what that costs, has an end."""
+MOST_GIVEN = 16_000
+"""Characters of a question, and of a reference: what a file holds and a cloud replies is as long as they like."""
 
 
 @functools.cache
@@ -45,7 +48,16 @@ class CloudReferee:
             pass
 
     def as_good(self, problem: Problem, answer: str, reference: str) -> bool:
-        """Whether the judge finds ``answer`` as good as ``reference``, or better, wherever it stands."""
+        """Whether the judge finds ``answer`` as good as ``reference``, or better, wherever it stands.
+
+        Raises :class:`EdgekitError` for a question or a reference that is too long to be sent so often.
+        """
+        for what, text in (("question", problem.prompt), ("cloud's answer", reference)):
+            if len(text) > MOST_GIVEN:
+                raise EdgekitError(
+                    f"cannot be judged: problem {problem.id}. Its {what} has {len(text):,} characters, a judge is sent "
+                    f"at most {MOST_GIVEN:,}. Leave the problem out, or grade by the rule agrees."
+                )
         if len(answer) > MOST_CHARACTERS:
             return False
         first = self._verdict(problem, answer, reference)

@@ -18,6 +18,9 @@ PROMPT_COLUMNS = ("prompt", "problem", "question")
 ANSWER_COLUMNS = ("answer", "solution")
 DIFFICULTY_COLUMNS = ("difficulty", "level")
 
+MOST_CHARACTERS = 200_000
+"""Of a prompt, and of an answer: a row's are somebody's, and go to a cloud, a judge and every bundle as they are."""
+
 Splits = Mapping[Split, Sequence[Problem]]
 
 
@@ -98,6 +101,8 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     prompt = row[prompt_name]
     if not isinstance(prompt, str) or not prompt.strip():
         return f"{prompt_name} is not a text"
+    if len(prompt) > MOST_CHARACTERS:
+        return _too_long(prompt_name, prompt)
     name = str(row.get("id") or prompt_id(prompt))
     if rule is None:
         return Row(Problem(name, prompt.strip(), _difficulty(row, "")), row.get("split"))
@@ -107,6 +112,8 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     if isinstance(answer, bool) or not isinstance(answer, (str, int, float)):
         return f"{answer_name} is neither a text nor a number"
     worked = str(answer)
+    if len(worked) > MOST_CHARACTERS:
+        return _too_long(answer_name, worked)
     final = _final_answer(worked, answer_name) if rule == "math" else worked
     if final is None:
         return f"{answer_name} has no final answer, #### or \\boxed{{}}"
@@ -116,6 +123,10 @@ def read_row(row: Mapping[str, Any], rule: str | None) -> Row | str:
     data = {"answer": final.strip()} | ({"rule": own} if own else {})
     problem = Problem(name, prompt.strip(), _difficulty(row, worked), data)
     return Row(problem, row.get("split"))
+
+
+def _too_long(name: str, text: str) -> str:
+    return f"{name} has {len(text):,} characters, at most {MOST_CHARACTERS:,} are read"
 
 
 def _first(row: Mapping[str, Any], columns: Sequence[str]) -> str | None:

@@ -11,12 +11,13 @@ import pytest
 from edgekit.cloud.answers import AnswerStore, KeptCloud
 from edgekit.cloud.openai_client import CallLimits, OpenAICloud
 from edgekit.cloud.oracle import OracleCloud
-from edgekit.cloud.referee import MOST_CHARACTERS, CloudReferee, rubric
+from edgekit.cloud.referee import MOST_CHARACTERS, MOST_GIVEN, CloudReferee, rubric
 from edgekit.cloud.request import CloudRequest, Usage
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.judge_agreement import agreement_of
 from edgekit.tasks import get_task, task_label
 from edgekit.tasks.answered import can_grade
+from edgekit.tasks.base import Problem
 from edgekit.workflows.learned import appoint
 
 
@@ -98,6 +99,23 @@ def test_an_answer_cannot_pass_for_more_than_an_answer(tmp_path: Path) -> None:
         task.parse("sky?"), "x" * (MOST_CHARACTERS + 1), "blue"
     )
     assert len(cloud.asked) == asked
+
+
+def test_a_judge_is_sent_no_more_than_has_an_end_whatever_a_cloud_or_a_file_gives(tmp_path: Path) -> None:
+    replies = {"sky?": "b" * (MOST_GIVEN + 1), "half of 3?": "1" * 10**6}
+    cloud = Scripted(replies, better)
+    task = task_of("judge", tmp_path, cloud)
+    for prompt, reply in replies.items():
+        problem = task.parse(prompt)
+        with pytest.raises(EdgekitError, match=rf"cannot be judged: .* {len(reply):,} characters.* at most 16,000"):
+            task.grade(problem, "azure")
+        assert task.grade(problem, reply)  # the reference itself is right
+    asked = len(cloud.asked)
+    long = Problem("long", "x" * (MOST_GIVEN + 1), "")
+    with pytest.raises(EdgekitError, match=r"problem long\. Its question has 16,001 characters"):
+        CloudReferee(KeptCloud(cloud, AnswerStore(tmp_path / "a"))).as_good(long, "azure", "blue")
+    assert len(cloud.asked) == asked
+    assert not any(request.messages[0].content == rubric() for request in cloud.asked)
 
 
 def test_without_a_real_cloud_there_are_no_answers(tmp_path: Path) -> None:

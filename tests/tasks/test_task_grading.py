@@ -85,6 +85,14 @@ def test_a_long_reply_is_no_number_and_no_search_without_end(answer: str) -> Non
     assert not math("1", answer)
 
 
+def test_a_long_reference_is_only_the_same_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's long expression reaches the worker, nor the memory of what was asked."""
+    monkeypatch.setattr("edgekit.tasks.grading.mathematically_equal", lambda *_: pytest.fail("was asked"))
+    reference = " + ".join(["x"] * 300)
+    assert math(reference, f"${reference}$")
+    assert not math(reference, "300x")
+
+
 def test_grading_works_in_a_thread_and_after_a_worker_had_to_be_killed() -> None:
     judge = MathJudge()
     found: list[bool] = []

@@ -222,6 +222,12 @@ def test_a_warm_start_works_with_fewer_problems_than_it_would_like(lines_task: s
         ('{"prompt": "a", "answer": "1", "id": 1}\n{"prompt": "b", "answer": "2", "id": 1}', "exact", "its id is line"),
         ('{"prompt": "a", "answer": "1"}', "fuzzy", "unknown grading rule: fuzzy"),
         ("\udcff", "exact", "it is not UTF-8"),
+        pytest.param(
+            json.dumps({"prompt": "a" * 200_001, "answer": "b"}), "exact", "prompt has 200,001 char", id="long prompt"
+        ),
+        pytest.param(
+            json.dumps({"prompt": "a", "answer": "b" * 200_001}), "exact", "answer has 200,001 char", id="long answer"
+        ),
     ],
 )
 def test_a_bad_file_is_one_line_and_exit_code_2(

@@ -161,8 +161,9 @@ WITHOUT_EFFECT = {
 def test_what_is_not_computed_is_one_line(
     family: str, changes: dict[str, Any], fault: str, configs: Any, tmp_path: Path
 ) -> None:
+    rotary = {"rope_scaling", "rope_theta", "partial_rotary_factor"} & set(changes)
     with pytest.raises(BundleError, match=fault) as raised:
-        read(configs[family], tmp_path, without="rope_parameters" if "rope_scaling" in changes else "", **changes)
+        read(configs[family], tmp_path, without="rope_parameters" if rotary else "", **changes)
     assert "\n" not in str(raised.value)
     assert str(tmp_path) in str(raised.value)
 
@@ -212,6 +213,18 @@ def test_two_words_on_rotary_positions_must_not_contradict_each_other(configs: A
         read(configs["llama"], tmp_path, **given, rope_parameters={"rope_type": "default"})
     agreeing = read(configs["llama"], tmp_path, **given, rope_parameters={"rope_type": "yarn", "factor": 2.0})
     assert agreeing == read(configs["llama"], tmp_path, without="rope_parameters", **given)
+    half = {"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5}
+    long = {**LONGROPE, "rope_type": "longrope", "rope_theta": 10_000.0, "original_max_position_embeddings": 64}
+    near = {kind: {"rope_type": "default", "rope_theta": 1e4} for kind in ("full_attention", "sliding_attention")}
+    for family, key, value, parameters in (
+        ("phi3", "partial_rotary_factor", 1.0, half),
+        ("phi3", "original_max_position_embeddings", 128, long),
+        ("gemma3_text", "rope_theta", 1e6, near),
+        ("gemma3_text", "rope_local_base_freq", 1e6, near),
+    ):
+        rotary = {"rope_theta": None, "rope_scaling": None, "rope_local_base_freq": None, "rope_parameters": parameters}
+        with pytest.raises(BundleError, match=f"{key} {value} is not what stands beside it"):
+            read(configs[family], tmp_path, **{**rotary, key: value})
 
 
 def test_all_faults_are_told_at_once(configs: Any, tmp_path: Path) -> None:

@@ -8,16 +8,18 @@ from typing import Any
 
 from edgekit.policy.families.family import FULL, SLIDING, Family, layers_with_window, read_window, window_of
 from edgekit.policy.families.rope_settings import read_rope, rotary_keys
-from edgekit.policy.families.settings import Settings
+from edgekit.policy.families.settings import Settings, shown
 from edgekit.policy.rope import Rope
 from edgekit.policy.traits import ModelConfig
 
 
 def ropes(settings: Settings, head_dim: int) -> tuple[Rope, ...]:
     near = {"rope_theta": settings.get("rope_local_base_freq")}
-    parameters = settings.get("rope_parameters")
+    parameters, stated = settings.get("rope_parameters"), settings.data.get("rope_local_base_freq")
     if isinstance(parameters, dict) and SLIDING in parameters:
         near = rotary_keys(settings, SLIDING)
+        if stated is not None and near.get("rope_theta", stated) != stated:
+            settings.fault(f"rope_local_base_freq {shown(stated)} is not what stands beside it")
     return (read_rope(rotary_keys(settings, FULL), settings, head_dim), read_rope(near, settings, head_dim))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from edgekit.policy.families.settings import LARGEST, Settings, shown
+from edgekit.policy.families.settings import LARGEST, Settings, same, shown
 from edgekit.policy.rope import (
     DynamicScaling,
     LinearScaling,
@@ -36,6 +36,8 @@ KEYS: dict[str, tuple[str, ...]] = {
 """What each kind of scaling reads."""
 KNOWN = {"rope_type", "rope_theta", "partial_rotary_factor", "original_max_position_embeddings"}
 """Keys that may stand beside them."""
+TOLD_OUTSIDE = ("rope_theta", "partial_rotary_factor", "original_max_position_embeddings")
+"""Keys that may stand in config.json itself too, with the same value."""
 LARGEST_AMPLITUDE = 1e4
 """Published models have less than 2."""
 
@@ -87,9 +89,10 @@ def rotary_keys(settings: Settings, layer_type: str | None = None) -> dict[str, 
     old, new = _by_one_name(old), _by_one_name(new)
     if any(new.get(key, value) != value for key, value in old.items()):
         settings.fault("rope_scaling and rope_parameters contradict each other")
-    stated = settings.data.get("rope_theta")
-    if layer_type is None and any(each.get("rope_theta", stated) != stated for each in (old, new) if stated):
-        settings.fault(f"rope_theta {shown(stated)} is not what stands beside it")
+    for key in TOLD_OUTSIDE if layer_type in (None, "full_attention") else ():
+        stated = settings.data.get(key)
+        if stated is not None and any(not same(each.get(key, stated), stated) for each in (old, new)):
+            settings.fault(f"{key} {shown(stated)} is not what stands beside it")
     return {key: value for key, value in {"rope_theta": theta, **old, **new}.items() if value is not None}
 
 

@@ -119,7 +119,7 @@ class Settings:
     def only(self, key: str, *allowed: Any) -> None:
         """Take the key where it is absent, null or one of ``allowed``; refuse any other value."""
         value = self.get(key)
-        if value is not None and not any(_same(value, each) for each in allowed):
+        if value is not None and not any(same(value, each) for each in allowed):
             self.fault(f"{key} {shown(value)} is not computed")
 
     def fault(self, what: str) -> None:
@@ -160,7 +160,7 @@ def quantized_model(sign: str, path: Path) -> str:
     )
 
 
-def _same(value: Any, other: Any) -> bool:
+def same(value: Any, other: Any) -> bool:
     """Equal, and true is not 1."""
     return isinstance(value, bool) == isinstance(other, bool) and bool(value == other)
 

@@ -8,6 +8,8 @@ import signal
 import sys
 from contextlib import suppress
 
+from edgekit.free_memory import keep_few_kernels
+
 LATER_S = 0.01
 
 
@@ -18,6 +20,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, _leave)  # nothing has begun that could be left half done
     # Spinning threads halve the speed of small models on shared cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    keep_few_kernels()
     # torch's loggers have handlers of their own, which write to stderr.
     os.environ.setdefault("TORCH_LOGS", "-all")
     for stream in (sys.stdout, sys.stderr):  # a terminal that lacks a character is told of it, and nothing fails

@@ -146,6 +146,11 @@ WITHOUT_EFFECT = {
             {"rope_theta": 5.0, "rope_scaling": {**LLAMA3, "rope_theta": 6.0}},
             "rope_theta 5.0 is not what stands beside it",
         ),
+        (
+            "llama",
+            {"rope_scaling": {**LONGROPE, "factor": 8.0}, "original_max_position_embeddings": 64},
+            "longrope: factor 8.0 is not 4, as the two lengths have it",
+        ),
         ("phi3", {"partial_rotary_factor": True}, "partial_rotary_factor true is not a share"),
         ("olmo2", {"rope_scaling": YARN}, "a olmo2 has no keys for all of it .YarnScaling.. It could not be saved"),
         ("olmo2", {"rope_scaling": {**LONGROPE, "factor": 4.0}}, "a olmo2 has no keys for all of it .LongRopeScaling."),

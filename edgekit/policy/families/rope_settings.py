@@ -160,6 +160,8 @@ def _longrope(keys: dict[str, Any], positions: int, original: Any) -> LongRopeSc
     """``original``, the context of the first training, gives the factor where it is known."""
     length = _length(original or positions)
     factor = positions / length if original else _positive(keys["factor"])
+    if "attention_factor" not in keys and not math.isclose(_positive(keys.get("factor", factor)), factor):
+        raise ValueError(f"factor {shown(keys['factor'])} is not {factor:g}, as the two lengths have it")
     inferred = math.sqrt(1 + math.log(factor) / math.log(length)) if factor > 1 else 1.0
     short, long = (tuple(map(_positive, keys[f"{which}_factor"])) for which in ("short", "long"))
     return LongRopeScaling(short, long, length, _positive(keys.get("attention_factor", inferred)))

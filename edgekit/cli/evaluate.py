@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from edgekit.cli.showing import progress
 from edgekit.cli.terminal import CloudOption, JsonOption, PricesOption, TaskOption, err, out, print_json, tell_bill
+from edgekit.errors import CheckFailed
+
+if TYPE_CHECKING:
+    from edgekit.workflows.evaluate import Evaluated
 
 
 def eval_command(
@@ -25,12 +29,17 @@ def eval_command(
         bool,
         typer.Option("--judge", help="The cloud judges the device's answers too: how far does it agree with labels?"),
     ] = False,
+    min_accuracy: Annotated[
+        float | None, typer.Option(help="Overall accuracy that must be reached: exit code 1 below it.")
+    ] = None,
     prices: PricesOption = None,
     json: JsonOption = False,
 ) -> None:
     """Measure how well a policy and its cloud answer held-out problems.
 
     Example: edgekit eval out/demo/run --n 1000 --call-fraction 0.3
+
+    Example: edgekit eval out/demo/onnx --min-accuracy 0.85
     """
     from edgekit.workflows.evaluate import evaluate_source
 
@@ -44,6 +53,7 @@ def eval_command(
             cloud=cloud,
             plot=plot,
             judge=judge,
+            min_accuracy=min_accuracy,
             prices=prices,
             on_bill=tell_bill,
             on_progress=update,
@@ -53,7 +63,15 @@ def eval_command(
         err.print(f"note: {note}", soft_wrap=True)
     if json:
         print_json(asdict(report) | ({"judge": asdict(evaluated.judge)} if evaluated.judge else {}))
-        return
+    else:
+        _show(evaluated, source, n)
+    if evaluated.shortfall is not None:
+        raise CheckFailed(evaluated.shortfall)
+
+
+def _show(evaluated: Evaluated, source: Path, n: int) -> None:
+    """The report as a table; ``n`` problems were asked for."""
+    report = evaluated.result.report
     fewer = f" (all that the task has of the {n} asked for)" if report.n < n else ""
     title = f"{source}: {evaluated.task}, {report.n} held-out problems{fewer}, cloud {evaluated.cloud}"
     table = Table(title=title, show_header=False)

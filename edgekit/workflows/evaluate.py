@@ -30,13 +30,17 @@ CALIBRATION_PROBLEMS = 500
 
 @dataclass(frozen=True)
 class Evaluated:
-    """What was measured, on which task, and what to know of the cloud's replies."""
+    """What was measured, on which task, and what to know of the cloud's replies.
+
+    ``shortfall``: a line if it is below what was asked for.
+    """
 
     task: str
     result: Evaluation
     cloud: str = "none"
     judge: JudgeAgreement | None = None
     notes: list[str] = field(default_factory=list)
+    shortfall: str | None = None
 
 
 def evaluate_source(
@@ -49,6 +53,7 @@ def evaluate_source(
     cloud: str | Cloud | None = OWN,
     plot: AnyPath | None = None,
     judge: bool = False,
+    min_accuracy: float | None = None,
     prices: AnyPath | None = None,
     on_bill: Callable[[str], None] | None = None,
     on_progress: Progress | None = None,
@@ -58,9 +63,12 @@ def evaluate_source(
     ``call_fraction`` calibrates to it first, on validation problems, without storing the bias. ``plot`` is a PNG to
     draw accuracy against call fraction to. A bundle whose task is not here is measured on its recorded prompts.
     ``judge`` has the cloud judge the device's answers too, and tells how far it agrees with the task's own labels.
+    ``min_accuracy``: a share; the result says if overall accuracy is below it.
     ``on_bill`` is told first, in a sentence, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
     :class:`EdgekitError` for a source or cloud that cannot be had.
     """
+    if min_accuracy is not None and not 0 <= min_accuracy <= 1:
+        raise EdgekitError(f"bad threshold: {min_accuracy}. It is a share of the problems. Give a number from 0 to 1.")
     path = Path(source)
     recorded = task_for(path, None) if task is None and has_foreign_task(path) else None
     task = recorded.name if recorded else task_of(path, task)
@@ -90,7 +98,11 @@ def evaluate_source(
     notes = [_failures(result.report.device_failed, n)] if result.report.device_failed else []
     if isinstance(answerer, KeptCloud) and (note := answerer.note()) is not None:
         notes.append(note)
-    return Evaluated(task, result, answerer.name if answerer else "none", agreement, notes)
+    shortfall = None
+    if min_accuracy is not None and result.report.overall_accuracy < min_accuracy:
+        why = f"On {result.report.n} problems {min_accuracy:g} must be reached. Train on, or call more"
+        shortfall = f"overall accuracy too low: {result.report.overall_accuracy:.4g}. {why}."
+    return Evaluated(task, result, answerer.name if answerer else "none", agreement, notes, shortfall)
 
 
 def _failures(failed: int, n: int) -> str:

@@ -47,6 +47,15 @@ def test_calibrate_and_eval_tell_how_many_problems_there_were(run_and_task, caps
     assert report["calibration"]["facts"]["n"] == validation
     assert report["calibration"]["difference"] == pytest.approx(report["call_fraction"] - facts.reached_fraction)
     assert (report["rescued"], report["harmed"]) == (0, 0)
+    called = report["call_fraction"]  # an oracle is right about all of these, and the policy about none
+    asked = [*evaluate[:-1], "oracle", "--json", "--min-accuracy"]
+    assert run_command([*asked, f"{called - 0.01}"]) == 0
+    capsys.readouterr()
+    assert run_command([*asked, f"{called + 0.01}"]) == 1
+    below = capsys.readouterr()
+    assert json.loads(below.out)["overall_accuracy"] == pytest.approx(called)  # told all the same
+    assert below.err.startswith(f"error: overall accuracy too low: {called:.4g}. On {test} problems ")
+    assert run_command([*asked, "nan"]) == 2
     assert run_command(evaluate) == 0
     assert f"{test} held-out problems (all that the task has of the 1000 asked" in " ".join(
         capsys.readouterr().out.split()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.routing.decode_loop import DecodeSession
 from edgekit.routing.decoder import Decision
@@ -17,6 +18,8 @@ from edgekit.routing.step_model import Logits, StepModel
 from edgekit.routing.vocabulary import Vocabulary
 
 LEAST_MARGINS = 20
+LEFT_OUT = 0.01
+"""The share of the margins that bear most on their slope, and are not asked: one that shook says nothing of all."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +111,26 @@ class Replayer:
 def scale_of(pairs: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
     """The slope through 0 of the second of each pair on the first (least squares), and its standard error.
 
-    The error is White's (1980, HC1), since a larger margin errs by more. None where fewer than ``LEAST_MARGINS`` are
-    finite: it says too little of so few.
+    The error is White's (1980, HC1), since a larger margin errs by more. Those that bear most on it are left out
+    (:data:`LEFT_OUT`, at least one). None where fewer than ``LEAST_MARGINS`` are finite: it says too little of so few.
     """
     finite = np.array([pair for pair in pairs if all(map(math.isfinite, pair))], np.float64).reshape(-1, 2)
-    theirs, ours = finite.T
-    size = float(theirs @ theirs)
-    if len(finite) < LEAST_MARGINS or size == 0:
+    if len(finite) < LEAST_MARGINS or not finite[:, 0].any():
         return None
-    slope = float(theirs @ ours) / size
-    left = theirs * (ours - slope * theirs)
-    return slope, math.sqrt(float(left @ left) * len(finite) / (len(finite) - 1)) / size
+    _, pulls = _slope(finite)
+    kept = finite[np.argsort(np.abs(pulls))[: len(finite) - math.ceil(LEFT_OUT * len(finite))]]
+    size = float(kept[:, 0] @ kept[:, 0])
+    if size == 0:
+        return None
+    slope, left = _slope(kept)
+    return slope, math.sqrt(float(left @ left) * len(kept) / (len(kept) - 1)) / size
+
+
+def _slope(pairs: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """The slope through 0 of ``pairs`` (n, 2), and how each pulls at it (n,)."""
+    theirs, ours = pairs.T
+    slope = float(theirs @ ours) / float(theirs @ theirs)
+    return slope, theirs * (ours - slope * theirs)
 
 
 def feed(model: StepModel, prompt_ids: Sequence[int], tokens: Sequence[int]) -> list[Logits]:

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from rehash import hash_again
 
 from edgekit.bundle.load import open_bundle
 from edgekit.cli.app import run_command
 from edgekit.errors import BundleError
+from edgekit.export.pipeline import export
+from edgekit.policy.rope import rope_table
+from edgekit.recipes.lookup import find_recipe
 from edgekit.simulate import get_simulator
 from edgekit.verify.check import verify_bundle
 from edgekit.verify.report import VerifyReport
@@ -226,6 +230,27 @@ def test_a_rotary_table_that_is_wrong_only_late_fails_the_lowering_hop(damaged, 
     assert_only_late_replay_fails(verify_bundle(open_bundle(damaged), policy, problems, None, None))
     alone = verify_bundle(open_bundle(damaged), None, [], None, None)
     assert any("of the context's 64 positions" in note for note in alone.notes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["executorch", "coreml"])
+def test_a_table_that_is_lowered_wrong_only_late_is_found_on_every_target(
+    tiny_policy_folder, tiny_bundle_folder, policy, problems, tmp_path, monkeypatch, target
+) -> None:
+    first = reached(tiny_bundle_folder)
+
+    def stuck_late(*arguments):
+        tables = rope_table(*arguments)
+        return tuple(torch.cat([table[:first], table[first].expand_as(table[first:])]) for table in tables)
+
+    recipe = find_recipe(f"{target}_fp32", target).model_copy(update={"context_length": 64})
+    prompts = [problem.prompt for problem in problems]
+    with monkeypatch.context() as broken:
+        broken.setattr("edgekit.policy.model.rope_table", stuck_late)
+        bundle = open_bundle(export(tiny_policy_folder, recipe, tmp_path / "bundle", prompts=prompts, task="tiny"))
+    assert_only_late_replay_fails(verify_bundle(bundle, policy, problems, None, None))
+    sound = export(tiny_policy_folder, recipe, tmp_path / "sound", prompts=prompts, task="tiny")
+    assert verify_bundle(open_bundle(sound), policy, problems, None, None).faults == []
 
 
 @pytest.mark.slow

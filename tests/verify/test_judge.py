@@ -186,4 +186,7 @@ def test_margins_that_only_shake_are_not_larger_as_a_whole(seed: int, count: int
 
     assert faults(shaken) == []
     assert faults(larger)[0].startswith("lowering: the marker's margins are 1.")
+    one_more = (-5.0, -5.0 - 1000 * noise)  # a single one that shook hides nothing, and is no fault
+    assert faults([*shaken, one_more]) == []
+    assert faults([*larger, one_more])[0].startswith("lowering: the marker's margins are 1.")
     assert scale_of(shaken[:5]) is None

@@ -57,8 +57,9 @@ def _recipe(
     whole, shapes = QuantRecipe(rules=tuple(rules)), weight_shapes(model)
     used = {id(whole.rule_for(weight)) for weight in shapes}
     kept = tuple(rule for rule in whole.rules if id(rule) in used)
-    read = plain.quantize.calibration_prompts if rounding == "gptq" else QuantRecipe().calibration_prompts
-    quantize = plain.quantize.model_copy(update={"rules": kept, "rounding": rounding, "calibration_prompts": read})
+    quantize = plain.quantize.model_copy(update={"rules": kept, "rounding": rounding})
+    if not quantize.reads_rollouts:
+        quantize = quantize.model_copy(update={"calibration_prompts": QuantRecipe().calibration_prompts})
     update = {"name": f"{plain.target}_{name}", "description": f"Found by search: {name}.", "quantize": quantize}
     recipe, _ = fit_recipe(plain.model_copy(update=update | {"precision": name.partition("_")[0]}), shapes)
     return recipe
@@ -82,18 +83,18 @@ def compare_recipes(
 ) -> list[Point]:
     """Each recipe's quantized reference against ``policy`` on held-out ``prompts``, both greedy at the policy's bias.
 
-    ``recipes`` come smallest first. ``calibration``: training prompts; those that round by gptq read the first
+    ``recipes`` come smallest first. ``calibration``: training prompts; those that read rollouts take the first
     ``calibration_prompts``. ``keep`` is given each quantized model that nothing before it beats.
     """
     ids = [policy.encode(prompt) for prompt in prompts]
     say(f"the policy's own decisions on {len(prompts)} held-out prompts")
     before = decode_batch(policy, ids)
-    sizes = {recipe.quantize.calibration_prompts for recipe in recipes if recipe.quantize.rounding == "gptq"}
+    sizes = {recipe.quantize.calibration_prompts for recipe in recipes if recipe.quantize.reads_rollouts}
     rollouts = {size: record_rollouts(policy, calibration[:size]) for size in sizes}
     points: list[Point] = []
     for number, recipe in enumerate(recipes, start=1):
         trying = f"trying {recipe.name}, {number} of {len(recipes)}"
-        read = rollouts[recipe.quantize.calibration_prompts] if recipe.quantize.rounding == "gptq" else ()
+        read = rollouts[recipe.quantize.calibration_prompts] if recipe.quantize.reads_rollouts else ()
         twin = replace(policy, model=quantize_model(policy.model, recipe.quantize, read, _layers(say, trying)))
         say(f"{trying}: its decisions")
         after = decode_batch(twin, ids)

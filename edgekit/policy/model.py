@@ -57,6 +57,8 @@ class Attention(nn.Module):
             per_head = config.qk_norm == "head"
             self.q_norm = RMSNorm(config.head_dim if per_head else queries, config.rms_norm_eps)
             self.k_norm = RMSNorm(config.head_dim if per_head else keys, config.rms_norm_eps)
+        self.key_grid: nn.Module = nn.Identity()  # what a cache makes of k and v (B, T, K, D)
+        self.value_grid: nn.Module = nn.Identity()
 
     def forward(self, x: Tensor, rotations: Rotations, attend: Attend) -> Tensor:
         batch, length = x.shape[0], x.shape[1]
@@ -74,6 +76,7 @@ class Attention(nn.Module):
             q, k = rotate(q, cos, sin, dims), rotate(k, cos, sin, dims)
         if config.query_scale != 1.0:
             q = q * config.query_scale
+        k, v = self.key_grid(k), self.value_grid(v)
         context = attend(self.layer, q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), self.traits.window)
         return self.o_proj(context.transpose(1, 2).reshape(batch, length, -1))
 

@@ -42,6 +42,8 @@ def grid_problems(recipe: QuantRecipe) -> list[str]:
         problems.append("no rule gives a weight integers, so there is no grid to train on")
     if any(rule.palette for rule in recipe.rules):
         problems.append("palettes have no fixed grid to train on")
+    if recipe.cache != "float":
+        problems.append(f"cache: {recipe.cache}, training rounds weights and activations alone; export with it instead")
     return problems
 
 

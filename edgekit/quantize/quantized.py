@@ -14,6 +14,7 @@ from edgekit.policy.activations import plain_inputs
 from edgekit.policy.checkpoint import Policy
 from edgekit.policy.model import PolicyModel
 from edgekit.progress import Progress
+from edgekit.quantize.cache import calibrate_caches
 from edgekit.quantize.gptq import calibrate_linears
 from edgekit.quantize.grid import lies_on_grid
 from edgekit.quantize.integers import IntegerWeight, QuantizedEmbedding, QuantizedLinear, quantize_weight
@@ -43,12 +44,14 @@ def quantize_model(
 
     The result shares the matrices it keeps as floats with ``model``, which stays as it is. A tied embedding and head
     under the same rule share one table of integers; under different rules each has its own. ``rollouts`` are what
-    a recipe with ``rounding: gptq`` rounds for; :class:`EdgekitError` if it gets none and ``model`` does not lie on
-    the recipe's grid already.
+    a recipe with ``rounding: gptq`` rounds for and a cache of integers finds its scales on; :class:`EdgekitError` if
+    they are needed (see :func:`needs_rollouts`) and it gets none.
     """
     spreads_errors = recipe.rounding == "gptq" and not lies_on_grid(model, recipe)
     if spreads_errors and not rollouts:
         raise EdgekitError("cannot round: gptq without rollouts. It weighs errors by them. Give calibration prompts.")
+    if recipe.cache == "int8" and not rollouts:
+        raise EdgekitError("cannot round: int8 cache without rollouts. They give its scales. Give calibration prompts.")
     shared: dict[int, object] = {
         # Vectors are copied: one that stayed a view of the weights file's memory would keep all of that.
         id(parameter): nn.Parameter(parameter.detach().clone() if parameter.dim() == 1 else parameter.detach(), False)
@@ -75,7 +78,14 @@ def quantize_model(
         setattr(place, child, _on_table(module, tables[key], recipe))
     if spreads_errors:
         calibrate_linears(model, quantized, recipe, rollouts, on_progress)
+    if recipe.cache == "int8":
+        calibrate_caches(quantized, ((batch.tokens, batch.real) for batch in rollouts))
     return quantized
+
+
+def needs_rollouts(model: PolicyModel, recipe: QuantRecipe) -> bool:
+    """Whether rounding ``model`` depends on its responses: weights on the recipe's grid already keep their integers."""
+    return recipe.cache == "int8" or (recipe.rounding == "gptq" and not lies_on_grid(model, recipe))
 
 
 def _on_table(module: nn.Linear | nn.Embedding, table: IntegerWeight | PaletteWeight, recipe: QuantRecipe) -> nn.Module:
@@ -90,8 +100,8 @@ def _on_table(module: nn.Linear | nn.Embedding, table: IntegerWeight | PaletteWe
 def quantize_policy(
     policy: Policy, recipe: QuantRecipe, prompts: Sequence[str] = (), on_progress: Progress | None = None
 ) -> Policy:
-    """``policy`` with its model quantized; ``prompts`` (of its task's training split) are read by gptq only."""
+    """``policy`` with its model quantized; ``prompts`` (of its task's training split) are read if rollouts are."""
     with torch.no_grad():
-        rounds_for = prompts if recipe.rounding == "gptq" and not lies_on_grid(policy.model, recipe) else []
+        rounds_for = prompts if needs_rollouts(policy.model, recipe) else []
         rollouts = record_rollouts(policy, rounds_for) if rounds_for else []
         return replace(policy, model=quantize_model(policy.model, recipe, rollouts, on_progress))

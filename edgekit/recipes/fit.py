@@ -96,8 +96,10 @@ def _setting_problems(recipe: ExportRecipe, target: Target) -> list[str]:
         for key, value in (("activations", quantize.activations), ("rounding", quantize.rounding)):
             if value != QuantRecipe.model_fields[key].default:
                 problems.append(f"quantize.{key}: {value} would change nothing, no rule gives a weight integers")
+    if quantize.cache not in target.caches:
+        problems.append(f"quantize.cache: {quantize.cache}, {target.name} takes {' or '.join(target.caches)}")
     prompts, usual = quantize.calibration_prompts, QuantRecipe.model_fields["calibration_prompts"].default
-    if quantize.rounding == "nearest" and prompts != usual:
+    if not quantize.reads_rollouts and prompts != usual:
         problems.append(f"quantize.calibration_prompts: {prompts} would change nothing, rounding to nearest reads none")
     if target.chunked and recipe.prefill_chunk >= recipe.context_length:
         problems.append(

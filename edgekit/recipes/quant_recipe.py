@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from edgekit.settings import Settings
 
 Activations = Literal["float", "int8", "int8_block"]
+Cache = Literal["float", "int8"]
 
 
 class QuantRule(Settings):
@@ -52,7 +53,9 @@ class QuantRecipe(Settings):
     to 8 bits, asymmetric (XNNPACK); ``int8_block`` each of the weight's blocks of a token's vector to 8 bits,
     symmetric (ONNX Runtime's accuracy level 4). The quantized reference does the same, so it belongs to the
     quantization hop. ``rounding`` ``gptq`` spreads each column's rounding error over the columns after it,
-    weighed by what ``calibration_prompts`` of the task's training split make the policy see.
+    weighed by what ``calibration_prompts`` of the task's training split make the policy see. ``cache`` ``int8`` keeps
+    keys and values as integers, each channel of a head on a scale of its own that spans what the same prompts make it
+    hold: a step far into a long answer then reads a quarter of the bytes.
     """
 
     rules: tuple[QuantRule, ...] = ()
@@ -62,7 +65,14 @@ class QuantRecipe(Settings):
     rounding: Literal["nearest", "gptq"] = "nearest"
     """nearest, or gptq: each column's error is spread over the columns after it."""
     calibration_prompts: int = Field(default=128, ge=1)
-    """Training problems whose rollouts gptq weighs errors by."""
+    """Training problems whose rollouts gptq weighs errors by, and a cache of integers finds its scales on."""
+    cache: Cache = "float"
+    """How the KV cache holds keys and values: as floats, or (ONNX only) as int8 with a scale for each channel."""
+
+    @property
+    def reads_rollouts(self) -> bool:
+        """Whether what it rounds depends on the policy's own responses to ``calibration_prompts``."""
+        return self.rounding == "gptq" or self.cache == "int8"
 
     def rule_for(self, name: str) -> QuantRule | None:
         """The first rule matching a linear's or embedding's module name, e.g. ``model.layers.0.mlp.up_proj``."""

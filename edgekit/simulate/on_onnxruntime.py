@@ -19,6 +19,10 @@ THREADED_FROM = 16_000_000
 """Bytes of a model from which on a second thread pays; see :func:`threads_for`."""
 
 
+CACHES = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
+"""What the fused layout's caches may hold, by ONNX Runtime's name for it."""
+
+
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
     """Load model.onnx at ``path``, of either layout. ``prefill_chunk`` is unused: a prompt goes in whole.
 
@@ -78,7 +82,7 @@ class FusedModel:
         self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
         # Kept here: before ONNX Runtime 1.29 an OrtValue is a view of the array's memory, and a binding no owner of it.
         pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
-        self._caches = {p.name: OrtValue.ortvalue_from_numpy(np.zeros(p.shape, np.float32)) for p in pasts}
+        self._caches = {p.name: OrtValue.ortvalue_from_numpy(np.zeros(p.shape, CACHES[p.type])) for p in pasts}
         for name, buffer in self._caches.items():
             self._binding.bind_ortvalue_input(name, buffer)
             self._binding.bind_ortvalue_output(name.replace("past_", "present_"), buffer)

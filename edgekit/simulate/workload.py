@@ -52,12 +52,13 @@ def count_workload(manifest: Manifest) -> Workload:
     artifact = manifest.artifact_bytes
     one_table = facts.tied_embeddings and target.shares_table and rules[EMBEDDING].numbers == rules[HEAD].numbers
     weights = sum(out * width for name, (out, width) in shapes.items() if name not in (EMBEDDING, HEAD))
+    number = target.cache_bytes if recipe.quantize.cache == "float" else 1
     return Workload(
         layers=facts.layers,
         artifact_bytes=artifact,
         weight_bytes=artifact if one_table else max(artifact - stored[EMBEDDING], blocks),
         head_bytes=stored[HEAD],
-        cache_bytes=facts.layers * 2 * sizes.key_value_heads * sizes.head_dim * target.cache_bytes,
+        cache_bytes=facts.layers * 2 * sizes.key_value_heads * sizes.head_dim * number,
         layer_operations=2 * weights,
         head_operations=2 * sizes.vocab_size * sizes.hidden_size,
         attention_operations=facts.layers * 4 * sizes.attention_heads * sizes.head_dim,

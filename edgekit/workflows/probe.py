@@ -15,6 +15,7 @@ from edgekit.export.plan import require_lowering
 from edgekit.export.targets import get_lowering
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.progress import Progress
+from edgekit.quantize.cache import calibrate_caches
 from edgekit.quantize.quantized import quantize_model
 from edgekit.simulate.host import TOLERANCE, HostCheck, check_host, probe_depths
 from edgekit.simulate.measure import sizes
@@ -91,9 +92,13 @@ def make_probe(manifest: Manifest, layers: int, folder: Path) -> Path:
     for parameter in model.parameters():
         if parameter.dim() == 2:
             parameter.normal_(0.0, 0.02, generator=generator)
-    nearest = recipe.quantize.model_copy(update={"rounding": "nearest"})  # costs the same at run time
+    nearest = recipe.quantize.model_copy(update={"rounding": "nearest", "cache": "float"})
+    quantized = quantize_model(model, nearest)
+    if recipe.quantize.cache == "int8":  # whatever its scales, it costs the same at run time
+        one = torch.zeros(1, 1, dtype=torch.int64)
+        calibrate_caches(quantized, [(one, one == 0)])
     folder.mkdir(parents=True, exist_ok=True)
-    return get_lowering(manifest.target).lower(quantize_model(model, nearest), recipe, folder)
+    return get_lowering(manifest.target).lower(quantized, recipe, folder)
 
 
 def open_copies(process: SimulatorProcess, manifest: Manifest, layers: int, path: Path) -> list[ProcessModel]:

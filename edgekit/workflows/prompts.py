@@ -16,8 +16,8 @@ def training_prompts(task: str, n: int) -> list[str]:
 
 
 def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
-    """The training problems that export and verify alike round by; empty if the recipe rounds to nearest."""
-    return [] if recipe.rounding == "nearest" else training_prompts(task, recipe.calibration_prompts)
+    """The training problems that export and verify alike round by; empty if nothing in the recipe depends on them."""
+    return training_prompts(task, recipe.calibration_prompts) if recipe.reads_rollouts else []
 
 
 def rounded_on(bundle: Bundle, task: str) -> list[str]:

@@ -18,6 +18,8 @@ from edgekit.export.targets import onnx_graph, onnx_oldest, onnx_weights, to_onn
 from edgekit.policy.activations import fake_quantize_blocks
 from edgekit.policy.model import ModelConfig, PolicyModel
 from edgekit.policy.reference import ReferenceModel
+from edgekit.policy.traits import LayerTraits
+from edgekit.quantize.cache import calibrate_caches
 from edgekit.quantize.integers import QuantizedLinear, quantize_weight
 from edgekit.quantize.quantized import quantize_model
 from edgekit.recipes.export_recipe import ExportRecipe, load_recipe
@@ -81,6 +83,42 @@ def test_prefill_chunks_and_decode_equal_the_quantized_model(
         np.testing.assert_allclose(artifact.prefill([8, 1, 77]), reference.prefill([8, 1, 77]), atol=1e-4)
         for token in (11, 250, 0, 299, 63):
             np.testing.assert_allclose(artifact.decode(token), reference.decode(token), atol=1e-4)
+
+
+def with_int8_cache(config: ModelConfig) -> PolicyModel:
+    """A random model whose caches lie on grids that span random tokens."""
+    model = quantize_model(random_model(config), QuantRecipe())
+    tokens = torch.randint(0, 300, (4, 60), generator=torch.Generator().manual_seed(0))
+    calibrate_caches(model, [(tokens, tokens >= 0)])
+    return model
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FAMILIES["llama"],
+        FAMILIES["qwen3"],
+        dataclasses.replace(FAMILIES["llama"], head_dim=12),
+        dataclasses.replace(FAMILIES["llama"], layers=(LayerTraits(window=9), LayerTraits(rope=None))),
+    ],
+    ids=["packed", "normed", "filled", "window and no rope"],
+)
+def test_a_cache_of_integers_holds_what_the_reference_s_grid_does(config: ModelConfig, tmp_path: Path) -> None:
+    model, floats = with_int8_cache(config), ReferenceModel(quantize_model(random_model(config), QuantRecipe()))
+    path = to_onnx.lower(model, load_recipe(RECIPES / "onnx_fp32.yaml"), tmp_path)
+    artifact, reference = on_onnxruntime.open_artifact(path, 128, 16), ReferenceModel(model)
+    apart, from_floats = [], []
+    for prompt in np.random.default_rng(0).integers(0, 300, (3, 30)).tolist():
+        for one in (artifact, reference, floats):
+            one.reset()
+        for step in (prompt[:15], prompt[15:18], *([token] for token in prompt[18:])):  # a chunk, a second one, tokens
+            logits, expected, unrounded = (one.prefill(step) for one in (artifact, reference, floats))
+            apart.append(np.abs(logits - expected).max())
+            from_floats.append(np.abs(logits - unrounded).max())
+    assert np.median(apart) < 1e-5
+    assert max(apart) < 0.1 * np.median(from_floats)  # where a number lies on the edge between two integers
+    caches = [i for i in onnx.load(str(path)).graph.input if i.name.startswith("past_")]
+    assert {cache.type.tensor_type.elem_type for cache in caches} == {onnx.TensorProto.INT8}
 
 
 @pytest.mark.parametrize("recipe", ["onnx_int4", "onnx_int8"])
@@ -265,6 +303,12 @@ def test_the_oldest_runtime_follows_from_the_operators(
     assert onnx_oldest.oldest_runtime(onnx.load(str(path)).graph.node) == oldest
 
 
+def test_a_cache_of_integers_needs_the_first_runtime_with_a_kernel_for_it() -> None:
+    """1.26 ends the first step with a type it does not expect; 1.27 computes what 1.31 does."""
+    recipe = load_recipe(RECIPES / "onnx_fp32.yaml")
+    assert to_onnx.oldest_runtime(with_int8_cache(FAMILIES["llama"]), recipe) == "1.27"
+
+
 @pytest.mark.parametrize("layout", ["fused", "standard"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_operator_was_tried_in_old_runtimes(family: str, layout: str) -> None:
@@ -293,3 +337,10 @@ def test_the_standard_layout_says_which_heads_its_caches_cannot_hold() -> None:
     assert "multiples of 8 and the model's have 100; fused fills them up" in problem
     assert to_onnx.problems(config, recipe.model_copy(update={"layout": "fused"})) == []
     assert to_onnx.problems(dataclasses.replace(config, head_dim=120), recipe) == []
+
+
+def test_the_standard_layout_takes_no_cache_of_integers() -> None:
+    recipe = load_recipe(RECIPES / "onnx_int4_decisions_cache8.yaml")
+    assert to_onnx.problems(FAMILIES["llama"], recipe) == []
+    (problem,) = to_onnx.problems(FAMILIES["llama"], recipe.model_copy(update={"layout": "standard"}))
+    assert problem.startswith("quantize.cache: int8, the standard layout's callers give floats")

@@ -105,6 +105,7 @@ def test_every_reason_is_listed_at_once() -> None:
         ("coreml", {"quantize": {"activations": "int8"}}, "activations: int8, coreml takes float"),
         ("executorch", {"quantize": {"activations": "float"}}, "activations: float, executorch takes int8"),
         ("executorch", {"quantize": {"calibration_prompts": 9}}, "calibration_prompts: 9 would change nothing"),
+        ("coreml", {"quantize": {"cache": "int8", "calibration_prompts": 9}}, "cache: int8, coreml takes float"),
     ],
 )
 def test_a_setting_that_the_target_does_not_read_or_take_is_refused(

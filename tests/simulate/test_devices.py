@@ -73,6 +73,10 @@ def test_a_small_model_s_work_is_what_a_person_counts() -> None:
     once = count_workload(manifest(blocks + 6400, facts, INT4_ALL, target="coreml"))
     assert once.weight_bytes == blocks + 6400  # one table is both head and embedding
     assert once.cache_bytes == work.cache_bytes // 2  # of float16 states
+    floats = manifest(blocks + 2 * table, facts, INT4, target="onnx")
+    quantize = {**floats.recipe["quantize"], "cache": "int8"}
+    integers = floats.model_copy(update={"recipe": {**floats.recipe, "quantize": quantize}})
+    assert count_workload(integers).cache_bytes == count_workload(floats).cache_bytes // 4
 
 
 def test_a_manifest_without_layer_sizes_is_refused_with_the_way_out() -> None:

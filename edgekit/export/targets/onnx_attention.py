@@ -11,17 +11,21 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekit.export.targets.onnx_graph import Graph
-from edgekit.policy.model import PolicyModel
+from edgekit.policy.model import Attention, PolicyModel
 from edgekit.policy.traits import LayerTraits, ModelConfig
+from edgekit.quantize.cache import CacheGrid
 
 HEAD_UNIT = 8
 """What the operator wants a head's channels to be a multiple of."""
 MERGED = np.array([0, 0, -1], np.int64)
 """The shape (B, T, everything else) for Reshape."""
+INTEGER_CACHE = {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+"""What GroupQueryAttention is told of a cache that holds int8."""
 MASKED = -1e9
 """Added to the score of a padding token. Finite, so that a row of padding alone has a softmax too."""
 
@@ -43,12 +47,14 @@ class FusedLayout:
 
     The caches' head_dim is the model's, filled up. ``position`` counts the tokens already in the caches. Bind each
     past and its present to the same memory: the operator then writes the new tokens only, and copies nothing.
+    Caches are float32, or int8 where the model's attention has a :class:`CacheGrid`: the operator rounds and scales.
     """
 
     last_only = True
 
     def __init__(self, graph: Graph, model: PolicyModel, context_length: int) -> None:
         self._graph, self._config = graph, model.config
+        self._attentions = [module for module in model.modules() if isinstance(module, Attention)]
         self._context_length = context_length
         config = model.config
         self.packed = not config.qk_norm and all(map(self._turns_inside, config.layers))
@@ -67,11 +73,12 @@ class FusedLayout:
     def attend(self, layer: int, q: str, k: str, v: str) -> str:
         graph, config = self._graph, self._config
         past, present = ([f"{when}_{kind}_{layer}" for kind in ("key", "value")] for when in ("past", "present"))
-        for name in past:
-            graph.input(name, np.float32, self._cache_shape)
-        for name in present:
-            graph.output(name, np.float32, self._cache_shape)
         name, traits = f"model.layers.{layer}.self_attn", config.layers[layer]
+        scales = self._cache_scales(name, self._attentions[layer])
+        for cache in past:
+            graph.input(cache, np.int8 if scales else np.float32, self._cache_shape)
+        for cache in present:
+            graph.output(cache, np.int8 if scales else np.float32, self._cache_shape)
         tables = [] if traits.rope is None else self._tables[traits.rope]
         if traits.rope is not None and not self._turns_inside(traits):
             part = config.ropes[traits.rope].dims
@@ -80,17 +87,29 @@ class FusedLayout:
             tables = []
         q, k, v = self._filled(f"{name}.q", q, True), self._filled(f"{name}.k", k), self._filled(f"{name}.v", v)
         output = name if self._head == config.head_dim else f"{name}.filled"
+        further = [*(tables or ["", ""]), "", "", "", *scales] if scales else tables
         context = graph.node(
             "GroupQueryAttention",
-            [q, k, v, *past, self._last, self._total, *tables],
+            [q, k, v, *past, self._last, self._total, *further],
             output,
             outputs=[output, *present],
             num_heads=config.num_attention_heads,
             kv_num_heads=config.num_key_value_heads,
             **({"do_rotary": 1} if tables else {}),
+            **(INTEGER_CACHE if scales else {}),
             **attention_attributes(config, traits, self._context_length),
         )
         return context if output == name else self._emptied(name, context)
+
+    def _cache_scales(self, name: str, attention: Attention) -> list[str]:
+        """The keys' and the values' scales (1, kv_heads, 1, filled dim) float32; none for a cache of floats."""
+        grids = {"key": attention.key_grid, "value": attention.value_grid}
+        shape = (1, self._config.num_key_value_heads, 1, self._head)
+        return [
+            self._graph.weight(f"{name}.{kind}_scales", shape, np.float32, _filled_scales(grid, self._head))
+            for kind, grid in grids.items()
+            if isinstance(grid, CacheGrid)
+        ]
 
     def _filled(self, name: str, x: str, queries: bool = False) -> str:
         """x (B, T, heads * dim) with zeros at the end of each head, where the operator wants longer ones."""
@@ -205,6 +224,12 @@ def rope_tables(graph: Graph, model: PolicyModel, length: int) -> list[list[str]
             ]
         )
     return names
+
+
+def _filled_scales(grid: CacheGrid, head: int) -> Callable[[], NDArray[np.float32]]:
+    """Scales (1, kv_heads, 1, head): the channels that are filled in hold zeros, whatever theirs is."""
+    missing = head - grid.scales.shape[1]
+    return lambda: F.pad(grid.scales, (0, missing), value=1.0)[None, :, None].numpy()
 
 
 def _first_columns(table: Tensor, rows: int, columns: int) -> Callable[[], NDArray[np.float32]]:

@@ -39,6 +39,8 @@ def _first(node: Any) -> Version:
         return 1, 23  # the attribute bits
     if node.op_type == "MatMulNBits" and whole["bits"] == 8:
         return (1, 22) if whole["accuracy_level"] == 4 else (1, 23)
+    if node.op_type == "GroupQueryAttention" and len(node.input) > 12:
+        return 1, 27  # scales of a cache of integers
     if node.op_type == "GroupQueryAttention" and len(node.input) > 9:
         return 1, 22  # scores to add
     return PLAIN

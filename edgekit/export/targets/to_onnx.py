@@ -26,12 +26,16 @@ from edgekit.recipes.targets.onnx import TARGET
 
 def problems(config: ModelConfig, recipe: ExportRecipe) -> list[str]:
     """What the layouts' attention cannot take: the standard one's caches are the caller's, as long as the model's."""
+    found = []
     if recipe.layout == "standard" and config.head_dim % HEAD_UNIT:
-        return [
+        found.append(
             f"layout: standard, ONNX Runtime's attention has heads of multiples of {HEAD_UNIT} and the model's have "
             f"{config.head_dim}; fused fills them up"
-        ]
-    return []
+        )
+    cache = recipe.quantize.cache
+    if recipe.layout == "standard" and cache != "float":
+        found.append(f"quantize.cache: {cache}, the standard layout's callers give floats; fused takes it")
+    return found
 
 
 def lower(

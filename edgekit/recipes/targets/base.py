@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgekit.errors import install_hint
-from edgekit.recipes.quant_recipe import Activations, QuantRule
+from edgekit.recipes.quant_recipe import Activations, Cache, QuantRule
 
 Setting = Literal["layout", "compute", "prefill_chunk"]
 """A setting of a recipe that only some targets read."""
@@ -102,11 +102,13 @@ class Target:
     scale_bytes: int | None
     """Of a group's scale, or of a palette's colour; None: those of a float."""
     cache_bytes: int
-    """Of one number in the KV cache."""
+    """Of one float in the KV cache."""
     shares_table: bool
     """Whether a tied embedding and head under one rule are stored once."""
     repacks: bool
     """Whether its runtime keeps its own copy of the weights beside the file."""
+    caches: tuple[Cache, ...] = ("float",)
+    """How its KV cache may hold numbers."""
 
     @property
     def chunked(self) -> bool:

@@ -23,4 +23,5 @@ TARGET = Target(
     cache_bytes=4,
     shares_table=True,
     repacks=False,
+    caches=("float", "int8"),
 )

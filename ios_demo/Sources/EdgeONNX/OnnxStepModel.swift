@@ -14,13 +14,15 @@ public final class OnnxStepModel: StepModel {
     private let vocabSize: Int
     private var position = 0
 
+    private static let here = RuntimeFacts(name: "onnxruntime", version: ORTVersion() ?? "unknown")
+
     public static func open(_ bundle: EdgeBundle) throws -> sending OnnxStepModel {
         do {
             // Its caches are as large as the manifest says; what no phone has, Foundation ends the app for.
             try MemoryNeed(bundle.manifest).check(Int(clamping: ProcessInfo.processInfo.physicalMemory))
-            let model = try OnnxStepModel(bundle.artifact, bundle.manifest.model)
-            try bundle.manifest.runtime.check(model.runtime)
-            return model
+            // Before it is loaded: an older runtime knows no cache of integers, and would say so in its own words.
+            try bundle.manifest.runtime.check(Self.here)
+            return try OnnxStepModel(bundle.artifact, bundle.manifest.model)
         } catch let error as EdgeError where error.kind == .unsupported {
             throw error
         } catch {
@@ -32,7 +34,7 @@ public final class OnnxStepModel: StepModel {
     private init(_ artifact: URL, _ facts: ModelFacts) throws {
         contextLength = facts.contextLength
         vocabSize = facts.vocabSize
-        runtime = RuntimeFacts(name: "onnxruntime", version: ORTVersion() ?? "unknown")
+        runtime = Self.here
         environment = try ORTEnv(loggingLevel: .error)
         let options = try ORTSessionOptions()
         try options.setIntraOpNumThreads(2)

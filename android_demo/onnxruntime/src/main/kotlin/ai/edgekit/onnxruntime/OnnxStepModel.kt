@@ -22,7 +22,7 @@ import java.nio.LongBuffer
  * model.onnx in its fused layout, as edgekit/simulate/on_onnxruntime.py runs it on the host.
  *
  * Inputs: input_ids (1, tokens) and position (1), int64, and past_key_N, past_value_N (1, heads, context,
- * dim), float32 or float16. Outputs: logits (1, vocab) and the same caches as present_*: each is bound to the buffer
+ * dim), float32, float16 or int8. Outputs: logits (1, vocab) and the same caches as present_*: each is bound to the buffer
  * of its past, so that the graph writes the cache in place.
  *
  * Throws [EdgekitException]: UNSUPPORTED for a runtime older than the bundle's oldest or another layout, DEVICE_FAILED.
@@ -75,9 +75,13 @@ public class OnnxStepModel(bundle: Bundle) : PhoneModel {
 
     private fun <T : AutoCloseable> keep(resource: T): T = resource.also(opened::addFirst)
 
-    /** One cache as wide as the artifact has it, float32 or float16. */
+    /** One cache as wide as the artifact has it. */
     private fun cache(info: TensorInfo): OnnxTensor {
-        val width = if (info.type == OnnxJavaType.FLOAT16) Short.SIZE_BYTES else Float.SIZE_BYTES
+        val width = when (info.type) {
+            OnnxJavaType.INT8 -> Byte.SIZE_BYTES
+            OnnxJavaType.FLOAT16 -> Short.SIZE_BYTES
+            else -> Float.SIZE_BYTES
+        }
         val memory = keep(OffHeap(Math.toIntExact(info.shape.fold(width.toLong(), Math::multiplyExact))))
         return keep(OnnxTensor.createTensor(environment, memory.bytes, info.shape, info.type))
     }

@@ -12,7 +12,6 @@ from edgekit.errors import BadLogits, BundleError
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import left_calibrated
 from edgekit.progress import Progress
-from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.recipes.targets import get_target
 from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decode_loop import DecodeSession, decode
@@ -27,6 +26,7 @@ from edgekit.verify.expected import (
     expect_from_policy,
     forced_logits,
     quantized_twin,
+    with_room,
     with_scaled_norms,
 )
 from edgekit.verify.forced import Replayer, feed
@@ -71,25 +71,37 @@ def verify_bundle(
             model = open_bundled(bundle)
         if not can_be_run(bundle):
             return VerifyReport(False, "MISMATCH", model.runtime, 0, faults=faults)
-        twin = None if reference is None else quantized_twin(reference, bundle, calibration_prompts)
-        if reference is not None and twin is not None:
-            expected = expect_from_policy(bundle, reference, twin, problems)
-        else:
+        twin, left_out = None, 0
+        if reference is None:
             expected = expect_from_conformance(bundle, task)
+        else:
+            fitting = with_room(bundle, reference, problems)
+            left_out = len(problems) - len(fitting)
+            twin = quantized_twin(reference, bundle, calibration_prompts)
+            expected = expect_from_policy(bundle, reference, twin, fitting)
         if not expected.ids:
             faults = faults or ["lowering: nothing to compare, the bundle records no conformance case"]
             return VerifyReport(False, "MISMATCH", model.runtime, 0, faults=faults)
-        return _judge(bundle, model, twin, expected, faults, task, cloud, limits, on_progress)
+        report = _judge(bundle, model, twin, expected, faults, task, cloud, limits, on_progress)
+        return replace(report, notes=[*_left_out(left_out, len(problems)), *report.notes])
     except (BadLogits, BundleError) as error:
         told = f"lowering: {str(error).rstrip('.')}"
         ran = "none" if model is None else model.runtime
         return VerifyReport(False, "MISMATCH", ran, 0, faults=[*faults, told])
 
 
+def _left_out(count: int, of: int) -> list[str]:
+    return [f"{count} of {of} prompts leave no room in the context: the cloud gets them, unread"] if count else []
+
+
 def with_recipe(limits: Thresholds, bundle: Bundle) -> Thresholds:
-    """``limits`` with the share of replayed choices that the bundle's recipe must keep, unless one was given."""
-    recipe = QuantRecipe.model_validate(bundle.manifest.recipe.get("quantize") or {})
-    if limits.min_replayed_choices is not None or any(rule.bits < 32 for rule in recipe.rules):
+    """``limits`` with the share of replayed choices that the bundle's recipe must keep, unless one was given.
+
+    Raises :class:`BundleError` for a recipe that cannot be read.
+    """
+    recipe = bundle.manifest.export_recipe().quantize
+    rounds = recipe.cache != "float" or any(rule.bits < 32 for rule in recipe.rules)
+    if limits.min_replayed_choices is not None or rounds:
         return limits
     return replace(limits, min_replayed_choices=FULL_PRECISION_CHOICES)
 

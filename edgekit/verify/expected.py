@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
+from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
-from edgekit.recipes.quant_recipe import QuantRecipe
 from edgekit.routing.decision_rule import SOLO
+from edgekit.routing.decode_loop import has_room
 from edgekit.routing.decoder import Decision
 from edgekit.routing.replay import decision_at
 from edgekit.routing.step_model import Logits
@@ -50,9 +51,7 @@ def quantized_twin(reference: Policy, bundle: Bundle, calibration_prompts: Seque
     """The reference quantized by the bundle's recipe (on the export's own prompts), with the bundle's marker bias."""
     from edgekit.quantize.quantized import quantize_policy
 
-    twin = quantize_policy(
-        reference, QuantRecipe.model_validate(bundle.manifest.recipe["quantize"]), calibration_prompts
-    )
+    twin = quantize_policy(reference, bundle.manifest.export_recipe().quantize, calibration_prompts)
     twin.routing = twin.routing.model_copy(update={"marker_bias": bundle.routing.marker_bias})
     return twin
 
@@ -61,6 +60,23 @@ def exported_bias(bundle: Bundle) -> float:
     """The marker bias that the artifact was exported with; the bundle's own where no case says it."""
     cases = bundle.conformance()
     return cases[0].marker_bias if cases else bundle.routing.marker_bias
+
+
+def with_room(bundle: Bundle, reference: Policy, problems: Sequence[Problem]) -> list[Problem]:
+    """Those of ``problems`` that leave a response room in the bundle's context: no device reads the others.
+
+    Raises :class:`EdgekitError` if that is none of them.
+    """
+    context = bundle.manifest.model.context_length
+
+    def fits(prompt: str) -> bool:
+        return all(has_room(len(encode(prompt)), context) for encode in (bundle.encode, reference.encode))
+
+    fitting = [problem for problem in problems if fits(problem.prompt)]
+    if problems and not fitting:
+        why = f"None of {len(problems)} prompts leaves room in the context of {context} tokens"
+        raise EdgekitError(f"nothing to verify on. {why}. Name a task with shorter ones, or export a longer context.")
+    return fitting
 
 
 def expect_from_policy(bundle: Bundle, reference: Policy, twin: Policy, problems: Sequence[Problem]) -> Expected:

@@ -23,7 +23,7 @@ def calibration_prompts(recipe: QuantRecipe, task: str) -> list[str]:
 def rounded_on(bundle: Bundle, task: str) -> list[str]:
     """The prompts that ``bundle``'s export rounded by; ``task`` is read where the bundle names none of
     edgekit's own."""
-    recipe = QuantRecipe.model_validate(bundle.manifest.recipe["quantize"])
+    recipe = bundle.manifest.export_recipe().quantize
     label = bundle.manifest.provenance.get("task")
     return calibration_prompts(recipe, label if label in TASKS else task)
 

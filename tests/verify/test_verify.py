@@ -14,7 +14,7 @@ from rich.console import Console
 
 from edgekit.bundle.load import open_bundle
 from edgekit.cli.app import run_command
-from edgekit.errors import EdgekitError
+from edgekit.errors import BundleError, EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
 from edgekit.evaluate.calibrate import calibrate, calibration_facts, store_calibration
 from edgekit.export.pipeline import export
@@ -25,9 +25,10 @@ from edgekit.policy.reference import ReferenceModel
 from edgekit.quantize.grid import GridWeights
 from edgekit.recipes.lookup import find_recipe
 from edgekit.recipes.targets import TARGETS, Needs
-from edgekit.verify.check import verify_bundle
-from edgekit.verify.judge import Thresholds
+from edgekit.verify.check import verify_bundle, with_recipe
+from edgekit.verify.judge import FULL_PRECISION_CHOICES, Thresholds
 from edgekit.verify.render import render
+from edgekit.workflows.verify import verify
 
 
 def test_a_sound_bundle_matches_with_its_run_and_by_itself(tiny_bundle_folder, policy, problems) -> None:
@@ -43,6 +44,41 @@ def test_a_sound_bundle_matches_with_its_run_and_by_itself(tiny_bundle_folder, p
         if reference is not None:
             assert report.max_abs_logit_diff < 1e-3
         Console(width=100).print(render(report))
+
+
+def test_a_prompt_without_room_is_left_out_and_told_and_without_another_nothing_is_verified(
+    tiny_bundle_folder, policy, problems
+) -> None:
+    bundle = open_bundle(tiny_bundle_folder)
+    long = replace(problems[0], prompt=" ".join([problems[0].prompt] * bundle.manifest.model.context_length))
+    report = verify_bundle(bundle, policy, [long, *problems[:2]], None, None)
+    assert (report.outcome, report.n) == ("MATCH", 2)
+    assert report.notes[0] == "1 of 3 prompts leave no room in the context: the cloud gets them, unread"
+    with pytest.raises(EdgekitError, match=r"nothing to verify on\. None of 1 prompts"):
+        verify_bundle(bundle, policy, [long], None, None)
+
+
+def test_a_cache_of_integers_rounds_though_no_weight_does(tiny_bundle_folder) -> None:
+    bundle = open_bundle(tiny_bundle_folder)
+    shares = []
+    for cache in ("float", "int8"):
+        recipe = {**bundle.manifest.recipe, "quantize": {"cache": cache}}
+        one = replace(bundle, manifest=bundle.manifest.model_copy(update={"recipe": recipe}))
+        shares.append(with_recipe(Thresholds(), one).min_replayed_choices)
+    assert shares == [FULL_PRECISION_CHOICES, None]
+
+
+@pytest.mark.parametrize(
+    ("quantize", "fault"),
+    [({"cache": "int4"}, "quantize.cache: 'int4' is not one of"), ([1], "quantize: ")],
+)
+def test_a_manifest_with_a_recipe_that_is_none_is_told_in_a_line(damaged, tiny_policy_folder, quantize, fault) -> None:
+    manifest = json.loads((damaged / "manifest.json").read_text())
+    manifest["recipe"]["quantize"] = quantize
+    (damaged / "manifest.json").write_text(json.dumps(manifest))
+    for reference in (tiny_policy_folder, None):
+        with pytest.raises(BundleError, match=rf"bad recipe in manifest\.json: {fault}"):
+            verify(damaged, reference, task="countdown")
 
 
 def test_a_missing_runtime_is_not_run_and_never_a_pass(tiny_bundle_folder, policy, problems, monkeypatch) -> None:

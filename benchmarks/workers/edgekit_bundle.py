@@ -21,11 +21,12 @@ class EdgekitBundle:
         facts = bundle.manifest.model
         simulator = get_simulator(bundle.manifest.target)  # in this process: it is one of its own already
         on_onnxruntime.threads_for = lambda _: threads
-        self.model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
         if bundle.manifest.target == "executorch":
+            import executorch.runtime  # noqa: F401  first: kernels register in it
             from executorch.extension.pybindings.portable_lib import _unsafe_reset_threadpool
 
-            _unsafe_reset_threadpool(threads)
+            _unsafe_reset_threadpool(threads)  # before a program is loaded: it keeps the pool that it finds
+        self.model = simulator.open_artifact(bundle.artifact, facts.context_length, facts.prefill_chunk)
         self.runtime = f"edgekit {bundle.manifest.recipe['name']}, {self.model.runtime}"
 
     def prefill(self, prompt: Sequence[int], may_end: bool) -> int:

@@ -21,6 +21,8 @@ THREADED_FROM = 16_000_000
 
 CACHES = {"tensor(float)": np.float32, "tensor(int8)": np.int8}
 """What the fused layout's caches may hold, by ONNX Runtime's name for it."""
+INTEGER_CALL = 128
+"""Tokens of a prompt in a call over a cache of integers: many at once take its attention longer than few at a time."""
 
 
 def open_artifact(path: Path, context_length: int, prefill_chunk: int) -> SimulatedModel:  # noqa: ARG001
@@ -82,6 +84,7 @@ class FusedModel:
         self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
         # Kept here: before ONNX Runtime 1.29 an OrtValue is a view of the array's memory, and a binding no owner of it.
         pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
+        self._call = INTEGER_CALL if any(p.type == "tensor(int8)" for p in pasts) else context_length
         self._caches = {p.name: OrtValue.ortvalue_from_numpy(np.zeros(p.shape, CACHES[p.type])) for p in pasts}
         for name, buffer in self._caches.items():
             self._binding.bind_ortvalue_input(name, buffer)
@@ -93,8 +96,11 @@ class FusedModel:
         self._position = 0
 
     def prefill(self, token_ids: Sequence[int]) -> Logits:
-        """The whole prompt in one call."""
-        return self._run(np.array([list(token_ids)], np.int64))
+        """The whole prompt in one call, or over a cache of integers in several."""
+        for begin in range(0, len(token_ids) - self._call, self._call):
+            self._run(np.array([token_ids[begin : begin + self._call]], np.int64))
+        rest = (len(token_ids) - 1) // self._call * self._call
+        return self._run(np.array([list(token_ids[rest:])], np.int64))
 
     def decode(self, token_id: int) -> Logits:
         """One token."""

@@ -103,7 +103,10 @@ def with_int8_cache(config: ModelConfig) -> PolicyModel:
     ],
     ids=["packed", "normed", "filled", "window and no rope"],
 )
-def test_a_cache_of_integers_holds_what_the_reference_s_grid_does(config: ModelConfig, tmp_path: Path) -> None:
+def test_a_cache_of_integers_holds_what_the_reference_s_grid_does(
+    config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_onnxruntime, "INTEGER_CALL", 5)  # a prompt of several calls, the last one full
     model, floats = with_int8_cache(config), ReferenceModel(quantize_model(random_model(config), QuantRecipe()))
     path = to_onnx.lower(model, load_recipe(RECIPES / "onnx_fp32.yaml"), tmp_path)
     artifact, reference = on_onnxruntime.open_artifact(path, 128, 16), ReferenceModel(model)

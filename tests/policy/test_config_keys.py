@@ -232,6 +232,27 @@ def test_two_words_on_rotary_positions_must_not_contradict_each_other(configs: A
             read(configs[family], tmp_path, **{**rotary, key: value})
 
 
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2.0}}, "type and rope_type of one"),
+        (
+            {"rope_scaling": {**LLAMA3, "low_freq_factor": 4.0, "high_freq_factor": 1.0}},
+            "llama3: low_freq_factor 4 is above high_freq_factor 1",
+        ),
+        (
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}, "original_max_position_embeddings": 32},
+            "yarn: original_max_position_embeddings 32 stands outside it only",
+        ),
+    ],
+)
+def test_rotary_settings_that_transformers_or_its_versions_read_otherwise_are_refused(
+    changes: dict[str, Any], fault: str, configs: Any, tmp_path: Path
+) -> None:
+    with pytest.raises(BundleError, match=fault):
+        read(configs["llama"], tmp_path, without="rope_parameters", **changes)
+
+
 def test_all_faults_are_told_at_once(configs: Any, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"hidden_act 'mish'.*; new_trick 1 is unknown"):
         read(configs["llama"], tmp_path, hidden_act="mish", new_trick=1)

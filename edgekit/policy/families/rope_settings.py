@@ -86,6 +86,8 @@ def rotary_keys(settings: Settings, layer_type: str | None = None) -> dict[str, 
     if not isinstance(old, dict) or not isinstance(new, dict):
         settings.fault("rope_scaling and rope_parameters are objects, or null")
         return {}
+    if any(each.get("type") not in (None, each.get("rope_type", each.get("type"))) for each in (old, new)):
+        settings.fault("type and rope_type of one rope scaling contradict each other")
     old, new = _by_one_name(old), _by_one_name(new)
     if any(new.get(key, value) != value for key, value in old.items()):
         settings.fault("rope_scaling and rope_parameters contradict each other")
@@ -141,7 +143,11 @@ def _scaling(kind: str, keys: dict[str, Any], positions: int, known_length: int 
         return DynamicScaling(factor, positions)
     if kind == "llama3":
         low, high = _positive(keys["low_freq_factor"]), _positive(keys["high_freq_factor"])
+        if low > high:
+            raise ValueError(f"low_freq_factor {low:g} is above high_freq_factor {high:g}")
         return Llama3Scaling(factor, low, high, _length(keys["original_max_position_embeddings"]))
+    if known_length not in (None, original):  # transformers 4 reads it inside the scaling only, 5 outside too
+        raise ValueError(f"original_max_position_embeddings {shown(known_length)} stands outside it only")
     if not isinstance(keys.get("truncate", True), bool):
         raise ValueError(f"truncate {keys['truncate']} is neither true nor false")
     one, all_dims = (value and _positive(value) for value in (keys.get("mscale"), keys.get("mscale_all_dim")))

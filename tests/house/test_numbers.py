@@ -228,7 +228,7 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
 """The data of each table: by page and heading, "" for all of a page."""
 RECORDED = "earlier revision"
 """What the section, or the page's beginning, says of numbers whose data were not kept."""
-EXPERIMENTS = ("filter", "paper_table", "triggers")
+EXPERIMENTS = ("ablations", "filter", "paper_table", "triggers")
 """Pages whose tables an experiment's report made of the results beside them."""
 
 

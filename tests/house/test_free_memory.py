@@ -10,6 +10,11 @@ import pytest
 
 import edgekit
 
+RESIDENT = """
+import resource
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+"""
 # Small blocks come from the heap proper; the last one keeps its end in place, so freeing the others returns nothing.
 FRAGMENTED = """
 import ctypes
@@ -21,8 +26,6 @@ for block in blocks:
     ctypes.memset(block, 1, 4000)
 for block in blocks[:-1]:
     libc.free(block)
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
 before = resident()
 release_free_memory()
 print(before - resident())
@@ -33,13 +36,12 @@ keep_few_kernels()
 import torch
 torch.set_num_threads(1)
 weight = torch.zeros(1536, 576, dtype=torch.bfloat16)
-def resident():
-    release_free_memory()
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
 for rows in range(100, 500):
     torch.nn.functional.linear(torch.zeros(rows, 576, dtype=torch.bfloat16), weight)
     if rows == 199:
+        release_free_memory()
         before = resident()
+release_free_memory()
 print(resident() - before)
 """
 
@@ -60,6 +62,6 @@ def said_by(program: str) -> int:
     """The number that ``program`` prints in a process of its own."""
     root = str(Path(edgekit.__file__).parents[1])
     said = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env={"PYTHONPATH": root}
+        [sys.executable, "-c", RESIDENT + program], capture_output=True, text=True, check=True, env={"PYTHONPATH": root}
     )
     return int(said.stdout)

@@ -34,11 +34,11 @@ demo: $(VENV)/.installed
 	rm -rf $(OUT)
 	$(BIN)/edgekit doctor
 	$(BIN)/edgekit train --set quantize=executorch_int4_decisions --out $(OUT)/run
-	$(BIN)/edgekit eval $(OUT)/run --n 1000
+	$(BIN)/edgekit eval $(OUT)/run --n 1000 --results $(OUT)/eval.jsonl
 	$(BIN)/edgekit eval $(OUT)/run --n 1000 --call-fraction 0.30
 	for target in onnx executorch coreml; do \
 	  $(BIN)/edgekit export $(OUT)/run --target $$target --out $(OUT)/$$target && \
-	  $(BIN)/edgekit verify $(OUT)/$$target --reference $(OUT)/run --n 500 || exit 1; \
+	  $(BIN)/edgekit verify $(OUT)/$$target --reference $(OUT)/run --n 500 --results $(OUT)/$$target.jsonl || exit 1; \
 	done
 	$(BIN)/edgekit run $(OUT)/onnx "12 30 -> 42"
 	$(BIN)/edgekit run $(OUT)/coreml "3 7 11 12 -> 58"

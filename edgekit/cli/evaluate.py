@@ -10,7 +10,17 @@ import typer
 from rich.table import Table
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import CloudOption, JsonOption, PricesOption, TaskOption, err, out, print_json, tell_bill
+from edgekit.cli.terminal import (
+    CloudOption,
+    JsonOption,
+    PricesOption,
+    ResultsOption,
+    TaskOption,
+    err,
+    out,
+    print_json,
+    tell_bill,
+)
 from edgekit.errors import CheckFailed
 
 if TYPE_CHECKING:
@@ -24,7 +34,10 @@ def eval_command(
     seed: Annotated[int, typer.Option(help="Which held-out problems.")] = 0,
     call_fraction: Annotated[float | None, typer.Option(help="Calibrate to it first, on validation problems.")] = None,
     cloud: CloudOption = "own",
-    plot: Annotated[Path | None, typer.Option(help="Draw accuracy against call fraction to this PNG.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Draw accuracy against call fraction to this PNG.")
+    ] = None,
+    results: ResultsOption = None,
     judge: Annotated[
         bool,
         typer.Option("--judge", help="The cloud judges the device's answers too: how far does it agree with labels?"),
@@ -52,6 +65,7 @@ def eval_command(
             call_fraction=call_fraction,
             cloud=cloud,
             plot=plot,
+            results=results,
             judge=judge,
             min_accuracy=min_accuracy,
             prices=prices,

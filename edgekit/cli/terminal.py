@@ -56,6 +56,11 @@ PricesOption = Annotated[
     Path | None, typer.Option(help="YAML, MODEL: {prompt: USD, completion: USD} a million tokens.")
 ]
 
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option(dir_okay=False, help="Write what became of each prompt to this file, a line of JSON each."),
+]
+
 
 def tell_bill(sentence: str) -> None:
     """Say before work starts what a real cloud may be asked."""

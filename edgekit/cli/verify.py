@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgekit.cli.showing import progress
-from edgekit.cli.terminal import JsonOption, TaskOption, err, out, print_json, refuse_idle
+from edgekit.cli.terminal import JsonOption, ResultsOption, TaskOption, err, out, print_json, refuse_idle
 
 if TYPE_CHECKING:
     from edgekit.verify.device_check import DeviceVerdict
@@ -37,6 +37,7 @@ def verify(
         str | None,
         typer.Option(help="Whose signature the archive must have: a minisign public key, file or text."),
     ] = None,
+    results: ResultsOption = None,
     json: JsonOption = False,
 ) -> None:
     """Run the artifact on this host and compare its decisions with the reference's; exit code 1 if they differ.
@@ -53,6 +54,7 @@ def verify(
 
     if device_report is not None:
         refuse_idle(context, "A phone is judged on the prompts recorded in the bundle", "n", "seed")
+        refuse_idle(context, "What a phone decided stands in its report", "results")
         if reference is None:
             refuse_idle(context, "Without --reference nothing is rounded again", "task")
     elif reference is None:
@@ -62,7 +64,15 @@ def verify(
     with progress("verifying") as update:
         if device_report is None:
             report = verify_here(
-                bundle, reference, n=n, seed=seed, task=task, signed_by=signed_by, on_progress=update, **limits
+                bundle,
+                reference,
+                n=n,
+                seed=seed,
+                task=task,
+                signed_by=signed_by,
+                results=results,
+                on_progress=update,
+                **limits,
             )
         else:
             report = verify_device(

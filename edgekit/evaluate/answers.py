@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from edgekit.cloud.client import Cloud, answer_all
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError, ErrorKind
 from edgekit.evaluate.metrics import EvalReport, check_calibration, expected_cloud, summarize
+from edgekit.evaluate.records import record
 from edgekit.progress import Progress
 from edgekit.routing.decision_rule import SOLO, largest_margin
 from edgekit.routing.decode_loop import DecodeSession, decode, device_failed, has_room, too_long
@@ -176,12 +177,14 @@ class Evaluation:
     """A report and, per problem, whether its solo answer is right, how readily it calls, how likely the cloud is right.
 
     ``scores``: see :func:`call_scores`. ``cloud_right``: see :func:`edgekit.evaluate.metrics.expected_cloud`.
+    ``records``: a problem and what became of it, as JSON data (see :func:`edgekit.evaluate.records.record`).
     """
 
     report: EvalReport
     local_correct: list[bool]
     scores: list[float]
     cloud_right: list[float]
+    records: list[dict[str, Any]]
     judged: list[bool] | None = None
     """What a judge says of the same answers, if one was asked."""
 
@@ -213,4 +216,12 @@ def evaluate(
     check = check_calibration(routing, sum(decision.called for decision in natural), len(natural))
     report = summarize(natural, local, there, routing, bias, check)
     judged = None if judge is None else [judge.grade(p, d.answer) for p, d in zip(problems, solo, strict=True)]
-    return Evaluation(report, local, call_scores(solo), expected_cloud(there), judged)
+    scores = call_scores(solo)
+    records = [
+        {
+            "id": problem.id, "prompt": problem.prompt, **record(decision, cloud_is if decision.called else alone),
+            "right_alone": alone, "cloud_right": cloud_is, "margin": score if math.isfinite(score) else None,
+        }
+        for problem, decision, alone, cloud_is, score in zip(problems, natural, local, there, scores, strict=True)
+    ]  # fmt: skip
+    return Evaluation(report, local, scores, expected_cloud(there), records, judged)

@@ -26,6 +26,7 @@ from edgekit.verify.expected import (
     expect_from_policy,
     forced_logits,
     quantized_twin,
+    records_of,
     with_room,
     with_scaled_norms,
 )
@@ -133,10 +134,8 @@ def _judge(
 
     floor = None
     if noisy is not None:
-        prompts = [problem.prompt for problem in expected.problems if problem is not None]
-        floor = NoiseFloor(
-            hop(expected.quantized, PolicyDecider(noisy, context).decide(prompts)), replays[1].result(near)
-        )
+        shaken = PolicyDecider(noisy, context).decide(expected.prompts)
+        floor = NoiseFloor(hop(expected.quantized, shaken), replays[1].result(near))
     overall, lowering = hop(expected.reference, as_exported), hop(expected.quantized, artifact, near)
     sides = (expected.reference, expected.exported, as_exported)
     called = [[decision.called for decision in side] for side in sides]
@@ -171,6 +170,7 @@ def _judge(
         faults=faults,
         notes=[*([] if moved is None else [moved]), *open_questions],
         source="conformance" if twin is None else "reference",
+        records=records_of(expected, artifact, right[0], right[3]),
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgekit.bundle.conformance import ConformanceCase
 from edgekit.bundle.load import Bundle
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import PolicyDecider
+from edgekit.evaluate.records import record
 from edgekit.routing.decision_rule import SOLO
 from edgekit.routing.decode_loop import has_room
 from edgekit.routing.decoder import Decision
@@ -33,6 +34,8 @@ class Expected:
     exported with, and at that of the replay (``biases``), which is the one that ships.
     """
 
+    names: list[str]
+    prompts: list[str]
     ids: list[list[int]]
     biases: list[float]
     exported_bias: float
@@ -89,6 +92,8 @@ def expect_from_policy(bundle: Bundle, reference: Policy, twin: Policy, problems
         return [decision_at(decision, marker_bias, routing, twin.vocabulary) for decision in solo]
 
     return Expected(
+        names=[problem.id for problem in problems],
+        prompts=prompts,
         ids=[bundle.encode(prompt) for prompt in prompts],
         biases=[bundle.routing.marker_bias] * len(prompts),
         exported_bias=bias,
@@ -108,6 +113,8 @@ def expect_from_conformance(bundle: Bundle, task: Task | None) -> Expected:
         for case, decision in zip(cases, expected, strict=True)
     ]
     return Expected(
+        names=[case.id for case in cases],
+        prompts=[case.prompt for case in cases],
         ids=[list(case.prompt_token_ids) for case in cases],
         biases=[case.bias(bundle.routing) for case in cases],
         exported_bias=bias,
@@ -116,6 +123,21 @@ def expect_from_conformance(bundle: Bundle, task: Task | None) -> Expected:
         exported=exported,
         quantized=expected,
     )
+
+
+def records_of(
+    expected: Expected, artifact: Sequence[Decision], reference_right: list[bool] | None, right: list[bool] | None
+) -> list[dict[str, Any]]:
+    """For each prompt, as JSON data, what each side decided; whether the reference and the artifact were right."""
+
+    def side(decisions: Sequence[Decision], right: list[bool] | None) -> list[dict[str, Any]]:
+        return [record(made, None if right is None else right[row]) for row, made in enumerate(decisions)]
+
+    sides = side(expected.reference, reference_right), side(expected.quantized, None), side(artifact, right)
+    return [
+        {"id": name, "prompt": prompt, "reference": before, "quantized": twin, "artifact": after}
+        for name, prompt, before, twin, after in zip(expected.names, expected.prompts, *sides, strict=True)
+    ]
 
 
 def with_scaled_norms(policy: Policy) -> Policy:

@@ -24,7 +24,10 @@ from edgekit.verify.rounding import within_reach
 
 TEXTS, STEPS = 4, 48
 OTHER_CHOICES, BROKEN_CHOICES = 0.15, 0.01
-"""The shares of late choices that may differ at all (nothing was trained there, near ties are many), and be broken."""
+"""The shares of late choices that may differ at all (nothing was trained there, near ties are many), and be broken.
+
+One broken choice is no fault, however few the steps are.
+"""
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,7 @@ def late_faults(late: LateReplay | None) -> list[str]:
     if late is None:
         return []
     differs = late.other.is_significant and late.other.value > OTHER_CHOICES
-    if not differs and late.broken <= BROKEN_CHOICES * late.steps:
+    if not differs and late.broken <= max(1, BROKEN_CHOICES * late.steps):
         return []
     agree = f"{100 * (1 - late.other.after):.1f} % of {late.steps} choices agree, {late.broken} are far off"
     rounding = f"rounding alone leaves {100 * (1 - late.other.before):.1f} %"

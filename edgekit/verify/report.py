@@ -65,6 +65,8 @@ class VerifyReport:
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     source: Literal["reference", "conformance"] = "reference"
+    records: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    """For each prompt what the ``reference``, the ``quantized`` one and the ``artifact``, as it ships, decided."""
 
     @property
     def max_abs_logit_diff(self) -> float | None:

@@ -11,7 +11,8 @@ The attempts are those whose values come nearest to the target, in the order in 
 largest numbers first, * + - / in this order. An order is what keeps a policy from trying the same again: where the
 teacher's near misses came in any order, what it taught repeated its likeliest attempt. In some traces the one that
 succeeds is not among the attempts: they end in the marker, or now and then in the answer that came nearest, so that
-reinforcement learning has both to compare.
+reinforcement learning has both to compare. An impatient teacher often calls halfway: how long a search pays is not
+the teacher's to know, and reinforcement finds it out where both ways are taught.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class TracesSettings(Settings):
     """The share of traces whose attempts all fail."""
     marker_after_spent: float = Field(default=0.8, ge=0, le=1)
     """Of those, the share that ends in the marker, not in the answer that came nearest."""
+    impatience: float = Field(default=0.0, ge=0, le=1)
+    """Of the traces without success after half of their attempts, the share that ends there, in the marker."""
     on_grid: OnGrid = OnGrid()
     """How it goes on where the run is trained on a recipe's grid."""
 
@@ -154,15 +157,18 @@ def write_trace(
     most = settings.longest // (len(numbers) - 1)
     spent = source.random() < settings.spent and len(others) >= most
     near = sorted(others, key=lambda value: abs(value - target))[: most if spent else most - 1]
-    lines = ""
+    patient = settings.impatience == 0 or source.random() >= settings.impatience
+    lines: list[str] = []
     for value, way in ways.items():
+        if value == target and not spent:
+            return "".join([*lines, f"{_attempt(way)} yes\n", _answer(routing, way)])
         if value in near:
-            lines += f"{_attempt(way)} no\n"
-        elif value == target and not spent:
-            return f"{lines}{_attempt(way)} yes\n{_answer(routing, way)}"
+            lines.append(f"{_attempt(way)} no\n")
+            if not patient and len(lines) == most // 2:
+                return "".join([*lines, routing.marker.text])
     if source.random() < settings.marker_after_spent:
-        return lines + routing.marker.text
-    return lines + _answer(routing, ways[near[0]])
+        return "".join([*lines, routing.marker.text])
+    return "".join([*lines, _answer(routing, ways[near[0]])])
 
 
 def _attempt(solution: Solution) -> str:

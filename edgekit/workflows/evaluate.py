@@ -16,6 +16,7 @@ from edgekit.evaluate.answers import evaluate as measure
 from edgekit.evaluate.calibrate import apply_calibration, calibrate, calibration_facts
 from edgekit.evaluate.judge_agreement import JudgeAgreement, agreement_of
 from edgekit.evaluate.plots import draw_curve
+from edgekit.evaluate.records import write_records
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_label
 from edgekit.tasks.answered import JUDGE, Answered
@@ -52,6 +53,7 @@ def evaluate_source(
     call_fraction: float | None = None,
     cloud: str | Cloud | None = OWN,
     plot: AnyPath | None = None,
+    results: AnyPath | None = None,
     judge: bool = False,
     min_accuracy: float | None = None,
     prices: AnyPath | None = None,
@@ -61,7 +63,8 @@ def evaluate_source(
     """Measure how well a run or a bundle and its cloud answer ``n`` held-out problems.
 
     ``call_fraction`` calibrates to it first, on validation problems, without storing the bias. ``plot`` is a PNG to
-    draw accuracy against call fraction to. A bundle whose task is not here is measured on its recorded prompts.
+    draw accuracy against call fraction to, ``results`` a file for a line of JSON a problem. A bundle whose task is not
+    here is measured on its recorded prompts.
     ``judge`` has the cloud judge the device's answers too, and tells how far it agrees with the task's own labels.
     ``min_accuracy``: a share; the result says if overall accuracy is below it.
     ``on_bill`` is told first, in a sentence, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
@@ -94,6 +97,8 @@ def evaluate_source(
     result = measure(decider, chosen, problems, answerer, routing=routing, on_progress=on_progress, judge=judging)
     if plot is not None:
         write_file(Path(plot), draw_curve(result, answerer.name if answerer else "none"))
+    if results is not None:
+        write_records(Path(results), result.records)
     agreement = None if result.judged is None else agreement_of(result.local_correct, result.judged)
     notes = [_failures(result.report.device_failed, n)] if result.report.device_failed else []
     if isinstance(answerer, KeptCloud) and (note := answerer.note()) is not None:

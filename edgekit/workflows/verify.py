@@ -12,6 +12,7 @@ from edgekit.bundle.manifest import read_manifest
 from edgekit.bundle.signature import check_signature
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import BundleError, ErrorKind
+from edgekit.evaluate.records import write_records
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
@@ -36,6 +37,7 @@ def verify(
     min_agreement: float | None = None,
     min_lowering: float | None = None,
     signed_by: str | None = None,
+    results: AnyPath | None = None,
     on_progress: Progress | None = None,
 ) -> VerifyReport:
     """Run the bundle's artifact on this host and compare its decisions with the reference's.
@@ -46,6 +48,7 @@ def verify(
     decisions that must agree where each side writes freely, in all and in the lowering hop; None: not judged. The
     report says whether the artifact loses anything; nothing is raised for a mismatch, which unreadable routing data
     is too. ``signed_by`` is the public key of who must have signed the archive: its text, or a file of minisign's.
+    ``results`` is a file for a line of JSON a prompt: what the reference, its quantized twin and the artifact decided.
     Raises :class:`EdgekitError` for thresholds that are no shares, and for a bundle or a run that cannot be read;
     CheckFailed if that signature is not there or wrong.
     """
@@ -59,7 +62,10 @@ def verify(
                 raise
             read_manifest(folder)  # raises if it is the manifest that is wrong
             return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
-        return _verify_opened(opened, reference, n, seed, task, limits, on_progress)
+        report = _verify_opened(opened, reference, n, seed, task, limits, on_progress)
+    if results is not None:
+        write_records(Path(results), report.records)
+    return report
 
 
 def _verify_opened(

@@ -66,3 +66,12 @@ def test_logits_of_another_size_and_logits_that_are_no_numbers_are_found() -> No
     assert replayer.lost == [math.inf] * 4
     with pytest.raises(BadLogits):
         replayed(np.full((4, SIZE), np.nan), theirs, theirs)
+
+
+def test_one_choice_that_is_far_off_is_no_fault_and_two_are() -> None:
+    theirs = np.eye(SIZE)[np.arange(98) % SIZE] * 9
+    for broken in (1, 2):
+        ours = theirs.copy()
+        ours[:broken] = -ours[:broken]
+        faults = late_faults(replayed(ours, theirs, theirs).result(1.0))
+        assert bool(faults) == (broken > 1), faults

@@ -37,9 +37,9 @@ def decided(policy: Policy, text: str) -> Decision:
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 10**6))
-def test_every_line_is_true_and_no_attempt_comes_to_a_value_twice(seed: int) -> None:
-    problem, text = drawn(seed)
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 1.0]))
+def test_every_line_is_true_and_no_attempt_comes_to_a_value_twice(seed: int, impatience: float) -> None:
+    problem, text = drawn(seed, impatience=impatience)
     numbers, target = problem.data["numbers"], problem.data["target"]
     *lines, ending = text.split("\n")
     values = []
@@ -73,6 +73,20 @@ def test_the_share_of_spent_traces_says_how_they_end(spent: float) -> None:
         if len(solutions_by_value(problem.data["numbers"])) > 7:  # with fewer the attempts are never spent
             found.add(decided(POLICY, text).called)
     assert found == {bool(spent)}
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 10**6))
+def test_an_impatient_teacher_calls_halfway_where_a_patient_one_goes_on(seed: int) -> None:
+    problem, text = drawn(seed, impatience=1.0)
+    _, patient = drawn(seed)
+    half = 7 // 2 if len(problem.data["numbers"]) == 3 else 5 // 2
+    *lines, ending = text.split("\n")
+    if patient.count("no\n") < half:
+        assert text == patient
+    else:
+        assert patient.startswith("\n".join([*lines, ""]))
+        assert (len(lines), ending) == (half, POLICY.routing.marker.text)
 
 
 @settings(deadline=None, max_examples=30)

@@ -91,8 +91,8 @@ public struct BundleManifest: Sendable, Equatable {
     public let artifact: String
     public let precision: String
     public let recipeName: String
-    /// Whether it computes, and keeps its caches, in float16.
-    public let isHalf: Bool
+    /// Bytes of a number in its caches of keys and values.
+    public let cachedBytes: Int
     public let model: ModelFacts
     public let runtime: RuntimeFacts
     public let files: [String: FileEntry]
@@ -131,7 +131,8 @@ public struct BundleManifest: Sendable, Equatable {
         precision = try fields.text("precision")
         let recipe = try fields.fields("recipe").members
         recipeName = recipe["name"]?.string ?? ""
-        isHalf = recipe["compute"]?.string == "float16"
+        let hasInt8Cache = recipe["quantize"]?.object?["cache"]?.string == "int8"
+        cachedBytes = hasInt8Cache ? 1 : recipe["compute"]?.string == "float16" ? 2 : 4
         model = try ModelFacts(fields.fields("model"))
         let runtime = try fields.fields("runtime")
         self.runtime = RuntimeFacts(

@@ -11,7 +11,7 @@ public struct MemoryNeed: Sendable, Equatable {
         let weights = manifest.files.filter { $0.key.hasPrefix(manifest.artifact) }.values
         artifactBytes = claimedBytes(weights.reduce(0) { $0 + Double($1.size) })
         let width = Double(model.keyValueHeads ?? 1) * Double(model.headDim ?? model.hiddenSize)
-        let token = 2 * Double(model.layers) * width * (manifest.isHalf ? 2 : 4)
+        let token = 2 * Double(model.layers) * width * Double(manifest.cachedBytes)
         cacheBytes = claimedBytes(token * Double(model.contextLength))
         contextLength = model.contextLength
     }

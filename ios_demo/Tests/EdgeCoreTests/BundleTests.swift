@@ -99,6 +99,10 @@ final class BundleTests: XCTestCase {
         XCTAssertThrowsError(try need.check(8_000)) { error in
             XCTAssertTrue(line(for: error).contains("needs 1 MB (1 of weights, 1 for 128 tokens), 1 MB are free"))
         }
+        for (recipe, bytes) in [(#""compute":"float16""#, 2), (#""quantize":{"cache":"int8"}"#, 1)] {
+            try manifest { $0.replacingOccurrences(of: #""name":"test""#, with: recipe) }
+            XCTAssertEqual(MemoryNeed(try BundleManifest.read(folder)).cacheBytes, 2 * 1 * 8 * 128 * bytes)
+        }
     }
 
     func testSizesBeyondWhat64BitsHoldAreMoreThanAnyDeviceHas() throws {

@@ -69,8 +69,8 @@ public data class BundleManifest(
     val artifact: String,
     val precision: String,
     val recipeName: String,
-    /** Whether it computes, and keeps its caches, in float16. */
-    val isHalf: Boolean,
+    /** Bytes of a number in its caches of keys and values. */
+    val cachedBytes: Int,
     val model: ModelFacts,
     val runtime: RuntimeFacts,
     val files: Map<String, FileEntry>,
@@ -123,7 +123,7 @@ public data class BundleManifest(
                 fields.text("artifact"),
                 fields.text("precision"),
                 recipe["name"] as? String ?: "",
-                recipe["compute"] == "float16",
+                cachedBytes(recipe),
                 ModelFacts.of(fields.fields("model")),
                 RuntimeFacts(runtime.text("name"), runtime.text("version"), runtime.textOrNull("oldest")),
                 files.names.associateWith { entry(files.fields(it), it) },
@@ -133,6 +133,12 @@ public data class BundleManifest(
                 fault("it names files outside the bundle: ${Json.write(it)}")
             }
             return manifest
+        }
+
+        private fun cachedBytes(recipe: Map<*, *>) = when {
+            (recipe["quantize"] as? Map<*, *>)?.get("cache") == "int8" -> Byte.SIZE_BYTES
+            recipe["compute"] == "float16" -> Short.SIZE_BYTES
+            else -> Float.SIZE_BYTES
         }
 
         private fun entry(fields: JsonFields, name: String): FileEntry {

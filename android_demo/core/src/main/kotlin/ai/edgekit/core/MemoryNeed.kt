@@ -25,7 +25,7 @@ public data class MemoryNeed(val artifactBytes: Long, val cacheBytes: Long, val 
             val model = manifest.model
             val isArtifact = { name: String -> name.startsWith(manifest.artifact) } // weights may lie beside it
             val width = (model.keyValueHeads?.toDouble() ?: 1.0) * (model.headDim ?: model.hiddenSize)
-            val cache = 2 * model.layers * width * model.contextLength * (if (manifest.isHalf) 2 else 4)
+            val cache = 2 * model.layers * width * model.contextLength * manifest.cachedBytes
             val artifact = manifest.files.filterKeys(isArtifact).values.sumOf { it.size.toDouble() }
             return MemoryNeed(claimedBytes(artifact), claimedBytes(cache), model.contextLength)
         }

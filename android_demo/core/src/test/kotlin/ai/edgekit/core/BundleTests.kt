@@ -28,6 +28,10 @@ fun bundleTests(data: TestData): Tests = mapOf(
         val need = MemoryNeed.of(BundleManifest.read(folder))
         assertEquals(listOf(8L, 2L * 30 * 3 * 64 * 1024 * 4), listOf(need.artifactBytes, need.cacheBytes))
         need.check(need.artifactBytes + need.cacheBytes)
+        for ((recipe, bytes) in listOf(mapOf("compute" to "float16") to 2L, mapOf("quantize" to mapOf("cache" to "int8")) to 1L)) {
+            writeManifest(folder, mapOf("model" to facts, "recipe" to recipe))
+            assertEquals(2L * 30 * 3 * 64 * 1024 * bytes, MemoryNeed.of(BundleManifest.read(folder)).cacheBytes)
+        }
         val told = refusal { need.check(40_000_000) }
         assertTrue("needs 48 MB (1 of weights, 48 for 1024 tokens), 40 MB are free" in told, told)
     },

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from edgekit.policy.attention import Attend, causal
+from edgekit.policy.fewer_passes import trained_norm, trained_rotation
 from edgekit.policy.rope import rope_table
 from edgekit.policy.traits import ACTIVATIONS, ModelConfig
 
@@ -30,12 +31,16 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if x.requires_grad and x.dtype == self.weight.dtype:
+            return trained_norm(x, self.weight, self.eps)
         return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor, dims: int) -> Tensor:
     """Apply rotary positions to the first ``dims`` channels of x (B, T, H, D); cos, sin broadcast to it."""
     if dims == x.shape[-1]:
+        if x.requires_grad:
+            return trained_rotation(x, cos, sin)
         first, second = x.chunk(2, dim=-1)
         return x * cos + torch.cat([-second, first], dim=-1) * sin
     first, second, rest = x.split([dims // 2, dims // 2, x.shape[-1] - dims], dim=-1)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from edgekit.cloud.oracle import OracleCloud
 from edgekit.errors import EdgekitError
@@ -61,7 +62,7 @@ def gradients(model: PolicyModel, samples: list[Sample], **changes: object) -> d
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-# --- the head in chunks -----------------------------------------------------------------------------
+# --- the head in tiles ------------------------------------------------------------------------------
 
 
 @settings(max_examples=25, deadline=None)
@@ -73,7 +74,7 @@ def gradients(model: PolicyModel, samples: list[Sample], **changes: object) -> d
     temperature=st.sampled_from([1.0, 0.6, 1.7]),
     seed=st.integers(0, 99),
 )
-def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
+def test_log_probs_in_tiles_and_their_gradients_are_the_plain_ones(
     rows: int, vocabulary: int, width: int, at_once: int, temperature: float, seed: int
 ) -> None:
     random_source = torch.Generator().manual_seed(seed)
@@ -89,6 +90,8 @@ def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
     plain = logits.masked_fill(~kept, -torch.inf).log_softmax(-1)[torch.arange(rows), ids]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(head, "LOGITS_AT_ONCE", {"cpu": at_once})
+        patch.setattr(head, "ROWS_AT_ONCE", 1 + at_once % 17)
+        patch.setattr(head, "FEWEST_COLUMNS", 1 + at_once % 5)
         chunked = chosen_log_probs(hidden, weight, ids, temperature, without)
         torch.testing.assert_close(chunked, plain, rtol=1e-11, atol=1e-11)
         got = torch.autograd.grad(chunked, (hidden, weight), upstream)
@@ -96,24 +99,29 @@ def test_log_probs_in_chunks_and_their_gradients_are_the_plain_ones(
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-10)
 
 
-def test_no_tensor_of_all_logits_is_ever_kept_or_made(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(head, "LOGITS_AT_ONCE", {"cpu": 32 * policy.model.config.vocab_size})
+@pytest.mark.parametrize(("at_once", "is_tiled"), [(20_000, True), (10**9, False)])
+def test_no_tensor_of_all_logits_is_ever_kept_or_made(
+    policy: Policy, monkeypatch: pytest.MonkeyPatch, at_once: int, is_tiled: bool
+) -> None:
+    monkeypatch.setattr(head, "LOGITS_AT_ONCE", {"cpu": at_once})
+    monkeypatch.setattr(head, "ROWS_AT_ONCE", at_once // 32)
+    monkeypatch.setattr(head, "FEWEST_COLUMNS", 32)
     samples = some_samples(200)
     tokens = sum(len(sample.response_ids) for sample in samples if sample.advantage)
     largest = 0
 
-    class Watch(torch.overrides.TorchFunctionMode):
-        def __torch_function__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
             nonlocal largest
             result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor) and result.shape[-1:] == (policy.model.config.vocab_size,):
-                largest = max(largest, result.numel() // result.shape[-1])
+            if isinstance(result, torch.Tensor):
+                largest = max(largest, result.numel())
             return result
 
     with Watch():
-        gradients(policy.model, samples)
+        gradients(policy.model, samples, rows_per_forward=200)
     assert tokens > 1000
-    assert 0 < largest <= policy.model.config.hidden_size  # the transposed weights
+    assert (largest < tokens * policy.model.config.vocab_size) == is_tiled
 
 
 # --- what must not change the gradient --------------------------------------------------------------

@@ -30,8 +30,10 @@ TRIES = 10
 def write_file(path: Path, data: bytes | str, *, private: bool = False) -> None:
     """Replace ``path`` by ``data`` so that a reader, or a crash, sees the old file or the new one.
 
-    The user's umask decides who may read it; ``private``: its owner alone.
+    The user's umask decides who may read it; ``private``: its owner alone. Raises :class:`EdgekitError` where there is
+    what a file must not replace: a folder, a pipe, a device.
     """
+    _require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     mode = 0o600 if private else 0o666
@@ -46,6 +48,20 @@ def write_file(path: Path, data: bytes | str, *, private: bool = False) -> None:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def require_place(path: Path) -> None:
+    """Raise as :func:`write_file` would for ``path``: before long work whose result it shall hold. Leaves nothing."""
+    _require_replaceable(path)
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    temporary, descriptor = _create(folder, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    temporary.unlink()
+    os.close(descriptor)
+
+
+def _require_replaceable(path: Path) -> None:
+    if path.exists() and not path.is_file():
+        raise EdgekitError(f"cannot write: {path}. There is something that is no plain file. Choose another path.")
 
 
 def owner_only(path: str, flags: int) -> int:

@@ -98,6 +98,12 @@ class Manifest(BaseModel):
         """Size of the artifact: its file, or all in its folder, and what lies beside it under a name that goes on."""
         return sum(entry.size for name, entry in self.files.items() if name.startswith(self.artifact))
 
+    @property
+    def cache(self) -> str:
+        """How the artifact's KV cache holds keys and values by ``recipe``, also by one that nothing here reads."""
+        quantize = self.recipe.get("quantize")
+        return str(quantize.get("cache", "float")) if isinstance(quantize, dict) else "float"
+
     def export_recipe(self) -> ExportRecipe:
         """``recipe``, read. Raises :class:`BundleError` if it is none."""
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from edgekit.cloud.answers import KeptCloud
@@ -32,6 +32,20 @@ def rubric() -> str:
     return RUBRIC.read_text(encoding="utf-8").strip()
 
 
+def require_judgeable(problems: Iterable[Problem]) -> None:
+    """Raise :class:`EdgekitError` for the first of ``problems`` that is too long to be sent to a judge so often."""
+    for problem in problems:
+        _require_short(problem, "question", problem.prompt)
+
+
+def _require_short(problem: Problem, what: str, text: str) -> None:
+    if len(text) > MOST_GIVEN:
+        raise EdgekitError(
+            f"cannot be judged: problem {problem.id}. Its {what} has {len(text):,} characters, a judge is sent "
+            f"at most {MOST_GIVEN:,}. Leave the problem out, or grade by the rule agrees."
+        )
+
+
 class CloudReferee:
     """``cloud`` as a :class:`edgekit.tasks.answered.Referee`."""
 
@@ -52,12 +66,8 @@ class CloudReferee:
 
         Raises :class:`EdgekitError` for a question or a reference that is too long to be sent so often.
         """
-        for what, text in (("question", problem.prompt), ("cloud's answer", reference)):
-            if len(text) > MOST_GIVEN:
-                raise EdgekitError(
-                    f"cannot be judged: problem {problem.id}. Its {what} has {len(text):,} characters, a judge is sent "
-                    f"at most {MOST_GIVEN:,}. Leave the problem out, or grade by the rule agrees."
-                )
+        require_judgeable([problem])
+        _require_short(problem, "cloud's answer", reference)
         if len(answer) > MOST_CHARACTERS:
             return False
         first = self._verdict(problem, answer, reference)

@@ -20,5 +20,5 @@ def record(decision: Decision, right: bool | None) -> dict[str, Any]:
 
 
 def write_records(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write ``rows`` to ``path``, a line each."""
-    write_file(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    """Write ``rows`` to ``path``, a line each, in ASCII: some programs take other characters for a line's end."""
+    write_file(path, "".join(json.dumps(row) + "\n" for row in rows))

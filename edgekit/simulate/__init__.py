@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
+from edgekit.errors import BundleError, ErrorKind
 from edgekit.routing.step_model import StepModel
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ class SimulatedModel(StepModel, Protocol):
 
     runtime: str
     """What really runs it, with its version."""
+    cache: str
+    """How its KV cache holds keys and values, in a recipe's words: float or int8."""
 
 
 class Simulator(Protocol):
@@ -46,11 +49,17 @@ def open_simulator(target: str, path: Path, context_length: int, prefill_chunk: 
 
 
 def open_bundled(bundle: Bundle) -> ProcessModel:
-    """The same for the artifact of an opened bundle, whose logits must be as many as its manifest says."""
+    """The same for an opened bundle's artifact, whose cache must be as its manifest says, and its logits as many.
+
+    Raises :class:`BundleError` for another cache: a phone counts its memory by the manifest.
+    """
     from edgekit.simulate.process import SimulatorProcess
 
-    facts, path = bundle.manifest.model, bundle.artifact
-    process = SimulatorProcess(path, bundle.manifest.artifact_bytes)
-    return process.open(
-        bundle.manifest.target, path, facts.context_length, facts.prefill_chunk, vocab_size=facts.vocab_size
+    manifest, path, facts = bundle.manifest, bundle.artifact, bundle.manifest.model
+    model = SimulatorProcess(path, manifest.artifact_bytes).open(
+        manifest.target, path, facts.context_length, facts.prefill_chunk, vocab_size=facts.vocab_size
     )
+    if model.cache != manifest.cache:
+        why = f"Its recipe says a cache of {manifest.cache}, {manifest.artifact} has one of {model.cache}"
+        raise BundleError(f"wrong manifest: {bundle.name}. {why}. Export the bundle again.", ErrorKind.BAD_FIELD)
+    return model

@@ -33,7 +33,7 @@ class CoreMLModel:
         self, prefill: Call, decode: Call, forget: Callable[[], None], context_length: int, chunk: int, runtime: str
     ) -> None:
         self.context_length = context_length
-        self.runtime = runtime
+        self.runtime, self.cache = runtime, "float"
         self._prefill, self._decode, self._forget, self._chunk = prefill, decode, forget, chunk
         self._position = 0
 

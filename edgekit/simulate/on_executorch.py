@@ -61,7 +61,7 @@ class ExecutorchModel:
         if method is None:
             raise BundleError(f"cannot load {path}: no method forward. It is not an edgekit export. Export again.")
         self._method = method
-        self.context_length = context_length
+        self.context_length, self.cache = context_length, "float"
         self.runtime = f"executorch {importlib.metadata.version('executorch')} (XNNPACK)"
         self.reset()
 

@@ -67,6 +67,11 @@ def _version() -> str:
     return f"onnxruntime {onnxruntime.__version__} (CPUExecutionProvider)"
 
 
+def _cache(pasts: Sequence[Any]) -> str:
+    """What the caches ``pasts`` hold: "tensor(int8)" is a recipe's int8."""
+    return " and ".join(sorted({item.type.removeprefix("tensor(").removesuffix(")") for item in pasts}))
+
+
 class FusedModel:
     """A :class:`StepModel` over the fused layout: every buffer is bound once, the cache is written in place."""
 
@@ -84,7 +89,8 @@ class FusedModel:
         self._binding.bind_output("logits", "cpu", 0, np.float32, self._logits.shape, self._logits.ctypes.data)
         # Kept here: before ONNX Runtime 1.29 an OrtValue is a view of the array's memory, and a binding no owner of it.
         pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
-        self._call = INTEGER_CALL if any(p.type == "tensor(int8)" for p in pasts) else context_length
+        self.cache = _cache(pasts)
+        self._call = INTEGER_CALL if "int8" in self.cache else context_length
         self._caches = {p.name: OrtValue.ortvalue_from_numpy(np.zeros(p.shape, CACHES[p.type])) for p in pasts}
         for name, buffer in self._caches.items():
             self._binding.bind_ortvalue_input(name, buffer)
@@ -128,6 +134,7 @@ class StandardModel:
         self.runtime = _version()
         self._outputs = [output.name for output in session.get_outputs()]
         self._pasts = [item for item in session.get_inputs() if item.name.startswith("past_")]
+        self.cache = _cache(self._pasts)
         self.reset()
 
     def reset(self) -> None:

@@ -64,7 +64,8 @@ class ProcessModel:
         token_s: float,
     ) -> None:
         self.process, self.number = process, int(opened["number"])
-        self.runtime, self.load_s, self.rss_before = opened["runtime"], opened["load_s"], opened["rss_before"]
+        self.runtime, self.cache = opened["runtime"], opened["cache"]
+        self.load_s, self.rss_before = opened["load_s"], opened["rss_before"]
         self.context_length, self.vocab_size = context_length, vocab_size
         self._step_s, self._token_s = step_s, token_s
         self._fresh = True

@@ -25,14 +25,15 @@ class Service:
         self._models: list[SimulatedModel] = []
 
     def open(self, simulator: str, path: str, context_length: int, prefill_chunk: int) -> dict[str, Any]:
-        """Load an artifact with the module ``simulator``; what runs it, and what loading took in seconds and bytes."""
+        """Load an artifact with the module ``simulator``; what runs it, its cache, and what loading took (s, bytes)."""
         before = forget_peak_rss()
         begin = time.perf_counter()
         model = cast(Simulator, import_module(simulator)).open_artifact(Path(path), context_length, prefill_chunk)
         seconds = time.perf_counter() - begin
         self._models.append(model)
         number = len(self._models) - 1
-        return {"number": number, "runtime": model.runtime, "load_s": seconds, "rss_before": before}
+        facts = {"number": number, "runtime": model.runtime, "cache": model.cache}
+        return facts | {"load_s": seconds, "rss_before": before}
 
     def prefill(self, number: int, token_ids: list[int], fresh: bool) -> memoryview:
         """Logits after a prompt; ``fresh``: from an empty cache."""

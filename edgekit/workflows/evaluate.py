@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgekit.atomic_write import write_file
+from edgekit.atomic_write import require_place, write_file
 from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.bill import bill_of
 from edgekit.cloud.client import Cloud
+from edgekit.cloud.referee import require_judgeable
 from edgekit.errors import EdgekitError
 from edgekit.evaluate.answers import Evaluation, StepDecider
 from edgekit.evaluate.answers import evaluate as measure
@@ -68,7 +69,7 @@ def evaluate_source(
     ``judge`` has the cloud judge the device's answers too, and tells how far it agrees with the task's own labels.
     ``min_accuracy``: a share; the result says if overall accuracy is below it.
     ``on_bill`` is told first, in a sentence, what a real cloud may be asked; ``prices`` is a YAML table for it. Raises
-    :class:`EdgekitError` for a source or cloud that cannot be had.
+    :class:`EdgekitError` for a source or cloud that cannot be had, or a file that cannot be written.
     """
     if min_accuracy is not None and not 0 <= min_accuracy <= 1:
         raise EdgekitError(f"bad threshold: {min_accuracy}. It is a share of the problems. Give a number from 0 to 1.")
@@ -82,6 +83,11 @@ def evaluate_source(
         raise EdgekitError(f"no labels: {task}. A judge is measured on answers that are known. Use such a task.")
     price = price_for(prices, answerer)
     problems = chosen.problems("test", n, seed)
+    for file in (plot, results):
+        if file is not None:
+            require_place(Path(file))
+    if judge:
+        require_judgeable(problems)
     if isinstance(answerer, KeptCloud) and on_bill is not None:
         judged = judge or (isinstance(chosen, Answered) and chosen.rule == JUDGE)
         on_bill(bill_of(answerer, problems, verdicts=2 * len(problems) if judged else 0, price=price).sentence())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.bill import Bill, bill_of
-from edgekit.cloud.referee import CloudReferee
+from edgekit.cloud.referee import CloudReferee, require_judgeable
 from edgekit.errors import EdgekitError
 from edgekit.tasks.answered import JUDGE, Answered
 from edgekit.warm_start.bases import is_pretrained
@@ -24,7 +25,8 @@ ALL = 10**9
 def appoint(task: Task, cloud: Cloud | None) -> None:
     """Let ``cloud`` give the references of a task without answers of its own; nothing for any other task.
 
-    Raises :class:`EdgekitError` for a cloud that has none.
+    Raises :class:`EdgekitError` for a cloud that has none, and for a prompt that is too long for a judge, before
+    anything is asked.
     """
     if not isinstance(task, Answered):
         return
@@ -34,6 +36,8 @@ def appoint(task: Task, cloud: Cloud | None) -> None:
             f"cloud: {named}. The prompts of {task.name}#{task.rule} have no answers, so it knows none. "
             "Name a server: openai:MODEL@BASE_URL."
         )
+    if task.rule == JUDGE:
+        require_judgeable(chain.from_iterable(task.splits.values()))
     task.appoint(CloudReferee(cloud))
 
 

@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
+from edgekit.atomic_write import require_place
 from edgekit.bundle.archive import opened_bundle
 from edgekit.bundle.load import Bundle
 from edgekit.bundle.manifest import read_manifest
@@ -48,11 +49,30 @@ def verify(
     decisions that must agree where each side writes freely, in all and in the lowering hop; None: not judged. The
     report says whether the artifact loses anything; nothing is raised for a mismatch, which unreadable routing data
     is too. ``signed_by`` is the public key of who must have signed the archive: its text, or a file of minisign's.
-    ``results`` is a file for a line of JSON a prompt: what the reference, its quantized twin and the artifact decided.
-    Raises :class:`EdgekitError` for thresholds that are no shares, and for a bundle or a run that cannot be read;
-    CheckFailed if that signature is not there or wrong.
+    ``results`` is a file for a line of JSON a prompt: what the reference, its quantized twin and the artifact decided;
+    none where nothing was compared. Raises :class:`EdgekitError` for thresholds that are no shares, for a bundle or a
+    run that cannot be read, and before the work where ``results`` cannot be written; CheckFailed if that signature is
+    not there or wrong.
     """
     limits = Thresholds(min_agreement=min_agreement, min_lowering_agreement=min_lowering)
+    if results is not None:
+        require_place(Path(results))
+    report = _verify_here(bundle, reference, n, seed, task, limits, signed_by, on_progress)
+    if results is not None:
+        write_records(Path(results), report.records)
+    return report
+
+
+def _verify_here(
+    bundle: AnyPath | Bundle,
+    reference: AnyPath | Policy | None,
+    n: int,
+    seed: int,
+    task: str | None,
+    limits: Thresholds,
+    signed_by: str | None,
+    on_progress: Progress | None,
+) -> VerifyReport:
     with ExitStack() as held:
         try:
             opened = _opened(bundle, held, signed_by)
@@ -62,10 +82,7 @@ def verify(
                 raise
             read_manifest(folder)  # raises if it is the manifest that is wrong
             return VerifyReport(False, "MISMATCH", "none", 0, faults=[f"lowering: {error}"])
-        report = _verify_opened(opened, reference, n, seed, task, limits, on_progress)
-    if results is not None:
-        write_records(Path(results), report.records)
-    return report
+        return _verify_opened(opened, reference, n, seed, task, limits, on_progress)
 
 
 def _verify_opened(

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import pytest
+from rehash import hash_again
 
 from edgekit.cli.app import run_command
+from edgekit.evaluate.records import write_records
 from edgekit.warm_start.bases import builtin_base
 
 BASE = str(builtin_base())
@@ -64,3 +68,38 @@ def test_a_verification_s_numbers_are_those_of_its_lines(
 def test_a_folder_in_the_place_of_the_lines_is_refused_before_the_work(tmp_path: Path) -> None:
     assert run_command(["eval", BASE, "--n", "1000", "--results", str(tmp_path)]) == 2
     assert run_command(["eval", BASE, "--n", "1000", "--plot", str(tmp_path)]) == 2
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(
+    tiny_bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def worked(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("edgekit.workflows.evaluate.measure", worked)
+    monkeypatch.setattr("edgekit.workflows.verify.verify_bundle", worked)
+    (tmp_path / "file").write_text("x")
+    os.mkfifo(tmp_path / "pipe")
+    bundle = str(tiny_bundle_folder)
+    for command in (["eval", BASE, "--plot"], ["eval", BASE, "--results"], ["verify", bundle, "--results"]):
+        for place, told in (("file/lines", "Not a directory"), ("pipe", "There is something that is no plain file")):
+            assert run_command([*command, str(tmp_path / place)]) == 2
+            assert told in capsys.readouterr().err
+    assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]
+
+
+def test_a_mismatch_before_anything_runs_leaves_no_lines_of_another_verification(
+    tiny_bundle_folder: Path, tmp_path: Path
+) -> None:
+    damaged, results = Path(shutil.copytree(tiny_bundle_folder, tmp_path / "bundle")), tmp_path / "verify.jsonl"
+    results.write_text("{}\n")
+    (damaged / "routing.json").write_text("[]")
+    hash_again(damaged)
+    assert run_command(["verify", str(damaged), "--results", str(results)]) == 1
+    assert lines(results) == []
+
+
+def test_a_text_with_what_some_programs_take_for_a_line_s_end_stays_a_line(tmp_path: Path) -> None:
+    rows = [{"text": "a\u2028b\x85c\ud800\né"}, {"text": "d"}]
+    write_records(tmp_path / "lines", rows)
+    assert lines(tmp_path / "lines") == rows

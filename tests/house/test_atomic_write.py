@@ -19,6 +19,7 @@ from edgekit.atomic_write import (
     finish_replacement,
     link_or_copy,
     new_directory,
+    require_place,
     scratch_directory,
     sweep,
     write_file,
@@ -249,3 +250,22 @@ def test_only_folders_are_locked(tmp_path: Path) -> None:
     for name in ("file", "absent"):
         with pytest.raises(EdgekitError, match="no such folder"), lock_folder(tmp_path / name):
             pass
+
+
+def test_a_pipe_and_a_folder_are_not_replaced_and_a_place_is_tried_without_a_trace(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("old")
+    before = sorted(os.listdir(tmp_path))
+    for name in ("pipe", "link", "folder"):
+        for refuses in (require_place, lambda path: write_file(path, "new")):
+            with pytest.raises(EdgekitError, match=rf"cannot write: .*/{name}\. There is something"):
+                refuses(tmp_path / name)
+    with pytest.raises(NotADirectoryError):
+        require_place(tmp_path / "file" / "new" / "file")
+    for name in ("file", "new", "not/yet/here"):
+        require_place(tmp_path / name)
+    assert sorted(os.listdir(tmp_path)) == before
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "file").read_text() == "old"

@@ -160,3 +160,27 @@ def test_the_bill_is_an_upper_bound_of_what_training_asks(tmp_path: Path) -> Non
     assert bill is not None
     assert (bill.calls, bill.verdicts) == (24 + 4, 2 * (24 * 3 + 2 * 4))
     assert training_bill(config, COUNTDOWN, cloud).calls == 24  # type: ignore[union-attr]
+
+
+def test_a_prompt_too_long_for_a_judge_is_refused_before_anything_is_asked_or_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    cloud = Solver()
+    monkeypatch.setattr("edgekit.cloud.choose.OpenAICloud", lambda *_, **__: cloud)
+    file, run = prompts_file(tmp_path), tmp_path / "run"
+    with file.open("a") as lines:
+        lines.write(json.dumps({"id": "long", "prompt": "x" * 16_001, "split": "train"}) + "\n")
+    place = "cloud=openai:solver@http://127.0.0.1:9/v1"
+    assert run_command(["train", "quick", "--out", str(run), "--set", f"task={file}#judge", "--set", place]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: cannot be judged: problem long. Its question has 16,001 characters")
+    assert told.count("\n") == 1
+    assert (cloud.calls, run.exists()) == (0, False)
+    appoint(get_task(f"{file}#agrees"), kept(tmp_path))  # nobody judges
+    labelled = tmp_path / "labelled.jsonl"
+    labelled.write_text(json.dumps({"id": "long", "prompt": "x" * 16_001, "answer": "1", "split": "test"}) + "\n")
+    base = str(Path(opening.__file__).parent.parent / "policy" / "base")
+    assert run_command(["eval", base, "--task", str(labelled), "--judge", "--cloud", place.removeprefix("cloud=")]) == 2
+    assert "cannot be judged: problem long" in capsys.readouterr().err
+    assert cloud.calls == 0

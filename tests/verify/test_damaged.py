@@ -266,3 +266,24 @@ def test_a_cache_that_slips_only_late_fails_the_lowering_hop(tiny_bundle_folder,
 
     model.decode = slip_once
     assert_only_late_replay_fails(verify_bundle(bundle, policy, problems, None, None, model=model))
+
+
+@pytest.mark.parametrize(("held", "said"), [("int8", "float"), ("float", "int8")])
+def test_a_cache_other_than_the_recipe_says_is_a_mismatch(
+    held, said, tiny_policy_folder, tiny_prompts, policy, problems, tmp_path, capsys
+) -> None:
+    floats = find_recipe("onnx_fp32", "onnx")
+    quantize = floats.quantize.model_copy(update={"cache": held})
+    recipe = floats.model_copy(update={"context_length": 64, "quantize": quantize})
+    read = {"prompts": tiny_prompts, "calibration_prompts": tiny_prompts}
+    folder = export(tiny_policy_folder, recipe, tmp_path / "bundle", **read, task="tiny")
+    assert not any("cache" in fault for fault in verify(folder).faults)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"]["quantize"]["cache"] = said
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for reference in (policy, None):
+        report = verify_bundle(open_bundle(folder), reference, problems, None, None)
+        assert (report.passed, report.outcome) == (False, "MISMATCH")
+        assert report.faults[0].startswith(f"lowering: wrong manifest: {folder}. Its recipe says a cache of {said}")
+    assert run_command(["run", str(folder), "2 4 6 -> 48", "--cloud", "none"]) == 2
+    assert f"model.onnx has one of {held}" in capsys.readouterr().err

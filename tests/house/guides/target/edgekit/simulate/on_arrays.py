@@ -23,7 +23,7 @@ class ArraysModel:
     """A :class:`~edgekit.simulate.SimulatedModel` over the arrays."""
 
     def __init__(self, arrays: dict[str, Array], context_length: int) -> None:
-        self.runtime, self.context_length = f"numpy {np.__version__}", context_length
+        self.runtime, self.context_length, self.cache = f"numpy {np.__version__}", context_length, "float"
         self.heads, self.kv_heads, self.dim = (int(number) for number in arrays["heads"])
         self.numbers = arrays
         for name in [name.removesuffix(".scales") for name in arrays if name.endswith(".scales")]:

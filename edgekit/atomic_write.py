@@ -51,7 +51,12 @@ def write_file(path: Path, data: bytes | str, *, private: bool = False) -> None:
 
 
 def require_place(path: Path) -> None:
-    """Raise as :func:`write_file` would for ``path``: before long work whose result it shall hold. Leaves nothing."""
+    """Raise as :func:`write_file` would for ``path``, before long work whose result it shall hold. Leaves nothing.
+
+    A link is refused too: ``/dev/stdout`` is one.
+    """
+    if path.is_symlink():
+        raise EdgekitError(f"cannot write: {path}. It is a link, which a file would replace. Name what it leads to.")
     _require_replaceable(path)
     folder = next(parent for parent in path.absolute().parents if parent.exists())
     temporary, descriptor = _create(folder, lambda new: os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))

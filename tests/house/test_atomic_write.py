@@ -260,10 +260,14 @@ def test_a_pipe_and_a_folder_are_not_replaced_and_a_place_is_tried_without_a_tra
     before = sorted(os.listdir(tmp_path))
     for name in ("pipe", "link", "folder"):
         for refuses in (require_place, lambda path: write_file(path, "new")):
-            with pytest.raises(EdgekitError, match=rf"cannot write: .*/{name}\. There is something"):
+            with pytest.raises(EdgekitError, match=rf"cannot write: .*/{name}\. (There|It) is"):
                 refuses(tmp_path / name)
     with pytest.raises(NotADirectoryError):
         require_place(tmp_path / "file" / "new" / "file")
+    (tmp_path / "stdout").symlink_to("file")
+    with pytest.raises(EdgekitError, match=r"stdout\. It is a link"):
+        require_place(tmp_path / "stdout")
+    (tmp_path / "stdout").unlink()
     for name in ("file", "new", "not/yet/here"):
         require_place(tmp_path / name)
     assert sorted(os.listdir(tmp_path)) == before

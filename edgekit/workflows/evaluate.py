@@ -20,10 +20,10 @@ from edgekit.evaluate.plots import draw_curve
 from edgekit.evaluate.records import write_records
 from edgekit.progress import Progress
 from edgekit.tasks import get_task, task_label
-from edgekit.tasks.answered import JUDGE, Answered
+from edgekit.tasks.answered import Answered
 from edgekit.workflows.behind import OWN, cloud_behind
 from edgekit.workflows.calibrate import SPLIT
-from edgekit.workflows.learned import appoint, judge_of
+from edgekit.workflows.learned import appoint, is_judged, judge_of
 from edgekit.workflows.prices import price_for
 from edgekit.workflows.source import AnyPath, has_foreign_task, open_source, task_for, task_of
 
@@ -86,10 +86,10 @@ def evaluate_source(
     for file in (plot, results):
         if file is not None:
             require_place(Path(file))
-    if judge:
+    judged = judge or is_judged(chosen)
+    if judged:
         require_judgeable(problems)
     if isinstance(answerer, KeptCloud) and on_bill is not None:
-        judged = judge or (isinstance(chosen, Answered) and chosen.rule == JUDGE)
         on_bill(bill_of(answerer, problems, verdicts=2 * len(problems) if judged else 0, price=price).sentence())
     decider = open_source(source)
     routing = decider.routing

@@ -13,7 +13,7 @@ from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.progress import Progress
 from edgekit.tasks import get_task
 from edgekit.workflows.behind import check_named
-from edgekit.workflows.learned import appoint
+from edgekit.workflows.learned import appoint, require_judge_reads
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
 from edgekit.workflows.train import TRAINING_CALLS
 
@@ -55,6 +55,8 @@ def compare_methods(
     if resume:
         check_named(folder, settings, _places(chosen), cloud)
     appoint(task, cloud)
+    if not resume:
+        require_judge_reads(task)
     run_experiment(chosen, folder, cloud=cloud, seeds=seeds, on_progress=on_progress)
     return Compared(chosen, read_results(folder))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from edgekit.cloud.answers import KeptCloud
 from edgekit.cloud.bill import Bill, bill_of
@@ -25,8 +25,7 @@ ALL = 10**9
 def appoint(task: Task, cloud: Cloud | None) -> None:
     """Let ``cloud`` give the references of a task without answers of its own; nothing for any other task.
 
-    Raises :class:`EdgekitError` for a cloud that has none, and for a prompt that is too long for a judge, before
-    anything is asked.
+    Raises :class:`EdgekitError` for a cloud that has none.
     """
     if not isinstance(task, Answered):
         return
@@ -36,9 +35,21 @@ def appoint(task: Task, cloud: Cloud | None) -> None:
             f"cloud: {named}. The prompts of {task.name}#{task.rule} have no answers, so it knows none. "
             "Name a server: openai:MODEL@BASE_URL."
         )
-    if task.rule == JUDGE:
-        require_judgeable(chain.from_iterable(task.splits.values()))
     task.appoint(CloudReferee(cloud))
+
+
+def is_judged(task: Task) -> TypeGuard[Answered]:
+    """Whether a judge grades the answers to ``task``."""
+    return isinstance(task, Answered) and task.rule == JUDGE
+
+
+def require_judge_reads(task: Task) -> None:
+    """Raise :class:`EdgekitError` if a judge grades ``task`` and one of its prompts is too long for it.
+
+    Otherwise that would end long work in its middle.
+    """
+    if is_judged(task):
+        require_judgeable(chain.from_iterable(task.splits.values()))
 
 
 def judge_of(cloud: Cloud | None) -> Answered:
@@ -61,5 +72,5 @@ def training_bill(config: TrainConfig, task: Task, cloud: Cloud, price: Price | 
     if is_pretrained(config.base):  # its warm start may want any answer
         problems, most = task.problems("train", ALL, config.seed), None
     evaluations = math.ceil(config.steps / config.eval_every)
-    verdicts = 2 * ((drawn - 1) * config.group_size + 2 * evaluations * len(held_out)) if task.rule == JUDGE else 0
+    verdicts = 2 * ((drawn - 1) * config.group_size + 2 * evaluations * len(held_out)) if is_judged(task) else 0
     return bill_of(cloud, [*problems, *held_out], most=most, verdicts=verdicts, price=price)

@@ -29,7 +29,7 @@ from edgekit.train.trackers import TrackerName, require_tracker
 from edgekit.train.tracking import Tracking
 from edgekit.warm_start.bases import is_pretrained
 from edgekit.workflows.behind import check_named
-from edgekit.workflows.learned import appoint, training_bill
+from edgekit.workflows.learned import appoint, require_judge_reads, training_bill
 from edgekit.workflows.preflight import try_first
 from edgekit.workflows.prices import price_for
 from edgekit.workflows.source import AnyPath, name_task_in, open_cloud
@@ -81,6 +81,8 @@ def train(
         places = {"task": chosen.task, "cloud": chosen.cloud, "rollouts": chosen.rollouts}
         check_named(run_dir, settings, places, cloud)
     appoint(task, cloud)
+    if not resume:
+        require_judge_reads(task)
     bill = training_bill(chosen, task, cloud, price_for(prices, cloud))
     if bill is not None and on_bill is not None:
         on_bill(bill.sentence())

@@ -19,7 +19,7 @@ from edgekit.train.checkpoint import checkpoint_steps
 from edgekit.train.config import load_config
 from edgekit.train.loop import train
 from edgekit.workflows import source as opening
-from edgekit.workflows.learned import appoint, training_bill
+from edgekit.workflows.learned import appoint, require_judge_reads, training_bill
 
 TINY = ["steps=4", "prompts_per_step=6", "group_size=3", "train_pool=24", "checkpoint_every=2", "eval_every=4",
         "eval_n=4", "rows_per_forward=8"]  # fmt: skip
@@ -177,7 +177,7 @@ def test_a_prompt_too_long_for_a_judge_is_refused_before_anything_is_asked_or_wr
     assert told.startswith("error: cannot be judged: problem long. Its question has 16,001 characters")
     assert told.count("\n") == 1
     assert (cloud.calls, run.exists()) == (0, False)
-    appoint(get_task(f"{file}#agrees"), kept(tmp_path))  # nobody judges
+    require_judge_reads(get_task(f"{file}#agrees"))  # nobody judges
     labelled = tmp_path / "labelled.jsonl"
     labelled.write_text(json.dumps({"id": "long", "prompt": "x" * 16_001, "answer": "1", "split": "test"}) + "\n")
     base = str(Path(opening.__file__).parent.parent / "policy" / "base")

@@ -30,8 +30,8 @@ TRIES = 10
 def write_file(path: Path, data: bytes | str, *, private: bool = False) -> None:
     """Replace ``path`` by ``data`` so that a reader, or a crash, sees the old file or the new one.
 
-    The user's umask decides who may read it; ``private``: its owner alone. Raises :class:`EdgekitError` where there is
-    what a file must not replace: a folder, a pipe, a device.
+    The user's umask decides who may read it; ``private``: its owner alone. Raises :class:`EdgekitError` for a pipe or
+    a device, which no file shall replace.
     """
     _require_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,8 +65,10 @@ def require_place(path: Path) -> None:
 
 
 def _require_replaceable(path: Path) -> None:
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if path.exists() and not path.is_file():
-        raise EdgekitError(f"cannot write: {path}. There is something that is no plain file. Choose another path.")
+        raise EdgekitError(f"cannot write: {path}. It is a pipe or a device, not a file. Choose another path.")
 
 
 def owner_only(path: str, flags: int) -> int:

@@ -82,7 +82,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(
     os.mkfifo(tmp_path / "pipe")
     bundle = str(tiny_bundle_folder)
     for command in (["eval", BASE, "--plot"], ["eval", BASE, "--results"], ["verify", bundle, "--results"]):
-        for place, told in (("file/lines", "Not a directory"), ("pipe", "There is something that is no plain file")):
+        for place, told in (("file/lines", "Not a directory"), ("pipe", "It is a pipe or a device")):
             assert run_command([*command, str(tmp_path / place)]) == 2
             assert told in capsys.readouterr().err
     assert sorted(os.listdir(tmp_path)) == ["file", "pipe"]

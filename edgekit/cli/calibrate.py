@@ -22,6 +22,8 @@ def calibrate(
 ) -> None:
     """Fit the marker bias to a call fraction on validation problems and store it in routing.json.
 
+    The bias is added to the marker's logit: more of it, more calls. The model's weights stay as they are.
+
     Example: edgekit calibrate out/demo/onnx --call-fraction 0.3
     """
     from edgekit.workflows.calibrate import calibrate as fit

@@ -24,6 +24,7 @@ def chat(
     """Talk with a policy, its cloud behind it, in the terminal; the model is loaded once.
 
     What was said before goes along where the policy's chat template has several turns. /new begins anew, Ctrl-D ends.
+    What is handed off leaves as you typed it: edgekit serve redacts, limits and logs.
 
     Example: edgekit chat out/demo/onnx --cloud openai:gpt-4o-mini@https://api.openai.com/v1
     """

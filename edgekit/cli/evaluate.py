@@ -32,7 +32,9 @@ def eval_command(
     task: TaskOption = None,
     n: Annotated[int, typer.Option(min=1, help="Held-out problems.")] = 1000,
     seed: Annotated[int, typer.Option(help="Which held-out problems.")] = 0,
-    call_fraction: Annotated[float | None, typer.Option(help="Calibrate to it first, on validation problems.")] = None,
+    call_fraction: Annotated[
+        float | None, typer.Option(help="The share of prompts that may call, fitted on validation problems first.")
+    ] = None,
     cloud: CloudOption = "own",
     plot: Annotated[
         Path | None, typer.Option(dir_okay=False, help="Draw accuracy against call fraction to this PNG.")

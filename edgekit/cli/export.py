@@ -20,13 +20,18 @@ def export(
     context: typer.Context,
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="onnx, executorch or coreml.")],
-    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4_decisions.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A YAML file or a name, as onnx_int8; by default int4_decisions of the target.")
+    ] = None,
     bundle: Annotated[Path | None, typer.Option("--out", help="The bundle to write; by default out/RECIPE.")] = None,
     task: TaskOption = None,
     calibrate: Annotated[
-        bool, typer.Option("--calibrate/--no-calibrate", help="Fit the artifact's own marker bias.")
+        bool,
+        typer.Option(
+            "--calibrate/--no-calibrate", help="Fit the artifact's own marker bias, so that it calls as often as RUN."
+        ),
     ] = True,
-    cases: Annotated[int, typer.Option(min=1, help="Conformance cases in the bundle.")] = 64,
+    cases: Annotated[int, typer.Option(min=1, help="Recorded prompts and decisions in the bundle.")] = 64,
     search: Annotated[bool, typer.Option("--search", help="Try recipes and export the best within budget.")] = False,
     max_mb: Annotated[float | None, typer.Option(help="With --search: the largest artifact.")] = None,
     min_tokens_per_s: Annotated[float | None, typer.Option(help="With --search: the slowest, on this host.")] = None,
@@ -87,13 +92,13 @@ def export(
     print_fallbacks(chosen.name, fallbacks)
     if found:
         out.print(frontier_table(found), sensitivity_table(found), sep="\n")
-    _show(destination, chosen.name)
+    _show(destination, chosen.name, source)
 
 
-def _show(bundle: Path, recipe: str) -> None:
+def _show(bundle: Path, recipe: str, source: Path) -> None:
     from edgekit.bundle.app import unread_tokenizer
 
     lacking = unread_tokenizer(bundle)
     if lacking is not None:
         out.print(f"phone apps cannot read its tokenizer: {lacking}", soft_wrap=True)
-    out.print(f"bundle: {bundle} ({recipe}). Next: edgekit verify {bundle}", soft_wrap=True)
+    out.print(f"bundle: {bundle} ({recipe}). Next: edgekit verify {bundle} --reference {source}", soft_wrap=True)

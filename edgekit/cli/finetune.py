@@ -15,7 +15,9 @@ def finetune(
     source: Annotated[Path, typer.Argument(metavar="RUN", help="A run, or a policy folder.")],
     target: Annotated[str, typer.Option(help="The target whose recipe gives the grid.")],
     destination: Annotated[Path, typer.Option("--out", help="The run directory to write, its policy on the grid.")],
-    recipe: Annotated[str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="A YAML file or a name; by default TARGET_int4. Export by the same.")
+    ] = None,
     task: TaskOption = None,
     prompts: Annotated[int, typer.Option(min=1, help="Training problems whose rollouts are learned.")] = 2000,
     steps: Annotated[int, typer.Option(min=1, help="Optimizer steps.")] = 300,

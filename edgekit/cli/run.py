@@ -23,7 +23,8 @@ def run(
 ) -> None:
     """Answer prompts as they are written, showing which side answered and why. The model is loaded once.
 
-    Any prompt works; a task only grades what it knows. Conversations: edgekit chat.
+    Any prompt works; a task only grades what it knows. Conversations: edgekit chat. What is handed off leaves as you
+    typed it: edgekit serve redacts, limits and logs.
 
     Example: edgekit run out/demo/onnx "3 5 7 -> 22"
     """

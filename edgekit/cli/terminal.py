@@ -41,19 +41,20 @@ err = PlainConsole(stderr=True)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 TaskOption = Annotated[
     str | None,
-    typer.Option(help="NAME, FILE.py, FILE.jsonl[#RULE] or hub:DATASET; by default the one SOURCE was trained on."),
+    typer.Option(help="NAME, FILE.py, FILE.jsonl[#RULE] or hub:DATASET; by default the one it was trained on."),
 ]
 
 CloudOption = Annotated[
     str,
     typer.Option(
-        help="own (the run's, else oracle), oracle[:accuracy], none or openai:MODEL@BASE_URL "
-        "(key: EDGEKIT_CLOUD_API_KEY, or OpenAI's own variable)."
+        help="own (the run's, else oracle), oracle[:accuracy] (a stand-in: the task's own right answers), none or "
+        "openai:MODEL@BASE_URL (key: EDGEKIT_CLOUD_API_KEY, or OpenAI's own variable)."
     ),
 ]
 
 PricesOption = Annotated[
-    Path | None, typer.Option(help="YAML, MODEL: {prompt: USD, completion: USD} a million tokens.")
+    Path | None,
+    typer.Option(help="What the cloud costs: a YAML, MODEL: {prompt: USD, completion: USD} a million tokens."),
 ]
 
 ResultsOption = Annotated[

@@ -27,9 +27,14 @@ def verify(
     seed: Annotated[int, typer.Option(help="Which held-out prompts.")] = 0,
     task: TaskOption = None,
     min_agreement: Annotated[
-        float | None, typer.Option(help="Decisions that must agree, freely written; not judged by default.")
+        float | None,
+        typer.Option(
+            help="A share from 0 to 1 of decisions that must agree, both writing freely; not judged by default."
+        ),
     ] = None,
-    min_lowering: Annotated[float | None, typer.Option(help="The same in the lowering hop.")] = None,
+    min_lowering: Annotated[
+        float | None, typer.Option(help="The same between the rounded model and the artifact.")
+    ] = None,
     device_report: Annotated[
         Path | None, typer.Option(help="A phone's self-test report: judge the phone, on the bundle's recorded prompts.")
     ] = None,
@@ -40,7 +45,7 @@ def verify(
     results: ResultsOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Run the artifact on this host and compare its decisions with the reference's; exit code 1 if they differ.
+    """Run the artifact on this host against the reference; exit code 1 if it is broken or a user would lose by it.
 
     Example: edgekit verify out/demo/onnx --reference out/demo/run --n 500
 

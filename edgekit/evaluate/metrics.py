@@ -38,7 +38,7 @@ class CalibrationCheck:
             return f"calibrated to {asked:.1%}, on what is not known: {here} ({self.difference:+.1%})."
         (low, high), (least, most) = self.facts["interval"], self.interval
         task = _HASH.sub("", self.facts["task"])
-        verdict = "as chance has it" if self.holds else "more than chance explains: the budget does not hold here"
+        verdict = "which chance explains" if self.holds else "more than chance explains: the budget does not hold here"
         return (
             f"calibrated to {asked:.1%} on {self.facts['n']} {self.facts['split']} problems of {task} "
             f"({low:.1%} to {high:.1%}, 95 %): {here}, {self.difference:+.1%} ({least:+.1%} to {most:+.1%}), {verdict}."

@@ -63,10 +63,11 @@ def choose(points: Sequence[Point], max_mb: float | None, min_tokens_per_s: floa
         and (min_tokens_per_s is None or (point.tokens_per_s or 0.0) >= min_tokens_per_s)
     ]
     if not fitting:
+        asked = [] if max_mb is None else [f"at most {max_mb:g} MB"]
+        asked += [] if min_tokens_per_s is None else [f"at least {min_tokens_per_s:g} tokens a second"]
         smallest = min(points, key=lambda point: point.mb)
         raise CheckFailed(
-            f"no recipe fits the budget: {max_mb} MB, {min_tokens_per_s} tokens a second. The smallest has "
-            f"{smallest.mb:.1f} MB. Ask for less."
+            f"no recipe fits the budget: {', '.join(asked)}. The smallest has {smallest.mb:.1f} MB. Ask for less."
         )
     return max(fitting, key=lambda point: (*_worth(point), -point.mb))
 

@@ -19,4 +19,6 @@ def policy_folder(source: Path) -> Path:
         raise BundleError(f"unfinished run: {source}. It has no policy yet. Run edgekit train --resume --out {source}.")
     if (source / "manifest.json").is_file():
         raise BundleError(f"not a run: {source}. It is a bundle. Give the run that it was exported from.")
+    if source.is_file():
+        raise BundleError(f"not a run or bundle: {source}. It is a file. Give a folder; unpack a packed bundle first.")
     raise BundleError(f"not a run or bundle: {source}. No policy/ and no manifest.json there. Check the path.")

@@ -37,5 +37,5 @@ def find_recipe(name_or_path: str | Path | None, target: str | None) -> ExportRe
         raise EdgekitError(f"unknown recipe: {name}. Neither a file nor one of {known}. Name one.")
     recipe = load_recipe(path)
     if target not in (None, recipe.target):
-        raise EdgekitError(f"wrong recipe: {name}. It is for {recipe.target}, not {target}. Choose a {target} recipe.")
+        raise EdgekitError(f"wrong recipe: {name}. It is for {recipe.target}, not {target}. Choose one for {target}.")
     return recipe

@@ -19,11 +19,15 @@ MOST_BYTES = 64_000_000
 def prompts_in(argument: str, stdin: Callable[[], IO[bytes]]) -> list[str] | None:
     """The prompts that ``argument`` stands for: "-" those of ``stdin()``, a .jsonl or .txt file those in it.
 
-    None if it is a prompt itself. Raises :class:`EdgekitError` for what cannot be read, naming the line.
+    None if it is a prompt itself. Raises :class:`EdgekitError` for what cannot be read, naming the line, and for
+    one word that ends like a file's name where there is none: a slip of the keyboard is not sent to a cloud.
     """
     path = Path(argument)
-    if argument != STDIN and not (argument.endswith(SUFFIXES) and path.is_file()):
+    is_name = argument.endswith(SUFFIXES) and (path.is_file() or len(argument.split()) == 1)
+    if argument != STDIN and not is_name:
         return None
+    if argument != STDIN and not path.exists():
+        raise EdgekitError(f"cannot read prompts: {argument}. There is no such file. Check the path.")
     try:
         data = read_bytes(path, MOST_BYTES) if argument != STDIN else stdin().read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:

@@ -50,6 +50,8 @@ from edgekit.workflows.source import task_of
         (["inspect", "nowhere"], "not a bundle: nowhere"),
         (["bench", "nowhere"], "not a bundle: nowhere"),
         (["run", "nowhere", "1 2 -> 3"], "not a run or bundle"),
+        (["run", "nowhere", "promts.txt"], "cannot read prompts: promts.txt. There is no such file. Check the path."),
+        (["eval", __file__], "It is a file. Give a folder; unpack a packed bundle first."),
         (["serve", "nowhere"], "not a run or bundle"),
         (["serve", "nowhere", "--no-redact", "--region", "DE"], "nothing to redact"),
         (

@@ -43,7 +43,7 @@ def test_the_frontier_holds_what_nothing_beats_and_the_choice_keeps_the_budget()
     assert choose(points, None, None).recipe.name == "d"
     assert choose(points, 3.5, None).recipe.name == "c"
     assert choose(points, None, 80).recipe.name == "a"
-    with pytest.raises(CheckFailed, match=r"smallest has 1\.0 MB"):
+    with pytest.raises(CheckFailed, match=r"budget: at most 0\.5 MB\. The smallest has 1\.0 MB"):
         choose(points, 0.5, None)
     assert draw_frontier(points, "onnx").startswith(b"\x89PNG")
 

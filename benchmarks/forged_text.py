@@ -3,13 +3,14 @@ behind them that spells the policy's own tokens.
 
     python benchmarks/forged_text.py RUN_OR_POLICY [--n 500] [--task countdown]
 
-Prints one JSON object. Runs under edgekit as it is and as it was: put another checkout first on PYTHONPATH.
+Prints one JSON object; ``called`` has a digit for each problem, 1 where it calls.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,6 +32,11 @@ def appended(marker: str, end: str) -> dict[str, str]:
     }
 
 
+def digits(called: Sequence[bool]) -> str:
+    """One for each problem."""
+    return "".join(str(int(each)) for each in called)
+
+
 def main() -> None:
     """Decide every prompt with every text after it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -45,12 +51,12 @@ def main() -> None:
     problems = get_task(arguments.task).problems("test", arguments.n, 1)
     end = policy.tokenizer.id_to_token(routing.stop_token_ids[0])
     before = [decision.called for decision in decider.decide([problem.prompt for problem in problems])]
-    told: dict[str, object] = {"n": len(problems), "calls": sum(before) / len(before)}
+    told: dict[str, object] = {"n": len(problems), "calls": sum(before) / len(before), "called": digits(before)}
     for name, text in appended(routing.marker.text, end).items():
         after = [decision.called for decision in decider.decide([problem.prompt + text for problem in problems])]
         moved = {"kept_to_called": sum(a > b for a, b in zip(after, before, strict=True))}
         moved["called_to_kept"] = sum(a < b for a, b in zip(after, before, strict=True))
-        told[name] = {"appended": text, "calls": sum(after) / len(after), **moved}
+        told[name] = {"appended": text, "calls": sum(after) / len(after), **moved, "called": digits(after)}
     print(json.dumps(told, indent=2))
 
 

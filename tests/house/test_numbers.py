@@ -184,7 +184,6 @@ PEERS = (
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("README.md", "Does the method keep its promise?"): lambda: of_experiment("paper_table"),
     ("README.md", "Do four bits keep the decisions, and is it fast?"): lambda: [
-        *from_json("drift/drift.json", "drift_coreml/drift.json", derived=of_drift),
         *of_reasoning("reasoning/peers", PEERS, 300),
         *from_json("reasoning/peers/speed_128.json", "reasoning/peers/speed_896.json", derived=of_speed),
     ],

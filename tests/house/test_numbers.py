@@ -26,6 +26,7 @@ from edgekit.evaluate.intervals import wilson_interval
 from edgekit.experiment.report import write_report
 from edgekit.experiment.report.load import load_experiment
 from edgekit.experiment.report.statistics import Statistics
+from edgekit.verify.judge import Change
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -78,9 +79,12 @@ def of_drift(data: Any) -> Iterator[float]:
     return ((row["gained"] - row["lost"]) / row["n"] for row in data["rows"])
 
 
-def of_forged(data: Any) -> Iterator[float]:
-    """Changes of the share of calls."""
-    return (each["calls"] - d["calls"] for d in data.values() for each in d.values() if isinstance(each, dict))
+def of_forged_text() -> Iterator[float]:
+    """The shares of calls, by the digits that stand for the problems."""
+    told = read(RESULTS / "forged_text.json")
+    for text in (told, *(each for each in told.values() if isinstance(each, dict))):
+        assert text["calls"] == text["called"].count("1") / told["n"]
+        yield text["calls"]
 
 
 def of_speed(data: Any) -> Iterator[float]:
@@ -106,6 +110,28 @@ def of_reasoning(folder: str, policies: tuple[str, ...], n: int) -> Iterator[flo
             pairs = [(any(a[k] for k in keys), any(b[k] for k in keys)) for a, b in zip(reference, made, strict=True)]
             gained, lost = pairs.count((False, True)), pairs.count((True, False))
             yield from (sum(after for _, after in pairs) / n, (gained - lost) / n, *agresti_min(gained, lost, n))
+
+
+def of_demo(bias: float) -> Iterator[float]:
+    """What eval says of its problems, as they are and with ``bias``, and verify of its prompts."""
+    made = lines("demo/eval.jsonl.gz")
+    alone = statistics.fmean(r["right_alone"] for r in made)
+    yield from (alone, statistics.fmean(r["right"] for r in made))
+    for called in ([r["called"] for r in made], [r["margin"] > -bias for r in made]):
+        share = statistics.fmean(called)
+        yield from (share, alone + share * (1 - alone), min(1, alone + share))
+        yield statistics.fmean(c or r["right_alone"] for c, r in zip(called, made, strict=True))
+    for target in ("onnx", "executorch", "coreml"):
+        made = lines(f"demo/{target}.jsonl.gz")
+        for a, b in (("reference", "artifact"), ("reference", "quantized"), ("quantized", "artifact")):
+            yield statistics.fmean(r[a]["called"] == r[b]["called"] for r in made)
+        yield from (statistics.fmean(r["artifact"][key] for r in made) for key in ("called", "right"))
+        change = Change.of([r["reference"]["right"] for r in made], [r["artifact"]["right"] for r in made])
+        yield from (change.value, *change.interval)
+
+
+def lines(file: str) -> list[Any]:
+    return [json.loads(line) for line in gzip.decompress((RESULTS / file).read_bytes()).splitlines()]
 
 
 def by_size(file: str) -> Iterator[float]:
@@ -200,12 +226,8 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
         *ten_steps_each("reasoning/on_grid/metrics.jsonl", "reasoning/gapg/metrics.jsonl"),
     ],
     ("docs/results/README.md", "Where the filter has work to do"): lambda: of_experiment("filter"),
-    ("docs/results/README.md", "What a user's words do to the decision"): lambda: from_json(
-        "forged_text.json", derived=of_forged
-    ),
-    ("docs/results/README.md", "The demo: trained, exported, verified"): lambda: from_json(
-        *(f"demo/{name}.json" for name in ("eval", "eval_30", "onnx", "executorch", "coreml"))
-    ),
+    ("docs/results/README.md", "What a user's words do to the decision"): of_forged_text,
+    ("docs/results/README.md", "The demo: trained, exported, verified"): lambda: of_demo(6.625),
     ("docs/results/drift/drift.md", ""): lambda: from_json("drift/drift.json", derived=of_drift),
     ("docs/results/drift_coreml/drift.md", ""): lambda: from_json("drift_coreml/drift.json", derived=of_drift),
     ("docs/results/reasoning/rounded/first_300.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),

@@ -27,6 +27,12 @@ def holds_false_sum(attempt: str) -> bool:
     return False
 
 
+def is_misjudged(attempt: str, target: str) -> bool:
+    """Whether ``attempt`` says of its last result wrongly that it is the ``target``, or is not."""
+    steps, _, verdict = attempt.rpartition(" ")
+    return (steps.rpartition("=")[2] == target) != (verdict == "yes")
+
+
 def why_wrong(attempts: list[str]) -> str:
     """Where an answer that was kept and is wrong comes from."""
     right = [attempt for attempt in attempts if attempt.endswith(" yes")]
@@ -43,10 +49,13 @@ def main(files: list[Path]) -> None:
         attempts = [attempt for text in texts for attempt in text]
         false = sum(map(holds_false_sum, attempts)) / len(attempts)
         again = sum(len(text) - len(set(text)) for text in texts) / len(attempts)
+        first = sum(bool(text) and holds_false_sum(text[0]) for text in texts) / len(texts)
+        targets = [each["id"].partition("->")[2].strip() for each in results]
+        misjudged = sum(is_misjudged(a, target) for text, target in zip(texts, targets, strict=True) for a in text)
         wrong = [why_wrong(t) for t, each in zip(texts, results, strict=True) if not (each["called"] or each["right"])]
         print(
             f"{file.name}: {len(attempts) / len(results):.2f} attempts a problem, {false:.1%} with a false sum, "
-            f"{again:.1%} again; wrong of those kept: {dict(Counter(wrong).most_common())}"
+            f"{first:.1%} of the problems' first, {misjudged / len(attempts):.2%} misjudged, {again:.1%} again; wrong of those kept: {dict(Counter(wrong).most_common())}"
         )
 
 

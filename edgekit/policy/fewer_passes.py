@@ -1,4 +1,4 @@
-"""Norm and rotation as they are trained: the plain ones' numbers, up to rounding, in a third of the passes over memory.
+"""Norm and rotation as they are trained: the plain ones' numbers in fewer passes over memory.
 
 Where bfloat16 products are fast, a training step waits for what lies between them. Autograd would keep and read again
 what each small operation made; written by hand, forward and backward read their input once or twice.

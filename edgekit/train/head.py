@@ -17,7 +17,7 @@ from torch import Tensor
 LOGITS_AT_ONCE = {"cpu": 1_000_000, "cuda": 128_000_000}
 """By device: 4 MB in float32, which stay in the cache; what keeps a GPU busy."""
 ROWS_AT_ONCE, FEWEST_COLUMNS = 2048, 256
-"""With more rows or fewer columns in a tile, products of it no longer run at full speed on a CPU."""
+"""Larger and smaller tiles were no faster (760 to 3,000 rows on a Xeon with AMX)."""
 
 
 def chosen_log_probs(

@@ -55,7 +55,8 @@ def main(files: list[Path]) -> None:
         wrong = [why_wrong(t) for t, each in zip(texts, results, strict=True) if not (each["called"] or each["right"])]
         print(
             f"{file.name}: {len(attempts) / len(results):.2f} attempts a problem, {false:.1%} with a false sum, "
-            f"{first:.1%} of the problems' first, {misjudged / len(attempts):.2%} misjudged, {again:.1%} again; wrong of those kept: {dict(Counter(wrong).most_common())}"
+            f"{first:.1%} of the problems' first, {misjudged / len(attempts):.2%} misjudged, {again:.1%} again; "
+            f"wrong of those kept: {dict(Counter(wrong).most_common())}"
         )
 
 

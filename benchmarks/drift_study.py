@@ -65,7 +65,10 @@ class Solo:
 
 @dataclass(frozen=True)
 class Row:
-    """One artifact of the study. Overall accuracies are with a cloud that is always right."""
+    """One artifact of the study. Overall accuracies are with a cloud that is always right.
+
+    ``called``, ``right``: what became of each problem, a digit each; ``right`` is what it would have solved alone.
+    """
 
     target: str
     variant: str
@@ -92,6 +95,8 @@ class Row:
     lowering_agreement: float
     decode_tokens_per_s: float
     artifact_mb: float
+    called: str
+    right: str
 
 
 def solo_pass(open_source: Callable[[], Decider], problems: Sequence[Problem], task: Task, kept: Path) -> list[Solo]:
@@ -174,6 +179,8 @@ def study_one(
         lowering_agreement=agreement(twin, solo, own, own).count(0) / len(flips),
         decode_tokens_per_s=numbers["decode_tokens_per_s"],
         artifact_mb=numbers["artifact_mb"],
+        called="".join(str(int(item.calls(own))) for item in solo),
+        right="".join(str(int(item.right)) for item in solo),
     )
 
 
@@ -295,7 +302,7 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=list(VARIANTS), choices=VARIANTS)
     parser.add_argument("--qat", nargs="*", default=[], metavar="TARGET=RUN[:RECIPE]")
     parser.add_argument("--bundles", type=Path, default=Path("out/drift"))
-    parser.add_argument("--out", type=Path, default=Path("docs/results/drift"))
+    parser.add_argument("--out", type=Path, default=Path("out/drift_study"))
     options = parser.parse_args()
     if unknown := sorted({item.partition("=")[0] for item in options.qat} - set(options.targets)):
         parser.error(f"--qat names no target of this study: {', '.join(unknown)}. Say TARGET=RUN.")

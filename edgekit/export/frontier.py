@@ -18,7 +18,8 @@ class Point:
     """A recipe tried. ``mb`` is counted, 10^6 bytes; agreements are with the float policy on ``n`` prompts.
 
     ``text_agreement``: share of prompts with the very same tokens. ``tokens_per_s``: decoding, measured on this
-    host; None where the recipe was not lowered.
+    host; None where the recipe was not lowered. ``called``, ``same_decision``, ``same_text``: what became of each
+    prompt, a digit each, 1 for yes.
     """
 
     recipe: ExportRecipe
@@ -27,6 +28,9 @@ class Point:
     decision_agreement: float
     text_agreement: float
     call_fraction: float
+    called: str
+    same_decision: str
+    same_text: str
     tokens_per_s: float | None = None
     on_frontier: bool = False
 

@@ -112,11 +112,22 @@ def _layers(say: Say, trying: str) -> Progress:
 
 def _compare(recipe: ExportRecipe, mb: float, before: Sequence[Decision], after: Sequence[Decision]) -> Point:
     pairs, n = list(zip(before, after, strict=True)), len(before)
+    called = digits(b.called for b in after)
+    same_decision = digits(a.called == b.called for a, b in pairs)
+    same_text = digits(a.token_ids == b.token_ids for a, b in pairs)
     return Point(
         recipe,
         mb,
         n,
-        decision_agreement=sum(a.called == b.called for a, b in pairs) / n,
-        text_agreement=sum(a.token_ids == b.token_ids for a, b in pairs) / n,
-        call_fraction=sum(b.called for b in after) / n,
+        decision_agreement=same_decision.count("1") / n,
+        text_agreement=same_text.count("1") / n,
+        call_fraction=called.count("1") / n,
+        called=called,
+        same_decision=same_decision,
+        same_text=same_text,
     )
+
+
+def digits(each: Iterable[bool]) -> str:
+    """A digit for each, 1 for true."""
+    return "".join("1" if one else "0" for one in each)

@@ -17,7 +17,7 @@ from edgekit.cloud.client import Cloud
 from edgekit.cloud.ledger import CloudLedger
 from edgekit.cloud.request import CloudError
 from edgekit.errors import EdgekitError, FailedElsewhere, NotFinite
-from edgekit.free_memory import release_free_memory
+from edgekit.free_memory import FreeMemory
 from edgekit.rollout.response import Group
 from edgekit.tasks import get_task
 from edgekit.tasks.answered import gather_references
@@ -70,11 +70,12 @@ def _train(run: _Run, on_step: Callable[[StepMetrics], None] | None) -> None:
     config, directory, ranks = run.config, run.directory, run.ranks
     if ranks.is_first:
         directory.begin(config, run.policy.grid)
+    memory = FreeMemory()
     for step in range(run.restore() + 1, config.steps + 1):
         begin = time.perf_counter()
         try:
             metrics = run.step(step)
-            release_free_memory()
+            memory.keep_low()
             at_checkpoint = step % config.checkpoint_every == 0 or step == config.steps
             if at_checkpoint:
                 check_finite(run.update.weights.moved)

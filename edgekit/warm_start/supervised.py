@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgekit.free_memory import release_free_memory
+from edgekit.free_memory import FreeMemory
 from edgekit.policy.attention import causal
 from edgekit.policy.model import PolicyModel
 from edgekit.policy.padding import pad_right
@@ -102,6 +102,7 @@ def optimize(
     refresh = refresh or (lambda: None)
     before = 0 if checkpoints is None else checkpoints.restore(model, optimizer)
     refresh()
+    memory = FreeMemory()
     for index, batch in enumerate(islice(batches, before, None), before):
         pace = min(1.0, (index + 1) / warm_up_steps) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * index / steps)))
         optimizer.param_groups[0]["lr"] = learning_rate * pace
@@ -110,7 +111,7 @@ def optimize(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         refresh()
-        release_free_memory()
+        memory.keep_low()
         if checkpoints is not None and ((index + 1) % EVERY == 0 or index + 1 == steps):
             checkpoints.save(index + 1, model, optimizer)
         yield index + 1, loss

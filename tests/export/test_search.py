@@ -33,7 +33,7 @@ def policy(tiny_policy_folder: Path) -> Policy:
 
 def point(name: str, mb: float, agreement: float, speed: float | None = None) -> Point:
     recipe = find_recipe("onnx_fp32", "onnx").model_copy(update={"name": name})
-    return Point(recipe, mb, 100, agreement, agreement, 0.3, speed)
+    return Point(recipe, mb, 100, agreement, agreement, 0.3, "", "", "", speed)
 
 
 def test_the_frontier_holds_what_nothing_beats_and_the_choice_keeps_the_budget() -> None:

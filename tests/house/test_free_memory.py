@@ -30,6 +30,39 @@ before = resident()
 release_free_memory()
 print(before - resident())
 """
+BETWEEN_STEPS = """
+import ctypes
+from edgekit import free_memory
+free_memory.LEAST_GROWTH = 50_000_000
+memory = free_memory.FreeMemory()
+memory.keep_low()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+def step(size):
+    blocks = [libc.malloc(4000) for _ in range(size // 4000)]
+    large = libc.malloc(size)
+    for block in blocks:
+        ctypes.memset(block, 1, 4000)
+    ctypes.memset(large, 1, size)
+    for block in (*blocks, large):
+        libc.free(block)
+    return resident()
+"""
+WHAT_A_STEP_FREES = (
+    BETWEEN_STEPS
+    + """
+begin = resident()
+print(step(40_000_000) - begin)
+"""
+)
+WHAT_PILES_UP = (
+    BETWEEN_STEPS
+    + """
+before = step(200_000_000)
+memory.keep_low()
+print(before - resident())
+"""
+)
 EVER_NEW_SHAPES = """
 from edgekit.free_memory import keep_few_kernels, release_free_memory
 keep_few_kernels()
@@ -49,6 +82,12 @@ print(resident() - before)
 @pytest.mark.skipif(not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="the heap of glibc on x86-64")
 def test_freed_blocks_below_one_in_use_go_back_to_the_system() -> None:
     assert said_by(FRAGMENTED) > 150_000_000
+
+
+@pytest.mark.skipif(not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="the heap of glibc on x86-64")
+def test_what_a_step_frees_is_kept_for_the_next_and_what_piles_up_goes_back() -> None:
+    assert said_by(WHAT_A_STEP_FREES) > 70_000_000
+    assert said_by(WHAT_PILES_UP) > 350_000_000
 
 
 @pytest.mark.slow

@@ -35,15 +35,11 @@ def rubric() -> str:
 def require_judgeable(problems: Iterable[Problem]) -> None:
     """Raise :class:`EdgekitError` for the first of ``problems`` that is too long to be sent to a judge so often."""
     for problem in problems:
-        _require_short(problem, "question", problem.prompt)
-
-
-def _require_short(problem: Problem, what: str, text: str) -> None:
-    if len(text) > MOST_GIVEN:
-        raise EdgekitError(
-            f"cannot be judged: problem {problem.id}. Its {what} has {len(text):,} characters, a judge is sent "
-            f"at most {MOST_GIVEN:,}. Leave the problem out, or grade by the rule agrees."
-        )
+        if len(problem.prompt) > MOST_GIVEN:
+            raise EdgekitError(
+                f"cannot be judged: problem {problem.id}. Its question has {len(problem.prompt):,} characters, a judge "
+                f"is sent at most {MOST_GIVEN:,}. Leave the problem out, or grade by the rule agrees."
+            )
 
 
 class CloudReferee:
@@ -64,11 +60,11 @@ class CloudReferee:
     def as_good(self, problem: Problem, answer: str, reference: str) -> bool:
         """Whether the judge finds ``answer`` as good as ``reference``, or better, wherever it stands.
 
-        Raises :class:`EdgekitError` for a question or a reference that is too long to be sent so often.
+        What is too long to be sent is not: a cloud's reply is as long as it likes, and must not end a training. Raises
+        :class:`EdgekitError` for a question that is too long; those are known before.
         """
         require_judgeable([problem])
-        _require_short(problem, "cloud's answer", reference)
-        if len(answer) > MOST_CHARACTERS:
+        if len(answer) > MOST_CHARACTERS or len(reference) > MOST_GIVEN:
             return False
         first = self._verdict(problem, answer, reference)
         return first in ("A", EQUAL) and self._verdict(problem, reference, answer) in ("B", EQUAL)

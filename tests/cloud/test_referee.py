@@ -107,8 +107,7 @@ def test_a_judge_is_sent_no_more_than_has_an_end_whatever_a_cloud_or_a_file_give
     task = task_of("judge", tmp_path, cloud)
     for prompt, reply in replies.items():
         problem = task.parse(prompt)
-        with pytest.raises(EdgekitError, match=rf"cannot be judged: .* {len(reply):,} characters.* at most 16,000"):
-            task.grade(problem, "azure")
+        assert not task.grade(problem, "azure")  # and no training ends of it
         assert task.grade(problem, reply)  # the reference itself is right
     asked = len(cloud.asked)
     long = Problem("long", "x" * (MOST_GIVEN + 1), "")

@@ -15,7 +15,7 @@ import re
 import statistics
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -223,9 +223,13 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
         *from_json("reasoning/peers/speed_128.json", "reasoning/peers/speed_896.json", derived=of_speed),
     ],
     ("docs/reasoning.md", "Measured"): lambda: [
+        *of_reasoning("reasoning/longer_warm_start", ("warm_start", "fp32"), 1000),
+        *by_size("reasoning/longer_warm_start/fp32.json.gz"),
+        *by_size("reasoning/longer_warm_start/warm_start.json.gz"),
+    ],
+    ("docs/reasoning.md", "A shorter warm start"): lambda: [
         *of_reasoning("reasoning/impatient", ("warm_start", "fp32"), 1000),
         *by_size("reasoning/impatient/fp32.json.gz"),
-        *by_size("reasoning/impatient/warm_start.json.gz"),
     ],
     ("docs/reasoning.md", "A patient teacher"): lambda: [
         *of_reasoning("reasoning/gapg", IN_FLOATS, 1000),
@@ -245,9 +249,12 @@ MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
     ("docs/results/reasoning/rounded/first_300.md", ""): lambda: of_reasoning("reasoning/rounded", ROUNDED, 300),
     ("docs/results/reasoning/rounded/study.md", ""): lambda: of_reasoning("reasoning/rounded", MORE_ROUNDED, 1000),
     ("docs/results/reasoning/on_grid/study.md", ""): lambda: of_reasoning("reasoning/on_grid", ON_GRID, 300),
-    ("docs/results/reasoning/impatient/study.md", ""): lambda: of_reasoning(
-        "reasoning/impatient", ("fp32", "warm_start"), 1000
-    ),
+    **{
+        (f"docs/results/reasoning/{folder}/study.md", ""): partial(
+            of_reasoning, f"reasoning/{folder}", ("fp32", "warm_start"), 1000
+        )
+        for folder in ("longer_warm_start", "impatient")
+    },
     ("docs/results/reasoning/gapg/study.md", ""): lambda: of_reasoning("reasoning/gapg", IN_FLOATS, 1000),
     ("docs/results/reasoning/peers/study.md", ""): lambda: of_reasoning("reasoning/peers", PEERS, 300),
     ("docs/results/reasoning/peers/speed.md", ""): lambda: from_json(

@@ -6,7 +6,6 @@ import ctypes
 import os
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 KERNEL_CACHES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 KERNELS = "64"
@@ -56,8 +55,9 @@ class FreeMemory:
 
 def resident_bytes() -> int:
     """How much of this process is in memory; 0 where the system does not say."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    try:  # without pathlib: the command's first lines import this, and Ctrl-C is theirs only after them
+        with open("/proc/self/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
 

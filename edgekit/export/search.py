@@ -112,9 +112,9 @@ def _layers(say: Say, trying: str) -> Progress:
 
 def _compare(recipe: ExportRecipe, mb: float, before: Sequence[Decision], after: Sequence[Decision]) -> Point:
     pairs, n = list(zip(before, after, strict=True)), len(before)
-    called = digits(b.called for b in after)
-    same_decision = digits(a.called == b.called for a, b in pairs)
-    same_text = digits(a.token_ids == b.token_ids for a, b in pairs)
+    called = _digits(b.called for b in after)
+    same_decision = _digits(a.called == b.called for a, b in pairs)
+    same_text = _digits(a.token_ids == b.token_ids for a, b in pairs)
     return Point(
         recipe,
         mb,
@@ -128,6 +128,6 @@ def _compare(recipe: ExportRecipe, mb: float, before: Sequence[Decision], after:
     )
 
 
-def digits(each: Iterable[bool]) -> str:
+def _digits(each: Iterable[bool]) -> str:
     """A digit for each, 1 for true."""
     return "".join("1" if one else "0" for one in each)

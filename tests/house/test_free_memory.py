@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import edgekit
 
+on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap of glibc")
 RESIDENT = """
 import resource
 def resident():
@@ -79,12 +81,12 @@ print(resident() - before)
 """
 
 
-@pytest.mark.skipif(not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="the heap of glibc on x86-64")
+@on_glibc
 def test_freed_blocks_below_one_in_use_go_back_to_the_system() -> None:
     assert said_by(FRAGMENTED) > 150_000_000
 
 
-@pytest.mark.skipif(not Path("/lib64/ld-linux-x86-64.so.2").exists(), reason="the heap of glibc on x86-64")
+@on_glibc
 def test_what_a_step_frees_is_kept_for_the_next_and_what_piles_up_goes_back() -> None:
     assert said_by(WHAT_A_STEP_FREES) > 70_000_000
     assert said_by(WHAT_PILES_UP) > 350_000_000

@@ -1,4 +1,4 @@
-"""What a policy that reasons writes: how many attempts, how many hold a false sum, and why what it kept was wrong.
+"""What a policy that reasons writes: how many attempts, how many are faulty and how, and why what it kept was wrong.
 
     python benchmarks/attempts.py docs/results/reasoning/gapg/fp32.json.gz ...
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -33,12 +34,28 @@ def is_misjudged(attempt: str, target: str) -> bool:
     return (steps.rpartition("=")[2] == target) != (verdict == "yes")
 
 
-def why_wrong(attempts: list[str]) -> str:
-    """Where an answer that was kept and is wrong comes from."""
+def why_wrong(attempts: list[str], problem: str) -> str:
+    """Where an answer that was kept and is wrong comes from; ``problem`` as ``6 9 8 -> 39``."""
+    numbers, _, target = problem.partition("->")
     right = [attempt for attempt in attempts if attempt.endswith(" yes")]
     if not right:
         return "no yes"
-    return "yes on a false sum" if holds_false_sum(right[-1]) else "a true line, another answer"
+    if holds_false_sum(right[-1]):
+        return "yes on a false sum"
+    if right[-1].rpartition(" ")[0].rpartition("=")[2] != target.strip():
+        return "yes on another target"
+    return "right line, another answer" if numbers_used(right[-1]) == Counter(numbers.split()) else "other numbers"
+
+
+def numbers_used(attempt: str) -> Counter[str]:
+    """The numbers that ``attempt`` takes, without those that it made itself."""
+    used: Counter[str] = Counter()
+    steps = attempt.rpartition(" ")[0].split(",")
+    for step in steps:
+        if operands := re.match(r"(-?\d+)[-+*/](-?\d+)=", step):
+            used.update(operands.groups())
+    used.subtract(step.rpartition("=")[2] for step in steps[:-1])
+    return +used
 
 
 def main(files: list[Path]) -> None:
@@ -50,12 +67,19 @@ def main(files: list[Path]) -> None:
         false = sum(map(holds_false_sum, attempts)) / len(attempts)
         again = sum(len(text) - len(set(text)) for text in texts) / len(attempts)
         first = sum(bool(text) and holds_false_sum(text[0]) for text in texts) / len(texts)
-        targets = [each["id"].partition("->")[2].strip() for each in results]
-        misjudged = sum(is_misjudged(a, target) for text, target in zip(texts, targets, strict=True) for a in text)
-        wrong = [why_wrong(t) for t, each in zip(texts, results, strict=True) if not (each["called"] or each["right"])]
+        given = [each["id"].partition("->") for each in results]
+        pairs = list(zip(texts, given, strict=True))
+        misjudged = sum(is_misjudged(a, target.strip()) for text, (_, _, target) in pairs for a in text)
+        strange = sum(bool(numbers_used(a) - Counter(numbers.split())) for text, (numbers, _, _) in pairs for a in text)
+        wrong = [
+            why_wrong(text, each["id"])
+            for text, each in zip(texts, results, strict=True)
+            if not (each["called"] or each["right"])
+        ]
         print(
             f"{file.name}: {len(attempts) / len(results):.2f} attempts a problem, {false:.1%} with a false sum, "
-            f"{first:.1%} of the problems' first, {misjudged / len(attempts):.2%} misjudged, {again:.1%} again; "
+            f"{first:.1%} of the problems' first, {misjudged / len(attempts):.2%} misjudged, {again:.1%} again, "
+            f"{strange / len(attempts):.1%} with numbers not given; "
             f"wrong of those kept: {dict(Counter(wrong).most_common())}"
         )
 

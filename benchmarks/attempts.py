@@ -7,10 +7,10 @@ Reads what reasoning_study.py keeps. An attempt is a line of steps like ``9+8=17
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import json
 import re
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -85,4 +85,6 @@ def main(files: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    main([Path(name) for name in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, nargs="+", help="a NAME.json.gz of reasoning_study.py")
+    main(parser.parse_args().file)

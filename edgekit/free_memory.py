@@ -40,13 +40,16 @@ class FreeMemory:
         if sys.platform == "linux":
             with suppress(OSError, AttributeError):
                 libc = ctypes.CDLL(None)
-                libc.mallopt(M_MMAP_THRESHOLD, 1 << 30)
-                libc.mallopt(M_TRIM_THRESHOLD, -1)  # read as the largest number
+                # Older ones refuse more than 32 MB, and keep whatever threshold they had once the other is set.
+                if libc.mallopt(M_MMAP_THRESHOLD, 1 << 30) or libc.mallopt(M_MMAP_THRESHOLD, 32 << 20):
+                    libc.mallopt(M_TRIM_THRESHOLD, -1)  # read as the largest number
 
     def keep_low(self) -> None:
-        """To be called after each step. The first sets how much is usual."""
+        """To be called after each step. The first sets how much is usual; where nobody says it, each returns."""
         resident = resident_bytes()
-        if self.usual is None:
+        if not resident:
+            release_free_memory()
+        elif self.usual is None:
             self.usual = resident
         elif resident > self.usual + max(LEAST_GROWTH, self.usual // 4):
             release_free_memory()
@@ -58,7 +61,7 @@ def resident_bytes() -> int:
     try:  # without pathlib: the command's first lines import this, and Ctrl-C is theirs only after them
         with open("/proc/self/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
+    except (OSError, ValueError, IndexError):
         return 0
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import edgekit
+from edgekit import free_memory
+from edgekit.free_memory import FreeMemory
 
 on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap of glibc")
 RESIDENT = """
@@ -90,6 +92,37 @@ def test_freed_blocks_below_one_in_use_go_back_to_the_system() -> None:
 def test_what_a_step_frees_is_kept_for_the_next_and_what_piles_up_goes_back() -> None:
     assert said_by(WHAT_A_STEP_FREES) > 70_000_000
     assert said_by(WHAT_PILES_UP) > 350_000_000
+
+
+@pytest.mark.parametrize(("most", "calls"), [
+    (1 << 30, [(-3, 1 << 30), (-1, -1)]),
+    (32 << 20, [(-3, 1 << 30), (-3, 32 << 20), (-1, -1)]),
+    (0, [(-3, 1 << 30), (-3, 32 << 20)]),
+])  # fmt: skip
+def test_a_library_that_takes_no_high_threshold_gets_a_lower_one_or_is_left_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, most: int, calls: list[tuple[int, int]]
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    class Library:
+        def mallopt(self, option: int, value: int) -> int:
+            asked.append((option, value))
+            return int(value <= most)
+
+    monkeypatch.setattr(free_memory.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(free_memory.sys, "platform", "linux")
+    FreeMemory()
+    assert asked == calls
+
+
+def test_where_nobody_says_what_is_resident_each_step_gives_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_back: list[bool] = []
+    monkeypatch.setattr(free_memory, "resident_bytes", lambda: 0)
+    monkeypatch.setattr(free_memory, "release_free_memory", lambda: given_back.append(True))
+    memory = FreeMemory()
+    for _ in range(3):
+        memory.keep_low()
+    assert len(given_back) == 3
 
 
 @pytest.mark.slow

@@ -109,7 +109,7 @@ def test_a_library_that_takes_no_high_threshold_gets_a_lower_one_or_is_left_as_i
             asked.append((option, value))
             return int(value <= most)
 
-    monkeypatch.setattr(free_memory.ctypes, "CDLL", lambda name: Library())
+    monkeypatch.setattr(free_memory.ctypes, "CDLL", lambda _name: Library())
     monkeypatch.setattr(free_memory.sys, "platform", "linux")
     FreeMemory()
     assert asked == calls

@@ -33,7 +33,7 @@ MOST_TOKENS = 2**31
 """Of a prompt or a reply."""
 _ADVICE = {
     "key": "Set EDGEKIT_CLOUD_API_KEY (for api.openai.com OPENAI_API_KEY will do) to the server's key.",
-    "time": "Try again, or ask another server.",
+    "time": "Set EDGEKIT_CLOUD_TIMEOUT to more seconds, or ask another server.",
     "address": "Check the address.",
 }
 _CHECK = "Check the address, the model's name and the key."

@@ -16,26 +16,34 @@ from torch import Tensor, nn
 from edgekit.recipes.quant_recipe import Activations, QuantRecipe
 
 
+@torch.no_grad()
 def fake_quantize_activations(x: Tensor) -> Tensor:
     """Round each token's vector (..., in) to 8 bits asymmetric and back, as XNNPACK's dynamic linears do.
 
     The order of operations is XNNPACK's: it multiplies by 255 / range and adds the zero point to integers. Another
-    order rounds values near a tie the other way.
+    order rounds values near a tie the other way. No gradient passes.
     """
-    low = x.amin(-1, keepdim=True).clamp(max=0)
-    high = x.amax(-1, keepdim=True).clamp(min=0)
+    low = x.amin(-1, keepdim=True).clamp_(max=0)
+    high = x.amax(-1, keepdim=True).clamp_(min=0)
     steps = torch.where(high > low, 255 / (high - low), 1.0)
     from_low, from_high = low * steps, high * steps
-    zero = torch.where(from_low + from_high > 1, -128 - from_low, 127 - from_high).clamp(-128, 127).round()
-    integers = torch.minimum(torch.maximum((x * steps).round(), -128 - zero), 127 - zero)
-    return integers * (1 / steps)
+    zero = torch.where(from_low + from_high > 1, -128 - from_low, 127 - from_high).clamp_(-128, 127).round_()
+    # In place, for each pass over memory counts; clamp_ with two tensors is slower than these two.
+    integers = (x * steps).round_()
+    torch.maximum(integers, -128 - zero, out=integers)
+    torch.minimum(integers, 127 - zero, out=integers)
+    return integers.mul_(1 / steps)
 
 
+@torch.no_grad()
 def fake_quantize_blocks(x: Tensor, block: int) -> Tensor:
-    """Round each ``block`` of each token's vector (..., in) to 8 bits symmetric and back (accuracy level 4)."""
+    """Round each ``block`` of each token's vector (..., in) to 8 bits symmetric and back (accuracy level 4).
+
+    No gradient passes.
+    """
     grouped = x.unflatten(-1, (-1, block))
-    scale = (grouped.abs().amax(-1, keepdim=True) / 127).clamp(min=torch.finfo(torch.float32).tiny)
-    return ((grouped / scale).round() * scale).flatten(-2)
+    scale = grouped.abs().amax(-1, keepdim=True).div_(127).clamp_(min=torch.finfo(torch.float32).tiny)
+    return (grouped / scale).round_().mul_(scale).flatten(-2)
 
 
 def runtime_block(group: int) -> int:

@@ -258,6 +258,20 @@ def test_another_provider_s_key_goes_only_to_that_provider(url: str, environ: di
     assert parse_cloud(f"openai:m@{url}", TASK, environ)._key == key
 
 
+def test_how_long_a_call_may_take_is_read_from_the_environment() -> None:
+    text = "openai:m@http://127.0.0.1:1/v1"
+    assert parse_cloud(text, TASK, {}).limits.seconds == 60
+    assert parse_cloud(text, TASK, {}, CallLimits(seconds=300)).limits.seconds == 300
+    told = parse_cloud(text, TASK, {"EDGEKIT_CLOUD_TIMEOUT": "600"}, CallLimits(seconds=300, retries=6)).limits
+    assert (told.seconds, told.retries) == (600, 6)
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1", "soon", "nan", "inf", "3601"])
+def test_a_call_that_may_take_no_time_or_for_ever_is_refused(seconds: str) -> None:
+    with pytest.raises(EdgekitError, match=f"bad EDGEKIT_CLOUD_TIMEOUT: {seconds}. .* Give a number up to 3600."):
+        parse_cloud("openai:m@http://127.0.0.1:1/v1", TASK, {"EDGEKIT_CLOUD_TIMEOUT": seconds})
+
+
 @pytest.mark.parametrize(
     "text", ["", "orcale", "oracle:", "oracle:2", "oracle:nan", "openai:m", "openai:@http://x", "none:1"]
 )

@@ -149,13 +149,13 @@ STUDIES = {
         {"warm start": "warm_start", "100 steps of GAPG": "fp32"},
         {"its 3 numbers (552) / 4 numbers (448)": "fp32", "the warm start's": "warm_start"},
     ),
-    "docs/reasoning.md, A shorter warm start": Study(
+    "docs/results/reasoning/README.md, A shorter warm start": Study(
         "impatient",
         1000,
         {"its warm start": "warm_start", "100 steps of GAPG": "fp32"},
         {"its 3 numbers (552) / 4 numbers (448)": "fp32"},
     ),
-    "docs/reasoning.md, A patient teacher": Study(
+    "docs/results/reasoning/README.md, A patient teacher": Study(
         "gapg",
         1000,
         {
@@ -165,7 +165,7 @@ STUDIES = {
         },
         {"its 3 numbers (552) / 4 numbers (448)": "fp32"},
     ),
-    "docs/reasoning.md, Rounded, 1,000 problems": Study(
+    "docs/results/reasoning/README.md, Rounded, 1,000 problems": Study(
         "rounded",
         1000,
         {
@@ -174,7 +174,7 @@ STUDIES = {
             "fine-tuned onto the grid": "fine_tuned",
         },
     ),
-    "docs/reasoning.md, Rounded, 300 problems": Study(
+    "docs/results/reasoning/README.md, Rounded, 300 problems": Study(
         "rounded",
         300,
         {
@@ -188,7 +188,7 @@ STUDIES = {
             "its weights on Core ML's grid": "fine_tuned_on_coreml",
         },
     ),
-    "docs/reasoning.md, Trained on the grid, 300 problems": Study(
+    "docs/results/reasoning/README.md, Trained on the grid, 300 problems": Study(
         "on_grid",
         300,
         {

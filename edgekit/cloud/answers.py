@@ -46,7 +46,8 @@ class AnswerStore:
     def once(self, request: CloudRequest, ask: Callable[[CloudRequest], tuple[str, Usage | None]]) -> str:
         """The reply kept for ``request``, else what ``ask`` gives, kept from now on.
 
-        Raises what ``ask`` raises, and :class:`EdgekitError` if the file cannot be used: before anything is asked.
+        Raises what ``ask`` raises, and :class:`EdgekitError` if the file cannot be used; but for a disk that fills up
+        meanwhile, before anything is asked.
         """
         key = request.digest()
         known = self._find(key)

@@ -62,7 +62,8 @@ class CloudLedger:
         return problem.id in self._answers and self.is_right(problem)
 
     def are_right(self, problems: Sequence[Problem]) -> list[bool]:
-        """:meth:`is_right` of each."""
+        """:meth:`is_right` of each; those that were not asked yet are, as many at a time as the cloud takes."""
+        self.fetch(problems)
         return [self.is_right(problem) for problem in problems]
 
     def asked_in(self, step: int) -> int:

@@ -110,17 +110,20 @@ class OpenAICloud:
 
     def complete(self, request: CloudRequest) -> tuple[str, Usage | None]:
         """The whole reply to ``request``, and its tokens if the server counts. Raises :class:`CloudError`."""
-        with self._slot() as call:
-            return self._retried(call, lambda client: self._whole(client, request))
+        with self._slot() as (call, client):
+            return self._retried(call, lambda: self._whole(client, request))
 
     def send(self, request: CloudRequest) -> StreamedReply:
         """See :class:`edgekit.cloud.request.ChatCloud`."""
         return StreamedReply(self, request)
 
     def stream(self, request: CloudRequest, on_usage: Callable[[Usage], None]) -> Iterator[str]:
-        """The reply's text as it comes; retried only while nothing has come. Raises :class:`CloudError`."""
-        with self._slot() as call:
-            pieces = self._retried(call, lambda client: self._begun(client, request, on_usage))
+        """The reply's text as it comes; retried only while nothing has come.
+
+        Raises :class:`CloudError`, and once something came what :class:`StreamedReply` makes one of.
+        """
+        with self._slot() as (call, client):
+            pieces = self._retried(call, lambda: self._begun(client, request, on_usage))
             with self._failures(call):
                 yield from pieces
 
@@ -164,14 +167,11 @@ class OpenAICloud:
         if begun and not ended:
             raise _Unreadable("it broke off")
 
-    def _retried(self, call: Call, ask: Callable[[OpenAI], T]) -> T:
-        from edgekit.cloud.bounded_http import bounded_client
-
-        client = self._client.with_options(http_client=bounded_client(self.base_url, call))
+    def _retried(self, call: Call, ask: Callable[[], T]) -> T:
         for attempt in range(self.limits.retries + 1):
             try:
                 with self._failures(call):
-                    return ask(client)
+                    return ask()
             except _Failure as failure:
                 delay = (
                     failure.wait if failure.wait is not None else FIRST_DELAY_S * 2**attempt * random.uniform(0.5, 1)
@@ -184,9 +184,9 @@ class OpenAICloud:
         raise AssertionError("unreachable")
 
     @contextmanager
-    def _slot(self) -> Iterator[Call]:
-        """Room for one call, and its limits."""
-        from edgekit.cloud.bounded_http import Call
+    def _slot(self) -> Iterator[tuple[Call, OpenAI]]:
+        """Room for one call: its limits, and a client whose connections are closed with it."""
+        from edgekit.cloud.bounded_http import Call, bounded_client
 
         if not self._breaker.closed:
             raise self._failure("its last calls failed, it is left alone for a while", "closed", left_device=False)
@@ -194,7 +194,8 @@ class OpenAICloud:
         if not self._slots.acquire(timeout=self.limits.seconds):
             raise self._failure("too many calls are under way", "time", left_device=False)
         try:
-            yield call
+            with bounded_client(self.base_url, call) as connections:
+                yield call, self._client.with_options(http_client=connections)
             self._breaker.worked()
         finally:
             self._slots.release()

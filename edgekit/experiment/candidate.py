@@ -72,8 +72,7 @@ class Candidate:
         """The policy; a bias calibrated elsewhere is forgotten."""
         policy = load_policy(self.folder)
         policy.model.to(open_device(self.device))
-        natural = {"marker_bias": 0.0, "calibrated_call_fraction": None}
-        policy.routing = policy.routing.model_copy(update=natural)
+        policy.routing = policy.routing.uncalibrated()
         return policy
 
     @cached_property

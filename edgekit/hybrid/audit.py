@@ -34,7 +34,8 @@ class AuditLog:
                 descriptor = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
                 try:
                     self._end_last_line(descriptor)
-                    os.write(descriptor, line)
+                    while line:  # a disk that fills up takes a part first
+                        line = line[os.write(descriptor, line) :]
                     os.fsync(descriptor)
                 finally:
                     os.close(descriptor)

@@ -117,15 +117,21 @@ class Redactor:
         return [Redaction(_replaced(text, placeholders), originals) for text in texts]
 
     def _spans(self, text: str) -> list[Span]:
-        """Non-overlapping spans, first finder first; what touches an earlier one's is part of it."""
-        found: list[Span] = []
-        taken = bytearray(len(text))
-        for finder in self._finders:
-            for start, end, kind in finder(text):
-                if start < end and taken.find(1, start, end) < 0:
-                    taken[start:end] = b"\1" * (end - start)
-                    found.append((start, end, kind))
-        return sorted(found)
+        """Non-overlapping spans: those that overlap are one, all of it hidden, of the kind whose finder comes first."""
+        found = [
+            (start, end, place, kind)
+            for place, finder in enumerate(self._finders)
+            for start, end, kind in finder(text)
+            if start < end
+        ]
+        merged: list[tuple[int, int, int, str]] = []
+        for start, end, *whose in sorted(found):
+            if merged and start < merged[-1][1]:
+                begin, last, *before = merged.pop()
+                merged.append((begin, max(last, end), *min(before, whose)))
+            else:
+                merged.append((start, end, *whose))
+        return [(start, end, kind) for start, end, _, kind in merged]
 
 
 def read_names(path: Path) -> list[str]:

@@ -171,17 +171,20 @@ class _Run:
         self.tell(HandOff(reason, request))
         begin = time.perf_counter()
         reply, restorer, text, failure = self.cloud.send(request), redaction.restorer(), "", None
+        whole = False
         try:
             for piece in reply:
                 if self.stop is not None and self.stop.is_set():
                     raise Stopped
                 text += self._show(restorer.push(piece))
             text += self._show(restorer.finish())
+            whole = True
         except CloudError as error:
             failure = error
             raise _NotSent("offline", str(error)) from None
         finally:
-            cost = self._settle(call, request, reply.usage, failure, reason, _since(begin))
+            became = "answered" if whole else "stopped" if failure is None else "failed"
+            cost = self._settle(call, became, reply.usage, failure, reason, _since(begin))
         return HybridAnswer(
             "cloud", reason, text, final_answer(text), self.margin, len(self.ids), self.tokens, self.local_ms,
             _since(begin), cost,
@@ -190,8 +193,11 @@ class _Run:
     def _ask_consent(self, request: CloudRequest) -> None:
         if self.rules.consent != "ask":
             return
-        if self.rules.budget is not None and 0 in self.rules.budget.left().values():
-            return  # nobody is asked in vain: counting refuses it next
+        try:
+            if self.rules.budget is not None and 0 in self.rules.budget.left().values():
+                return  # nobody is asked in vain: counting refuses it next
+        except EdgekitError as error:
+            raise _NotSent("offline", str(error)) from None
         self.tell(ConsentWanted(request))
         if self.ask_user is None or not self.ask_user(request):
             raise _NotSent("consent", f"not sent: {request.server}. You kept the prompt here. The device answers.")
@@ -207,32 +213,36 @@ class _Run:
             raise _NotSent("budget", str(error)) from None
         except EdgekitError as error:
             if number is not None and self.rules.budget is not None:
-                self.rules.budget.give_back(number)
+                with suppress(EdgekitError):  # what stays counted is the most that it could have cost
+                    self.rules.budget.give_back(number)
             raise _NotSent("offline", str(error)) from None
         return name, number
 
     def _settle(
         self,
         call: tuple[str, int | None],
-        request: CloudRequest,
+        became: str,
         usage: Usage | None,
         failure: CloudError | None,
         reason: Reason,
         ms: float,
     ) -> float | None:
-        """What became of the call: its cost, or its place in the budget back if it never left."""
+        """Write down what became of the call: its cost, or its place in the budget back if it never left.
+
+        An answer that is there is not lost because this cannot be written.
+        """
         name, number = call
         cost = self.rules.price.of(usage) if usage is not None and self.rules.price is not None else None
         if self.rules.budget is not None and number is not None:
-            if failure is not None and not failure.left_device:
-                self.rules.budget.give_back(number)
-            elif cost is not None:
-                self.rules.budget.settle(number, cost)
+            with suppress(EdgekitError):  # what stays counted is the most that it could have cost
+                if failure is not None and not failure.left_device:
+                    self.rules.budget.give_back(number)
+                elif cost is not None:
+                    self.rules.budget.settle(number, cost)
         counted = usage and {"prompt_tokens": usage.prompt_tokens, "reply_tokens": usage.completion_tokens}
-        what = "answered" if failure is None else "failed"
         facts = {"reason": reason, "ms": round(ms), "cost_usd": cost, "why": failure and failure.why, "usage": counted}
-        with suppress(EdgekitError):  # that it was sent is on disk already; the answer is not lost for this line
-            self._log(name, what, **facts)
+        with suppress(EdgekitError):  # that it was sent is on disk already
+            self._log(name, became, **facts)
         return cost
 
     def _most_cost(self, request: CloudRequest) -> float:

@@ -91,6 +91,10 @@ class RoutingSpec(BaseModel):
             raise ValueError(f"{PROMPT} stands in it {times:,} times, more than {MOST_PROMPTS}")
         return template
 
+    def uncalibrated(self) -> RoutingSpec:
+        """The same at its natural threshold: what a bias was fitted to says nothing about another policy."""
+        return self.model_copy(update={"marker_bias": 0.0, "calibrated_call_fraction": None, "calibration": None})
+
     def parts(self, prompt: str) -> list[Part]:
         """What the policy continues for the user's ``prompt``: the template around it, told apart from it."""
         prompt = trimmed(prompt, self.prompt_trim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +16,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response, StreamingRes
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
+from edgekit.errors import EdgekitError
 from edgekit.hybrid.events import CloudText, ConsentWanted, DeviceText, Event, HandOff, HybridAnswer, Restart
 from edgekit.hybrid.session import HybridSession
 from edgekit.hybrid.stop import Stopped
@@ -67,6 +68,7 @@ def create_app(session: HybridSession, settings: ServeSettings) -> Any:
     app = FastAPI(title="edgekit", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
+    app.add_exception_handler(EdgekitError, _failed)
     _add_chat(app, session, settings, runner, metrics)
     _add_numbers(app, session, settings, runner, metrics)
     _add_page(app)
@@ -75,7 +77,9 @@ def create_app(session: HybridSession, settings: ServeSettings) -> Any:
 
 def _add_chat(app: FastAPI, session: HybridSession, settings: ServeSettings, runner: Runner, metrics: Metrics) -> None:
     def budget_left() -> dict[str, float] | None:
-        return session.rules.budget.left() if session.rules.budget is not None else None
+        with suppress(EdgekitError):  # an answer is not lost because the count behind it cannot be read
+            return session.rules.budget.left() if session.rules.budget is not None else None
+        return None
 
     @app.post("/v1/chat/completions", responses={400: {}, 429: {}})
     async def chat(body: ChatRequest, request: Request) -> Response:
@@ -180,6 +184,11 @@ async def _refused(_: Request, error: Exception) -> Response:
     """What the framework refuses: an unknown path, a body it cannot parse."""
     assert isinstance(error, HTTPException)
     return JSONResponse(problem(f"refused: {error.detail}."), error.status_code)
+
+
+async def _failed(_: Request, error: Exception) -> Response:
+    """What this host cannot do now: a budget's file that cannot be read."""
+    return JSONResponse(problem(str(error), "server_error"), 503)
 
 
 async def _unless_gone(request: Request, coming: Awaitable[T]) -> T | None:

@@ -322,4 +322,6 @@ def read_mapping(path: Path, what: str) -> dict[str, Any]:
         raise ConfigError(source, ["not YAML: " + " ".join(str(error).split())]) from None
     if not isinstance(data, dict):
         raise ConfigError(source, ["not a mapping of keys to values"])
+    if strange := [str(key) for key in data if not isinstance(key, str)]:
+        raise ConfigError(source, [f"{key}: a key is a text" for key in strange])
     return data

@@ -161,9 +161,11 @@ class _Run:
         plan = self.algorithm.plan(outcomes, cloud_right, seed=stream_seed(config.seed, Use.FILTER, step))
         own_metrics = self.algorithm.observe(outcomes)
         rate = learning_rate(config, step)
+        due = step % config.eval_every == 0 or step == config.steps
+        if due:  # before the weights move: a cloud that fails then costs no step
+            self.ranks.from_first(partial(gather_references, self.task, self.held_out))
         report = self.update.apply(self._samples(groups, plan), plan.divisor, rate)
         self.taken = step
-        due = step % config.eval_every == 0 or step == config.steps
         evaluate = partial(evaluate_held_out, self.policy, self.task, self.held_out)
         held_out: dict[str, Any] = self.ranks.from_first(evaluate) if due else {}
         looks = due or step == UNMOVED_STEPS

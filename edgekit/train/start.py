@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from edgekit.errors import ConfigError
 from edgekit.policy.activations import plain_inputs
@@ -42,11 +41,9 @@ def starting_policy(config: TrainConfig, folder: Path, grid: Grid | None) -> Pol
     policy.model.to(open_device(config.device))
     plain_inputs(policy.model)
     policy.grid = grid
-    # A bias calibrated for the base says nothing about the policy trained here.
-    changes: dict[str, Any] = {"marker_bias": 0.0, "calibrated_call_fraction": None}
+    policy.routing = policy.routing.uncalibrated()
     if config.max_new_tokens is not None:
-        changes["max_new_tokens"] = config.max_new_tokens
-    policy.routing = policy.routing.model_copy(update=changes)
+        policy.routing = policy.routing.model_copy(update={"max_new_tokens": config.max_new_tokens})
     return policy
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from pydantic import Field
 
+from edgekit.errors import EdgekitError
 from edgekit.policy.checkpoint import Policy
 from edgekit.progress import Progress
 from edgekit.rollout.sampler import sample_groups
@@ -62,6 +63,9 @@ def teach_answers(
     source = random.Random(f"teach-marker/{seed}")
     shown = settings.answer_steps * settings.batch_size
     problems = task.problems("train", shown + settings.attempts, seed)
+    if len(problems) < 2:
+        why = "A warm start teaches some, and has the policy attempt others"
+        raise EdgekitError(f"too few training problems: {len(problems)}. {why}. Give 2 or more.")
     known = problems[: len(problems) - min(settings.attempts, len(problems) // 2)]
     examples = [answer_example(policy, task, problem) for problem in known]
     batches = _batches((examples * -(-shown // len(examples)))[:shown], settings.batch_size)  # few are shown again

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import edgekit.policy
 from edgekit.atomic_write import new_directory
 from edgekit.cache import UNFINISHED, cache_folder
+from edgekit.plain_file import read_text
 from edgekit.policy.adopt import adopt
 from edgekit.policy.checkpoint import Policy, load_policy, save_policy
 from edgekit.policy.device import DeviceName, open_device
@@ -69,7 +70,7 @@ def is_language_model(base: str) -> bool:
     if is_pretrained(base):
         return True
     try:
-        size = json.loads((Path(base) / "config.json").read_text(encoding="utf-8")).get("vocab_size")
+        size = json.loads(read_text(Path(base) / "config.json")).get("vocab_size")
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
     return isinstance(size, int) and size >= LARGE_VOCABULARY

@@ -106,7 +106,7 @@ def evaluate_source(
     if results is not None:
         write_records(Path(results), result.records)
     agreement = None if result.judged is None else agreement_of(result.local_correct, result.judged)
-    notes = [_failures(result.report.device_failed, n)] if result.report.device_failed else []
+    notes = [_failures(result.report.device_failed, result.report.n)] if result.report.device_failed else []
     if isinstance(answerer, KeptCloud) and (note := answerer.note()) is not None:
         notes.append(note)
     shortfall = None

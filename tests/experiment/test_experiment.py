@@ -29,7 +29,10 @@ from edgekit.experiment.run import open_experiment, read_results, run_experiment
 from edgekit.experiment.thresholds import fit_threshold, hands_off, with_forced
 from edgekit.policy.checkpoint import load_policy, save_policy
 from edgekit.quantize.grid import lies_on_grid
+from edgekit.routing.spec import CalibrationFacts
 from edgekit.tasks import get_task
+from edgekit.train.config import load_config
+from edgekit.train.start import starting_policy
 from edgekit.warm_start.bases import builtin_base
 from edgekit.workflows.experiment import compare_methods
 
@@ -373,6 +376,19 @@ def test_a_validation_mix_that_is_not_the_test_s_is_remarked(shared: Candidate) 
 def test_a_policy_s_calibrated_bias_is_forgotten(tmp_path: Path) -> None:
     one = candidate(tmp_path)
     policy = load_policy(one.folder)
-    policy.routing = policy.routing.model_copy(update={"marker_bias": 5.0})
+    natural = policy.routing
+    facts = CalibrationFacts(
+        task="countdown",
+        split="validation",
+        n=500,
+        seed=0,
+        reached_fraction=0.3,
+        interval=(0.26, 0.34),
+        marker_bias=5.0,
+    )
+    fitted = {"marker_bias": 5.0, "calibrated_call_fraction": 0.3, "calibration": facts}
+    policy.routing = policy.routing.model_copy(update=fitted)
     save_policy(policy, tmp_path / "biased")
-    assert Candidate(tmp_path / "biased", 0, one.exam, print).policy.routing.marker_bias == 0.0
+    assert Candidate(tmp_path / "biased", 0, one.exam, print).policy.routing == natural
+    config = load_config("quick", [f"base={tmp_path / 'biased'}"])
+    assert starting_policy(config, tmp_path / "biased", None).routing == natural

@@ -17,7 +17,7 @@ from edgekit.experiment.report import write_report
 from edgekit.experiment.report.drawing import spread
 from edgekit.experiment.report.load import load_experiment
 from edgekit.experiment.report.methods import style
-from edgekit.experiment.report.statistics import EQUAL, Statistics
+from edgekit.experiment.report.statistics import EQUAL, Statistics, _at
 from edgekit.experiment.report.summary import cautions
 
 ALGORITHMS = {
@@ -319,3 +319,14 @@ def test_what_cannot_be_compared_or_read_is_refused(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(EdgekitError, match=r"bad result: .*gapg-seed0"):
         write_report(folder)
+
+
+@pytest.mark.parametrize("share", [0.29, 0.57, 0.58, 0.07, 0.0, 1.0, 0.5])
+def test_a_curve_is_known_at_a_share_where_its_neighbours_are_not(share: float) -> None:
+    curves = np.full((1, 101), np.nan)
+    curves[0, round(100 * share)] = 0.75
+    if share < 1:
+        curves[0, round(100 * share) + 1] = 0.25
+    else:
+        curves[0, 99] = 0.25
+    assert _at(share, curves).tolist() == [0.75]

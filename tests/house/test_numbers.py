@@ -123,7 +123,7 @@ def from_json(*sources: str, derived: Callable[[Any], Iterator[float]] = nothing
 
 
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
-    ("docs/reasoning.md", "Trained on the grid"): lambda: ten_steps_each(
+    ("docs/results/reasoning/README.md", "Trained on the grid"): lambda: ten_steps_each(
         "reasoning/on_grid/metrics.jsonl", "reasoning/gapg/metrics.jsonl"
     ),
     ("docs/results/README.md", "Where the filter has work to do"): lambda: of_experiment("filter"),

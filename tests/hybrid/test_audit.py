@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,6 +28,27 @@ def test_many_writers_leave_whole_lines(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda n: AuditLog(log.path).append({"n": n, "filler": "x" * 500}), range(100)))
     assert sorted(entry["n"] for entry in log.last(1000)) == list(range(100))
+
+
+def test_a_line_that_the_disk_takes_in_parts_is_written_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    write = os.write
+    monkeypatch.setattr("edgekit.hybrid.audit.os.write", lambda descriptor, data: write(descriptor, data[:7]))
+    log = AuditLog(tmp_path / "audit.jsonl")
+    log.append({"event": "sent", "text": "x" * 100})
+    assert log.last(1) == [{"event": "sent", "text": "x" * 100}]
+
+
+def test_a_disk_that_is_full_after_a_part_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    room, write = [5], os.write
+
+    def take(descriptor: int, data: bytes) -> int:
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data[: room.pop()])
+
+    monkeypatch.setattr("edgekit.hybrid.audit.os.write", take)
+    with pytest.raises(EdgekitError, match=r"cannot write the audit log: .* No space left on device"):
+        AuditLog(tmp_path / "audit.jsonl").append({"event": "sent"})
 
 
 def test_it_is_rotated_and_never_holds_more_than_its_share(tmp_path: Path) -> None:

@@ -92,6 +92,22 @@ def test_equal_values_share_a_placeholder_over_a_whole_conversation() -> None:
     assert second.text == "did [EMAIL-1] or [EMAIL-2] answer?"
 
 
+@pytest.mark.parametrize(
+    ("names", "text", "left"),
+    [
+        (["Ann", "Ann Smith"], "Please write to Ann Smith today.", "Please write to [NAME-1] today."),
+        (["Ann Smith", "Smith Ltd"], "Ann Smith Ltd owes me", "[NAME-1] owes me"),
+        (["Smith Ltd", "Ann Smith"], "Ann Smith Ltd owes me", "[NAME-1] owes me"),
+        (["Mail me", "Example"], "Mail me at ada@example.org", "[NAME-1] at [EMAIL-2]"),
+        (["example.org road"], "ada@example.org road 3", "[EMAIL-1] 3"),
+    ],
+)
+def test_names_that_overlap_are_hidden_whole(names: list[str], text: str, left: str) -> None:
+    redacted = Redactor(names).redact(text)
+    assert redacted.text == left
+    assert redacted.restore(redacted.text) == text
+
+
 def test_a_name_like_the_placeholder_s_word_cannot_stand_in_it() -> None:
     redacted = Redactor(["email", "name"]).redact("the email of name is ada@example.org")
     assert "email" not in redacted.text.lower()

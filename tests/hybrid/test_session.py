@@ -11,6 +11,7 @@ import pytest
 from edgekit.cloud.openai_client import CallLimits, OpenAICloud
 from edgekit.cloud.oracle import OracleCloud, TaskChat
 from edgekit.cloud.request import CloudRequest, Message, Price
+from edgekit.errors import EdgekitError
 from edgekit.hybrid.audit import AuditLog
 from edgekit.hybrid.budget import Budget, parse_limits
 from edgekit.hybrid.device import Device
@@ -265,6 +266,53 @@ def test_a_stop_ends_it_between_tokens_and_within_the_cloud_s_reply(device: Devi
         HybridSession(device, cloud_at(server)).ask(
             called, stop=later, on_event=lambda event: later.set() if isinstance(event, CloudText) else None
         )
+
+
+def test_a_reply_that_was_stopped_is_not_logged_as_answered(
+    device: Device, called: str, server: Any, tmp_path: Path
+) -> None:
+    log, later = AuditLog(tmp_path / "audit.jsonl"), Stop()
+    with pytest.raises(Stopped):
+        HybridSession(device, cloud_at(server), HandOffRules(audit=log)).ask(
+            called, stop=later, on_event=lambda event: later.set() if isinstance(event, CloudText) else None
+        )
+    assert [entry["event"] for entry in log.last(10)] == ["sent", "stopped"]
+
+
+class Unsettled(Budget):
+    """One whose file is gone once the call is counted."""
+
+    def settle(self, number: int, cost_usd: float) -> None:
+        raise EdgekitError(f"cannot use the budget: {number}, {cost_usd}.")
+
+    def give_back(self, number: int) -> None:
+        raise EdgekitError(f"cannot use the budget: {number}.")
+
+
+def test_an_answer_that_is_paid_for_is_not_lost_because_its_cost_cannot_be_written(
+    device: Device, called: str, server: Any, tmp_path: Path
+) -> None:
+    rules = HandOffRules(budget=Unsettled(tmp_path / "b", parse_limits(["5/day"])), price=Price(1.0, 2.0))
+    answer = HybridSession(device, cloud_at(server), rules).ask(called)
+    assert (answer.route, answer.reason) == ("cloud", "marker")
+    unreachable = OpenAICloud("m", "http://127.0.0.1:9/v1", "k", limits=CallLimits(seconds=3, retries=0))
+    assert HybridSession(device, unreachable, rules).ask(called).reason == "offline"
+
+
+class Unreadable(Budget):
+    """One whose file cannot be read."""
+
+    def left(self) -> dict[str, float]:
+        raise EdgekitError("cannot use the budget: b. It is gone.")
+
+
+def test_a_budget_that_cannot_be_read_keeps_the_prompt_here_and_asks_nobody(
+    device: Device, called: str, server: Any, tmp_path: Path
+) -> None:
+    rules = HandOffRules(budget=Unreadable(tmp_path / "b", parse_limits(["5/day"])), consent="ask")
+    answer = HybridSession(device, cloud_at(server), rules).ask(called, ask_user=lambda _: True)
+    assert (answer.reason, server.seen) == ("offline", [])
+    assert "cannot use the budget" in (answer.notice or "")
 
 
 def test_several_turns_need_a_template(device: Device) -> None:

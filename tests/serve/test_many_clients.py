@@ -151,6 +151,21 @@ def test_requests_leave_nothing_behind(serve: Any, server: Any, prompts: dict[bo
     assert left_after(1) == left_after(4)
 
 
+def test_answers_are_not_lost_where_the_budget_s_file_is(
+    serve: Any, server: Any, prompts: dict[bool, str], tmp_path: Path
+) -> None:
+    budget = Budget(tmp_path / "b", parse_limits(["5/day"]))
+    served = serve(cloud_at(server), HandOffRules(budget=budget))
+    (tmp_path / "b").unlink()
+    (tmp_path / "b").mkdir()
+    for streams in (False, True):
+        body = {"model": "x", "messages": one(prompts[False]), "stream": streams}
+        reply = httpx2.post(f"{served.url}/v1/chat/completions", json=body)
+        assert (reply.status_code, '"budget_left":null' in reply.text.replace(" ", "")) == (200, True)
+    state = httpx2.get(f"{served.url}/v1/edgekit/state")
+    assert (state.status_code, state.json()["error"]["type"]) == (503, "server_error")
+
+
 def test_budgets_hold_over_many_clients(serve: Any, server: Any, prompts: dict[bool, str], tmp_path: Path) -> None:
     budget = Budget(tmp_path / "b", parse_limits(["5/day"]))
     served = serve(cloud_at(server), HandOffRules(budget=budget, audit=AuditLog(tmp_path / "log")))

@@ -245,6 +245,13 @@ def test_what_is_no_yaml_mapping_is_a_config_error(tmp_path: Path, text: str) ->
         load_config(str(tmp_path / "bad.yaml"))
 
 
+@pytest.mark.parametrize("key", ["null", "1.5", "2024-01-01", "true", "3"])
+def test_a_key_that_is_no_text_is_refused(key: str, tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(f"task: countdown\n{key}: 3\n")
+    with pytest.raises(ConfigError, match="a key is a text"):
+        load_config(str(tmp_path / "bad.yaml"))
+
+
 def test_an_unknown_preset_names_the_presets_and_a_missing_file_itself() -> None:
     with pytest.raises(ConfigError, match=r"unknown preset fast: edgekit has default, .*, quick, "):
         load_config("fast")

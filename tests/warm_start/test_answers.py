@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from edgekit.errors import ConfigError
+from edgekit.errors import ConfigError, EdgekitError
 from edgekit.policy.checkpoint import Policy, load_policy, state_tensors
 from edgekit.policy.reference import decode_batch
 from edgekit.tasks import get_task
@@ -20,6 +21,7 @@ from edgekit.warm_start.supervised import fit, learned_logits
 
 BASE = builtin_base()
 TASK = get_task("arithmetic")
+SPLITS = ("train", "validation", "test")
 SHORT = {"batch_size": 8, "answer_steps": 3, "attempts": 12, "marker_steps": 3}
 
 
@@ -69,6 +71,13 @@ def test_the_same_seed_teaches_the_same_weights(policy: Policy) -> None:
         made.append(state_tensors(taught.model))
     assert all(torch.equal(tensor, made[1][name]) for name, tensor in made[0].items())
     assert any(not torch.equal(tensor, made[2][name]) for name, tensor in made[0].items())
+
+
+def test_a_single_training_problem_is_too_few(policy: Policy, tmp_path: Path) -> None:
+    lines = [{"prompt": f"1 + {n}", "answer": str(1 + n), "split": split} for n, split in enumerate(SPLITS)]
+    (tmp_path / "one.jsonl").write_text("\n".join(json.dumps(line) for line in lines))
+    with pytest.raises(EdgekitError, match=r"too few training problems: 1. .* Give 2 or more."):
+        teach_answers(policy, get_task(str(tmp_path / "one.jsonl")), AnswersSettings(**SHORT))
 
 
 def test_the_marker_follows_the_policys_own_failures(policy: Policy) -> None:

@@ -217,7 +217,7 @@ def decisions_at(result: Result, call_fraction: float | None) -> Decisions | Non
 
 def _at(fraction: float, curves: Floats) -> Floats:
     """``curves`` (B, 101) over ``GRID`` read at ``fraction``: (B,)."""
-    place = fraction * (len(GRID) - 1)
+    place = round(fraction * (len(GRID) - 1), 9)  # 0.29 times 100 is a little less than 29
     below = min(int(place), len(GRID) - 2)
     return curves[:, below] * (below + 1 - place) + curves[:, below + 1] * (place - below)
 

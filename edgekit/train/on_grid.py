@@ -20,7 +20,8 @@ def quantize_problems(recipe: str | None, *, adapters: bool, served: bool) -> li
         return [f"quantize: {str(error).rstrip('.')}"]
     problems = [f"quantize: {problem}" for problem in grid_problems(found)]
     if adapters:
-        problems.append("quantize: adapters are merged into weights that a grid then rounds away, leave lora_rank out")
+        why = "adapters are merged into weights that a grid then rounds away"
+        problems.append(f"quantize: {why}, leave lora_rank out or set quantize=null")
     if served and found.activations != "float":
-        problems.append(f"quantize: a rollouts' server does not round activations as {recipe} does")
+        problems.append(f"quantize: a rollouts' server does not round activations as {recipe} does, set quantize=null")
     return problems

@@ -44,9 +44,9 @@ from edgekit.warm_start.work import Work, checkpoints
 class OnGrid(Settings):
     """How long, after the floats, a warm start goes on on a recipe's grid, where the run has one."""
 
-    steps: int = Field(default=24, ge=1)
+    steps: int = Field(default=100, ge=1)
     """Steps on the grid."""
-    learning_rate: float = Field(default=1e-4, gt=0)
+    learning_rate: float = Field(default=2e-4, gt=0)
     """AdamW's in them, at its highest."""
 
 

@@ -125,12 +125,12 @@ class Redactor:
             if start < end
         ]
         merged: list[tuple[int, int, int, str]] = []
-        for start, end, *whose in sorted(found):
-            if merged and start < merged[-1][1]:
-                begin, last, *before = merged.pop()
-                merged.append((begin, max(last, end), *min(before, whose)))
+        for span in sorted(found):
+            if merged and span[0] < merged[-1][1]:
+                before = merged.pop()
+                merged.append((before[0], max(before[1], span[1]), *min(before[2:], span[2:])))
             else:
-                merged.append((start, end, *whose))
+                merged.append(span)
         return [(start, end, kind) for start, end, _, kind in merged]
 
 

@@ -124,7 +124,16 @@ def same(*names: str) -> dict[str, str]:
 
 
 STUDIES = {
-    "README.md, Do four bits keep the decisions, and is it fast?": Study(
+    "README.md, Do four bits keep the decisions, and is it fast?, today's policy, 1,000 problems": Study(
+        "longer_on_grid",
+        1000,
+        {
+            "the same training in floats, fp32": "fp32",
+            "trained on ExecuTorch's grid: 4-bit weights, 8-bit activations": "gapg_on_grid",
+            "its warm start, before reinforcement": "start_on_grid",
+        },
+    ),
+    "README.md, Do four bits keep the decisions, and is it fast?, an earlier policy, 300 problems": Study(
         "peers",
         300,
         {
@@ -143,7 +152,20 @@ STUDIES = {
             "ExecuTorch export_llm, 8da4w": ("export_llm 8da4w", "export_llm 8da4w"),
         },
     ),
-    "docs/reasoning.md, Measured": Study(
+    "docs/reasoning.md, Measured, 1,000 problems": Study(
+        "longer_on_grid",
+        1000,
+        {
+            "in floats, 100 steps of GAPG": "fp32",
+            "warm start on the grid": "start_on_grid",
+            "100 steps of GAPG on the grid": "gapg_on_grid",
+        },
+        {"its 3 numbers (552) / 4 numbers (448)": "gapg_on_grid", "the warm start's": "start_on_grid"},
+    ),
+    "docs/results/reasoning/longer_on_grid/study.md": Study(
+        "longer_on_grid", 1000, same("fp32", "start_on_grid", "gapg_on_grid")
+    ),
+    "docs/reasoning.md, In floats": Study(
         "longer_warm_start",
         1000,
         {"warm start": "warm_start", "100 steps of GAPG": "fp32"},

@@ -123,6 +123,9 @@ def from_json(*sources: str, derived: Callable[[Any], Iterator[float]] = nothing
 
 
 MADE_FROM: dict[tuple[str, str], Callable[[], Iterable[float]]] = {
+    ("docs/reasoning.md", "Measured"): lambda: ten_steps_each(
+        "reasoning/longer_on_grid/metrics.jsonl", "reasoning/longer_warm_start/metrics.jsonl"
+    ),
     ("docs/results/reasoning/README.md", "Trained on the grid"): lambda: ten_steps_each(
         "reasoning/on_grid/metrics.jsonl", "reasoning/gapg/metrics.jsonl"
     ),

@@ -162,6 +162,14 @@ STUDIES = {
         },
         {"its 3 numbers (552) / 4 numbers (448)": "gapg_on_grid", "the warm start's": "start_on_grid"},
     ),
+    "docs/reasoning.md, On another target's grid, and rounded afterwards, 300 problems, trained on the grid": Study(
+        "longer_on_grid",
+        300,
+        {"as trained, on ExecuTorch's grid": "gapg_on_grid", "its weights on ONNX's grid": "gapg_on_grid_on_onnx"},
+    ),
+    "docs/reasoning.md, On another target's grid, and rounded afterwards, 300 problems, trained in floats": Study(
+        "longer_on_grid", 300, {"fp32": "fp32", "int4, nearest": "nearest_on_the_same_grid"}
+    ),
     "docs/results/reasoning/longer_on_grid/study.md": Study(
         "longer_on_grid", 1000, same("fp32", "start_on_grid", "gapg_on_grid")
     ),
